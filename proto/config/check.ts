@@ -1,0 +1,120 @@
+import { addressFamily, canonicalAddress, notUnicast, parseHostPort } from "./address.js";
+import type { Complaint, Path } from "./problem.js";
+import type { Config } from "./schema.js";
+import { describePath } from "./sentence.js";
+import { suggest } from "./suggest.js";
+
+/** Most VIP addresses of one family (BATON_VIPS_MAX in bpf/shared.h). */
+const vipsMax = 8;
+
+/** What a schema cannot say: things that must differ, things that must exist, things that must fit together. */
+export function check(config: Config): Complaint[] {
+  return [...addresses(config), ...identities(config), ...listeners(config), ...services(config), ...lease(config)];
+}
+
+/** Reports every value that an earlier one has already. */
+function duplicates(values: { value: string; path: Path }[], what: string): Complaint[] {
+  const seen = new Map<string, Path>();
+  return values.flatMap(({ value, path }) => {
+    const first = seen.get(value);
+    if (first === undefined) {
+      seen.set(value, path);
+      return [];
+    }
+    return [{ path, message: `${what} ${value} is used already by ${describePath(first)}.` }];
+  });
+}
+
+function addresses({ vips, servers }: Config): Complaint[] {
+  const complaints: Complaint[] = [];
+  vips.forEach((vip, index) => {
+    const wrong = notUnicast(vip);
+    if (wrong !== undefined) complaints.push({ path: ["vips", index], message: `vips[${index}] ${vip} ${wrong}.` });
+  });
+  for (const family of [4, 6]) {
+    const path = vips.flatMap((vip, index) => (addressFamily(vip) === family ? [index] : []))[vipsMax];
+    if (path !== undefined) {
+      complaints.push({ path: ["vips", path], message: `There may be at most ${vipsMax} IPv${family} VIPs.` });
+    }
+  }
+  servers.forEach(({ address }, index) => {
+    const wrong = notUnicast(address);
+    if (wrong !== undefined) {
+      complaints.push({
+        path: ["servers", index, "address"],
+        message: `servers[${index}].address ${address} ${wrong}.`,
+      });
+    }
+  });
+  const all = [
+    ...vips.map((vip, index) => ({ value: canonicalAddress(vip), path: ["vips", index] })),
+    ...servers.map(({ address }, index) => ({ value: canonicalAddress(address), path: ["servers", index, "address"] })),
+  ];
+  return [...complaints, ...duplicates(all, "Address")];
+}
+
+function identities({ controllers, servers, services: all }: Config): Complaint[] {
+  const hosts = [
+    ...controllers.map((host, index) => ({ host, path: ["controllers", index] })),
+    ...servers.map((host, index) => ({ host, path: ["servers", index] })),
+  ];
+  return [
+    ...duplicates(
+      hosts.map(({ host, path }) => ({ value: host.id, path: [...path, "id"] })),
+      "Id",
+    ),
+    ...duplicates(
+      all.map(({ name }, index) => ({ value: name, path: ["services", index, "name"] })),
+      "Service name",
+    ),
+    ...duplicates(
+      all.map(({ port }, index) => ({ value: String(port), path: ["services", index, "port"] })),
+      "Port",
+    ),
+  ];
+}
+
+function listeners({ nats, controllers, servers }: Config): Complaint[] {
+  const complaints: Complaint[] = [];
+  if (!nats.embedded && "listen" in nats) {
+    complaints.push({ path: ["nats", "listen"], key: true, message: "nats has either listen or url, not both." });
+  }
+  const all = [
+    ...(nats.embedded ? [{ value: nats.listen, path: ["nats", "listen"] }] : []),
+    ...controllers.flatMap(({ listen, metrics }, index) => [
+      { value: listen, path: ["controllers", index, "listen"] },
+      ...(metrics === undefined ? [] : [{ value: metrics, path: ["controllers", index, "metrics"] }]),
+    ]),
+    ...servers.flatMap(({ metrics }, index) =>
+      metrics === undefined ? [] : [{ value: metrics, path: ["servers", index, "metrics"] }],
+    ),
+  ];
+  controllers.forEach(({ listen }, index) => {
+    const host = parseHostPort(listen)?.host ?? "";
+    if (/^[0.:]+$/.test(host)) {
+      const message = `controllers[${index}].listen must be an address that agents can connect to, not ${listen}.`;
+      complaints.push({ path: ["controllers", index, "listen"], message });
+    }
+  });
+  return [...complaints, ...duplicates(all, "Listen address")];
+}
+
+function services({ services: all, servers }: Config): Complaint[] {
+  const ids = servers.map(({ id }) => id);
+  return all.flatMap(({ directories }, index) =>
+    Object.keys(directories)
+      .filter((server) => !ids.includes(server))
+      .map((server) => {
+        const near = suggest(server, ids);
+        const path = ["services", index, "directories", server];
+        const help = near === undefined ? "." : `; did you mean "${near}"?`;
+        return { path, key: true, message: `There is no server "${server}"${help}` };
+      }),
+  );
+}
+
+function lease({ lease: { durationMs, renewMs } }: Config): Complaint[] {
+  if (renewMs * 2 <= durationMs) return [];
+  const message = `lease.renewMs must be at most half of lease.durationMs (${durationMs}), so that one lost renewal does not fence a server.`;
+  return [{ path: ["lease", "renewMs"], message }];
+}

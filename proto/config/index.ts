@@ -1,0 +1,14 @@
+export { addressFamily, canonicalAddress, formatHostPort, type HostPort, parseHostPort } from "./address.js";
+export { loadConfig, parseConfig } from "./load.js";
+export { controllerOf, directoryOf, natsUrls, serverOf } from "./lookup.js";
+export { ConfigError, type ConfigProblem, formatProblem } from "./problem.js";
+export {
+  type Config,
+  type ControllerConfig,
+  jsonSchema,
+  type LeaseConfig,
+  type LimitsConfig,
+  type NatsConfig,
+  type ServerConfig,
+  type ServiceConfig,
+} from "./schema.js";

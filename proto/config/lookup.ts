@@ -1,0 +1,32 @@
+import { BatonError } from "../errors.js";
+import type { Config, ControllerConfig, ServerConfig, ServiceConfig } from "./schema.js";
+import { suggest } from "./suggest.js";
+
+/** The controller with this id. Throws NOT_FOUND. */
+export function controllerOf(config: Config, id: string): ControllerConfig {
+  return find(config.controllers, id, "controller", config.file);
+}
+
+/** The server with this id. Throws NOT_FOUND. */
+export function serverOf(config: Config, id: string): ServerConfig {
+  return find(config.servers, id, "server", config.file);
+}
+
+function find<T extends { id: string }>(list: T[], id: string, what: string, file: string): T {
+  const found = list.find((item) => item.id === id);
+  if (found) return found;
+  const ids = list.map((item) => item.id);
+  const near = suggest(id, ids);
+  const help = near === undefined ? `it has ${ids.join(", ")}` : `did you mean "${near}"?`;
+  throw new BatonError("NOT_FOUND", `${file} has no ${what} "${id}"; ${help}${near === undefined ? "." : ""}`);
+}
+
+/** Where the store is reached: the configured servers, or the embedded one. */
+export function natsUrls(config: Config): string[] {
+  return config.nats.embedded ? [`nats://${config.nats.listen}`] : config.nats.urls;
+}
+
+/** The absolute directory that `serverId` serves for `service`. Whether it is there is checked by who serves it. */
+export function directoryOf(service: ServiceConfig, serverId: string): string {
+  return service.directories[serverId] ?? service.directory;
+}

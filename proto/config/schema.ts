@@ -1,0 +1,128 @@
+import { z } from "zod";
+import { addressFamily, parseHostPort } from "./address.js";
+
+const id = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9-]{0,31}$/, "must be 1 to 32 letters, digits and hyphens, and not begin with a hyphen")
+  .describe("Letters, digits and hyphens; part of store keys, file names and metric labels");
+const address = z.string().refine((text) => addressFamily(text) !== undefined, "must be an IPv4 or IPv6 address");
+const hostPort = z
+  .string()
+  .refine((text) => parseHostPort(text) !== undefined, "must be ADDRESS:PORT, with an IPv6 address in brackets");
+const absolute = z.string().regex(/^\/./, "must be an absolute path");
+const directory = z.string().min(1, "must not be empty");
+const device = z
+  .string()
+  .regex(/^[^\s/:]{1,15}$/, "must be the name of a network interface (at most 15 characters)")
+  .default("eth0");
+const natsUrl = z.string().regex(/^(nats|tls):\/\/[^\s/]+$/, "must look like nats://HOST:PORT");
+
+const nats = z
+  .strictObject({
+    listen: hostPort.optional().describe("Start a nats-server here; the default when there is no url"),
+    url: z
+      .union([natsUrl, z.array(natsUrl).min(1, "must name at least one server")])
+      .optional()
+      .describe("Use these servers and start nothing"),
+  })
+  .describe("The store. Without it, a nats-server runs beside the first controller, on port 4222");
+
+const controller = z.strictObject({
+  id,
+  interface: device.describe("Where packets to the VIPs arrive and leave"),
+  listen: hostPort.describe("gRPC for agents and operators"),
+  socket: absolute.optional().describe("The same on a Unix socket; default: api.sock in the state directory"),
+  metrics: hostPort.optional().describe("HTTP for Prometheus: /metrics, /healthz"),
+  state: absolute.optional().describe("Pid files, logs, events, the embedded store; default: /run/baton/CLUSTER/ID"),
+  pins: absolute.optional().describe("Directory in bpffs; default: /sys/fs/bpf/baton/ID"),
+  cgroup: absolute.optional().describe("cgroup2 directory of this host's daemons, if they have one"),
+});
+
+const server = z.strictObject({
+  id,
+  interface: device.describe("Where packets to the VIPs arrive and answers leave"),
+  address: address.describe("The server's own address, not a VIP"),
+  metrics: hostPort.optional().describe("HTTP for Prometheus: /metrics, /healthz"),
+  state: absolute.optional().describe("Pid files and logs; default: /run/baton/CLUSTER/ID"),
+  pins: absolute.optional().describe("Directory in bpffs; default: /sys/fs/bpf/baton/ID"),
+  cgroup: absolute.optional().describe("cgroup2 directory of this host's daemons; needed by the agent's guard"),
+});
+
+const service = z.strictObject({
+  name: id,
+  port: z.int().min(1, "must be 1 to 65535").max(65535, "must be 1 to 65535"),
+  protocol: z.enum(["http"]),
+  directory: directory.describe("What is served; relative to the configuration file"),
+  directories: z.record(z.string(), directory).default({}).describe("Another directory on some servers, by server id"),
+  validator: z
+    .enum(["sha256", "mtime+size"])
+    .default("sha256")
+    .describe("What says that two servers hold the same file. mtime+size only where times are replicated as well"),
+});
+
+const lease = z.strictObject({
+  durationMs: z.int().min(20, "must be 20 to 60000").max(60000, "must be 20 to 60000").default(100),
+  renewMs: z.int().min(5, "must be 5 to 30000").max(30000, "must be 5 to 30000").default(25),
+  onStoreLoss: z
+    .enum(["stall", "serve-unprotected"])
+    .default("stall")
+    .describe("When the store is gone: pause until it is back, or go on without protection"),
+});
+
+const positive = z.int().min(1, "must be at least 1");
+const limits = z.strictObject({
+  flows: positive.max(1_048_576, "must be at most 1048576").default(65536).describe("Connections a server"),
+  holdMs: positive.max(60_000, "must be at most 60000").default(10_000).describe("Longest hold of a packet"),
+  holdMegabytes: positive.max(65_536, "must be at most 65536").default(256).describe("All held packets together"),
+  holdPacketsPerFlow: positive.max(1_048_576, "must be at most 1048576").default(4096),
+  inputBytes: z
+    .int()
+    .min(4096, "must be at least 4096")
+    .max(16_777_216, "must be at most 16777216")
+    .default(262_144)
+    .describe("Client bytes of a connection that are read and recorded before the application takes them"),
+});
+
+/** The configuration file as written. `complete()` in load.ts fills what depends on other fields. */
+export const schema = z
+  .strictObject({
+    cluster: id.default("baton"),
+    vips: z.array(address).min(1, "must name at least one address").describe("Addresses that clients connect to"),
+    nats: nats.prefault({}),
+    controllers: z.array(controller).min(1, "must name at least one controller"),
+    servers: z.array(server).min(1, "must name at least one server").max(1023, "must name at most 1023 servers"),
+    services: z.array(service).min(1, "must name at least one service"),
+    lease: lease.prefault({}),
+    limits: limits.prefault({}),
+  })
+  .describe("Baton");
+
+type Written = z.output<typeof schema>;
+type Filled<T, K extends keyof T> = Omit<T, K> & { [P in K]-?: NonNullable<T[P]> };
+
+export type ControllerConfig = Filled<Written["controllers"][number], "socket" | "state" | "pins">;
+export type ServerConfig = Filled<Written["servers"][number], "state" | "pins">;
+export type ServiceConfig = Written["services"][number];
+/** `listen` of the embedded server, or the `urls` of servers that others run. */
+export type NatsConfig = { embedded: true; listen: string } | { embedded: false; urls: string[] };
+export type LeaseConfig = Written["lease"];
+export type LimitsConfig = Written["limits"];
+export type WrittenConfig = Written;
+
+export interface Config {
+  /** Absolute path of the file it came from. */
+  file: string;
+  cluster: string;
+  vips: string[];
+  nats: NatsConfig;
+  controllers: ControllerConfig[];
+  servers: ServerConfig[];
+  services: ServiceConfig[];
+  lease: LeaseConfig;
+  limits: LimitsConfig;
+}
+
+/** JSON Schema (draft 2020-12) of the file, for editors. */
+export function jsonSchema(): Record<string, unknown> {
+  return z.toJSONSchema(schema, { io: "input" }) as Record<string, unknown>;
+}
