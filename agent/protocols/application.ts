@@ -1,0 +1,110 @@
+import type { LayerSection, ObjectReference } from "../../proto/record.js";
+import type { ProtocolLayer } from "./layer.js";
+
+/**
+ * The seam between the core of a connection (sequence numbers, records, commits, the pump) and the protocol that is
+ * spoken on it. The layer sees two byte streams by their 64-bit offsets and never the socket, the store or the lease.
+ *
+ *   client's stream   0 ........ processed ............ consumed        the core keeps [processed, consumed) in the record
+ *                                └ what the layer still may need        (the spool) and gives it to the layer's twin again
+ *
+ *   our stream        0 ... acknowledged ...... tail                    [acknowledged, tail) is promised: in record.output,
+ *                                                                       never made again by a layer, only reproduced
+ *
+ * Order of calls. New connection: create, input/inputEnd/acknowledged/checkpoint in any order, closed.
+ * Taken over: create (inputOffset = record.processed), unready, open for each object with unacknowledged bytes, ready, then
+ * input(record.spool) if it is not empty, inputEnd() if record.clientFinished, then as above; or undo and closed instead of ready.
+ * Calls never overlap, but the core may call `checkpoint` from within any call of the port. After `closed` neither side
+ * calls the other.
+ */
+export interface ApplicationLayer extends ProtocolLayer {
+  /** The next bytes of the client's stream, in order and without gaps from `inputOffset` on. The layer may keep the chunk; nobody changes it. */
+  input(chunk: Buffer): void;
+
+  /** The client has finished its stream (FIN), or the core wants no more of it (idle for too long): answer what is complete, then promise the FIN. */
+  inputEnd(): void;
+
+  /** Everything of ours below `position` is at the client. Never falls. The core calls it before `checkpoint` when it has moved. */
+  acknowledged(position: number): void;
+
+  /**
+   * Opens an object named by a piece of the record's output for reading and checks that it is the same content. Called between
+   * `unready` and `ready`, only for pieces of which bytes are unacknowledged. The core owns what it gets.
+   * Throws RefusedError ("object missing", "object changed", "digest pending", ...).
+   */
+  open(reference: ObjectReference): Promise<OpenObject>;
+
+  /** For operators: what the client is receiving at `position` (acknowledged). Cheap, no side effects. */
+  describe(position: number): ApplicationDescription;
+
+  /** The connection is over or has gone to somebody else. Lets go of everything. */
+  closed(): void;
+}
+
+/** An object ready to be sent from. `fd` is at no particular position. `close` may be called again. */
+export interface OpenObject {
+  readonly fd: number;
+  readonly size: number;
+  close(): void;
+}
+
+export interface ApplicationDescription {
+  /** Object id; "" = none. */
+  object: string;
+  /** The acknowledged position in the object, bytes. */
+  objectOffset: number;
+  /** TCP sequence number of the first byte sent of the object; 0 where there is none. */
+  firstByteSequence: number;
+  /** Requests answered or being answered. */
+  requests: number;
+}
+
+/** What the core offers to the layer of one connection. */
+export interface ConnectionPort {
+  /** Stream offset behind everything promised: where the next response will start. A promised FIN counts as one. */
+  tail(): number;
+
+  /** Whether our FIN is promised: then `respond` must not be called any more; further input is only to be marked processed. */
+  ended(): boolean;
+
+  /**
+   * Promises output. The pieces start at `tail()`; the core commits and only then sends. Synchronous: when it returns, `tail()`
+   * has moved. The layer has brought its own state up to date before it calls, because `checkpoint` may be called within.
+   */
+  respond(response: Response): void;
+
+  /** The client's stream below `offset` needs no answer and is not needed again. Never falls. `respond` says it as well. */
+  processed(offset: number): void;
+
+  /** Ends the connection by an exact RST. `reason` goes into history and log. For what no response can express. */
+  reset(reason: string): void;
+
+  /** TCP sequence number of our byte at the stream offset. */
+  sequence(offset: number): number;
+}
+
+export interface Response {
+  /** In order; may be empty (a FIN alone). */
+  pieces: ResponsePiece[];
+  /** Our FIN behind the pieces. The core then lingers: it goes on reading and discarding for a bounded time. */
+  fin?: boolean;
+  /** Client stream offset up to which input is used up by this response. */
+  processed: number;
+  /** Why this connection cannot be taken over while bytes of this response are unacknowledged, e.g. "digest pending". Absent = it can. */
+  unprotected?: string;
+  /**
+   * With `unprotected`: resolves with the reference that takes the place of this response's (only) object piece; only the validator
+   * differs. The layer's section names it by then; the core commits again and the connection is protected. Rejects with a BatonError
+   * whose message is the new reason: the response stays unprotected.
+   */
+  protect?: Promise<ObjectReference>;
+}
+
+/** The core closes `file` when no byte of the piece can be needed any more, also when `respond` comes too late. */
+export type ResponsePiece = { literal: Buffer } | { object: ObjectReference; file: OpenObject };
+
+/** Makes the layer of one connection. `inputOffset`: client stream offset of the first byte that `input` will bring. */
+export type ApplicationFactory = (port: ConnectionPort, inputOffset: number) => ApplicationLayer;
+
+/** Reads a section of this application protocol into plain values for the API; buffers as text. */
+export type SectionReader = (section: LayerSection) => Record<string, unknown>;
