@@ -146,6 +146,26 @@ BATON_ASSERT(sizeof(struct baton_release_args) == 52, "baton_release_args is 52 
 
 /* ---- a server: guard.bpf.c ----------------------------------------------------------------------------------- */
 
+/*
+ * SO_MARK of the agent's raw sockets: probes, nudges and exact resets carry it, and may leave in BATON_GUARD_PROBE. Every
+ * other rule (lease, incarnation, clamp, FIN, RST) holds for them as well.
+ */
+#define BATON_MARK 0xba70
+
+/* Key of `services`: what is guarded on a VIP. */
+struct baton_service {
+	__be16 port;
+	__u8 transport; /* IPPROTO_TCP, IPPROTO_UDP */
+	__u8 pad;
+};
+
+/* Key of `appliances`, and the element of `way_back`, where `set` says whether there is one. */
+struct baton_mac {
+	__u8 bytes[6];
+	__u8 set;
+	__u8 pad;
+};
+
 /* The lease: one element. Written by the supervisor alone. */
 struct baton_lease {
 	__u64 until_ns;    /* egress passes before this instant only; 0 = fenced */
@@ -163,7 +183,8 @@ enum baton_guard_phase {
 #define BATON_GUARD_FIN_COMMITTED 1 /* a FIN may leave if it ends exactly at fin_seq */
 #define BATON_GUARD_RST_ASKED 2     /* the agent asked for a reset */
 #define BATON_GUARD_WATCH_LATE 4    /* just rebuilt: report acks above snd_nxt */
-#define BATON_GUARD_UNPROTECTED 8   /* no record: no clamp; FIN passes while the lease lives (never after a kill) */
+#define BATON_GUARD_UNPROTECTED 8   /* no record: no clamp, `consumed` follows the kernel's acks; FIN with FIN_ASKED */
+#define BATON_GUARD_FIN_ASKED 16    /* UNPROTECTED: the agent is closing, a FIN may leave wherever it is */
 
 /*
  * One a connection that this server owns. Preallocated hash, never LRU, fail closed. User space creates an entry whole
@@ -186,8 +207,8 @@ struct baton_guarded {
 	__u32 sent_ack;   /* the highest ack that left, after the clamp */
 	__u32 kernel_ack; /* what the kernel had put there */
 	__u32 tsval, tsecr;
-	__u32 window;     /* as on the wire, unscaled */
-	__u64 clamped_since_ns; /* 0: not clamped */
+	__u32 window;     /* as on the wire, unscaled; the kernel's, also where the clamp has sent 0 instead */
+	__u64 clamped_since_ns; /* since `consumed` last moved; 0: not clamped */
 	__u64 last_egress_ns;
 	/* what came last: */
 	__u32 client_seq; /* end of the client's last segment */
@@ -197,7 +218,7 @@ struct baton_guarded {
 /* Argument of `guard_change`: what to set, and the entry as it is afterwards. */
 #define BATON_CHANGE_CONSUMED 1 /* only ever forward, modulo 2^32 */
 #define BATON_CHANGE_FIN 2      /* sets fin_seq and BATON_GUARD_FIN_COMMITTED */
-#define BATON_CHANGE_PHASE 4
+#define BATON_CHANGE_PHASE 4    /* SILENT never becomes LIVE again directly: a rebuilt socket goes through PROBE */
 #define BATON_CHANGE_FLAGS 8    /* flags = flags & ~flags_clear | flags_set */
 #define BATON_CHANGE_INCARNATION 16
 struct baton_guard_change {

@@ -54,7 +54,8 @@ enum baton_guard_verdict {
 	BATON_GUARD_OUT_ICMP = 18,           /* E dropped: ICMP unreachable from a VIP */
 	BATON_GUARD_OUT_MALFORMED = 19,      /* E dropped */
 	BATON_GUARD_TABLE_FULL = 20,         /* a new connection found no room in the table: it stays silent */
-	BATON_GUARD_VERDICTS = 21
+	BATON_GUARD_EVENT_LOST = 21,         /* the ring buffer for the agent was full: one report is missing */
+	BATON_GUARD_VERDICTS = 22
 };
 
 #endif
