@@ -1,4 +1,5 @@
-import { addressFamily, canonicalAddress, notUnicast, parseHostPort } from "./address.js";
+import { isIPv6 } from "../flow.js";
+import { listenEndpoint, notUnicast } from "./address.js";
 import type { Complaint, Path } from "./problem.js";
 import type { Config } from "./schema.js";
 import { describePath } from "./sentence.js";
@@ -31,8 +32,8 @@ function addresses({ vips, servers }: Config): Complaint[] {
     const wrong = notUnicast(vip);
     if (wrong !== undefined) complaints.push({ path: ["vips", index], message: `vips[${index}] ${vip} ${wrong}.` });
   });
-  for (const family of [4, 6]) {
-    const path = vips.flatMap((vip, index) => (addressFamily(vip) === family ? [index] : []))[vipsMax];
+  for (const family of [4, 6] as const) {
+    const path = vips.flatMap((vip, index) => (isIPv6(vip) === (family === 6) ? [index] : []))[vipsMax];
     if (path !== undefined) {
       complaints.push({ path: ["vips", path], message: `There may be at most ${vipsMax} IPv${family} VIPs.` });
     }
@@ -47,8 +48,8 @@ function addresses({ vips, servers }: Config): Complaint[] {
     }
   });
   const all = [
-    ...vips.map((vip, index) => ({ value: canonicalAddress(vip), path: ["vips", index] })),
-    ...servers.map(({ address }, index) => ({ value: canonicalAddress(address), path: ["servers", index, "address"] })),
+    ...vips.map((vip, index) => ({ value: vip, path: ["vips", index] })),
+    ...servers.map(({ address }, index) => ({ value: address, path: ["servers", index, "address"] })),
   ];
   return [...complaints, ...duplicates(all, "Address")];
 }
@@ -90,7 +91,7 @@ function listeners({ nats, controllers, servers }: Config): Complaint[] {
     ),
   ];
   controllers.forEach(({ listen }, index) => {
-    const host = parseHostPort(listen)?.host ?? "";
+    const host = listenEndpoint(listen)?.address ?? "";
     if (/^[0.:]+$/.test(host)) {
       const message = `controllers[${index}].listen must be an address that agents can connect to, not ${listen}.`;
       complaints.push({ path: ["controllers", index, "listen"], message });

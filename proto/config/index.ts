@@ -1,4 +1,4 @@
-export { addressFamily, canonicalAddress, formatHostPort, type HostPort, parseHostPort } from "./address.js";
+export { requireContent } from "./content.js";
 export { loadConfig, parseConfig } from "./load.js";
 export { controllerOf, directoryOf, natsUrls, serverOf } from "./lookup.js";
 export { ConfigError, type ConfigProblem, formatProblem } from "./problem.js";

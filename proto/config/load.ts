@@ -3,7 +3,8 @@ import { dirname, resolve } from "node:path";
 import { isMap, isNode, LineCounter, type Pair, parseDocument } from "yaml";
 import type { z } from "zod";
 import { BatonError } from "../errors.js";
-import { formatHostPort, parseHostPort } from "./address.js";
+import { endpointText, normaliseAddress } from "../flow.js";
+import { listenEndpoint } from "./address.js";
 import { check } from "./check.js";
 import { type Complaint, ConfigError, type ConfigProblem } from "./problem.js";
 import { type Config, schema, type WrittenConfig } from "./schema.js";
@@ -72,20 +73,25 @@ function complete(written: WrittenConfig, file: string): Config {
   const from = dirname(resolve(file));
   const own = (id: string) => ({ state: `/run/baton/${written.cluster}/${id}`, pins: `/sys/fs/bpf/baton/${id}` });
   const { listen, url } = written.nats;
-  const first = parseHostPort(written.controllers[0]?.listen ?? "")?.host ?? "127.0.0.1";
+  const first = listenEndpoint(written.controllers[0]?.listen ?? "")?.address ?? "127.0.0.1";
   return {
     ...written,
     file: resolve(file),
+    vips: written.vips.map(normaliseAddress),
     // Both are kept for check() to complain about; url wins.
     nats:
       url !== undefined
         ? { embedded: false, urls: [url].flat(), ...(listen === undefined ? {} : { listen }) }
-        : { embedded: true, listen: listen ?? formatHostPort(first, 4222) },
+        : { embedded: true, listen: listen ?? endpointText({ address: first, port: 4222 }) },
     controllers: written.controllers.map((controller) => {
       const { state, pins } = { ...own(controller.id), ...controller };
       return { ...controller, state, pins, socket: controller.socket ?? `${state}/api.sock` };
     }),
-    servers: written.servers.map((server) => ({ ...own(server.id), ...server })),
+    servers: written.servers.map((server) => ({
+      ...own(server.id),
+      ...server,
+      address: normaliseAddress(server.address),
+    })),
     services: written.services.map((service) => ({
       ...service,
       directory: resolve(from, service.directory),

@@ -1,14 +1,14 @@
 import { z } from "zod";
-import { addressFamily, parseHostPort } from "./address.js";
+import { isAddress, listenEndpoint } from "./address.js";
 
 const id = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9-]{0,31}$/, "must be 1 to 32 letters, digits and hyphens, and not begin with a hyphen")
   .describe("Letters, digits and hyphens; part of store keys, file names and metric labels");
-const address = z.string().refine((text) => addressFamily(text) !== undefined, "must be an IPv4 or IPv6 address");
+const address = z.string().refine(isAddress, "must be an IPv4 or IPv6 address");
 const hostPort = z
   .string()
-  .refine((text) => parseHostPort(text) !== undefined, "must be ADDRESS:PORT, with an IPv6 address in brackets");
+  .refine((text) => listenEndpoint(text) !== undefined, "must be ADDRESS:PORT, with an IPv6 address in brackets");
 const absolute = z.string().regex(/^\/./, "must be an absolute path");
 const directory = z.string().min(1, "must not be empty");
 const device = z

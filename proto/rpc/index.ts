@@ -1,0 +1,10 @@
+export type * from "./messages.js";
+export {
+  type AgentLinkClient,
+  agentLinkClient,
+  agentLinkService,
+  type ControlClient,
+  channelOptions,
+  controlClient,
+  controlService,
+} from "./services.js";

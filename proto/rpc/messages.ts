@@ -1,0 +1,256 @@
+/**
+ * The messages of agent.proto and control.proto as they are in memory: camelCase, 64-bit numbers as Number (they stay
+ * below 2^53: byte counts, microseconds, counters), enums as their names, bytes as Buffer, absent messages as null.
+ * test/unit/rpc.test compares them with the .proto files by a round trip.
+ */
+
+export type PhaseName =
+  | "PHASE_UNSPECIFIED"
+  | "LIVE"
+  | "HELD"
+  | "FROZEN"
+  | "UNREADY"
+  | "READY"
+  | "RESUMED_ON_OLD"
+  | "REFUSED";
+
+export interface FlowMessage {
+  clientAddress: Buffer;
+  clientPort: number;
+  vipAddress: Buffer;
+  vipPort: number;
+  transport: "TRANSPORT_UNSPECIFIED" | "TCP" | "UDP";
+}
+
+// agent.proto, agent to controller
+
+export interface AgentHello {
+  serverId: string;
+  incarnation: number;
+  mac: Buffer;
+  addresses: string[];
+  services: string[];
+  version: string;
+  pid: number;
+}
+
+export interface TakeoverResult {
+  connectionId: string;
+  flow: FlowMessage | null;
+  /** ok, refused, failed, finished (everything was acknowledged), gone (the client reset it) */
+  result: string;
+  reason: string;
+  phasesUs: Record<string, number>;
+  epoch: number;
+  from: string;
+}
+
+export interface TakenOver {
+  batch: number;
+  takeoverId: string;
+  results: TakeoverResult[];
+}
+
+export interface ConnectionPhase {
+  connectionId: string;
+  phase: PhaseName;
+  reason: string;
+  flow: FlowMessage | null;
+}
+
+export interface LoadReport {
+  cpu: number;
+  pressure: number;
+  loopDelayMs: number;
+  egressBytesPerSecond: number;
+  connections: number;
+  problems: string[];
+  contentReady: boolean;
+}
+
+export interface HistoryEntry {
+  timeUs: number;
+  what: string;
+  layer: string;
+  detail: string;
+}
+
+export interface LiveConnection {
+  id: string;
+  phase: PhaseName;
+  bytesSent: number;
+  bytesReceived: number;
+  clientSeq: number;
+  serverSeq: number;
+  object: string;
+  objectOffset: number;
+  firstByteSeq: number;
+  isProtected: boolean;
+  reason: string;
+  ageSeconds: number;
+  history: HistoryEntry[];
+  tcpState: number;
+}
+
+export interface DescribeAnswer {
+  request: number;
+  connections: LiveConnection[];
+}
+
+export interface AdoptAnswer {
+  request: number;
+  result: TakeoverResult | null;
+}
+
+/** Exactly one of the members; on what was received, `what` names it. */
+export interface AgentMessage {
+  what?: string;
+  hello?: AgentHello;
+  takenOver?: TakenOver;
+  load?: LoadReport;
+  described?: DescribeAnswer;
+  adopted?: AdoptAnswer;
+  phase?: { phases: ConnectionPhase[] };
+  bye?: { reason: string };
+}
+
+// agent.proto, controller to agent
+
+export interface Welcome {
+  slot: number;
+  generation: number;
+  controllerId: string;
+}
+
+export interface Describe {
+  request: number;
+  connectionIds: string[];
+  all: boolean;
+  detail: boolean;
+}
+
+export interface Adopt {
+  request: number;
+  flow: FlowMessage | null;
+  clientIsn: number;
+  clientAck: number;
+  mss: number;
+  windowScale: number;
+  sack: boolean;
+  timestamps: boolean;
+  clientTsval: number;
+  clientTsecr: number;
+  takeoverId: string;
+  from: string;
+}
+
+export interface FlowHint {
+  flow: FlowMessage | null;
+  ack: number;
+  seq: number;
+  tsval: number;
+  tsecr: number;
+  window: number;
+}
+
+export interface Hints {
+  takeoverId: string;
+  flows: FlowHint[];
+}
+
+/** Exactly one of the members; on what was received, `what` names it. */
+export interface ControllerMessage {
+  what?: string;
+  welcome?: Welcome;
+  takenOverAck?: { batch: number };
+  describe?: Describe;
+  adopt?: Adopt;
+  hints?: Hints;
+}
+
+// control.proto
+
+export interface LoadMessage {
+  cpu: number;
+  pressure: number;
+  loopDelayMs: number;
+  egressBytesPerSecond: number;
+}
+
+export interface ServerMessage {
+  id: string;
+  /** UP, DRAINING, HELD, TAKEOVER, DOWN, JOINING */
+  state: string;
+  connections: number;
+  load: LoadMessage | null;
+  leaseAgeMs: number;
+  reason: string;
+  incarnation: number;
+  generation: number;
+  slot: number;
+  addresses: string[];
+}
+
+export interface StatusMessage {
+  version: string;
+  leader: string;
+  servers: ServerMessage[];
+  vips: string[];
+  services: { name: string; port: number; protocol: string }[];
+  problems: string[];
+  store: { url: string; connected: boolean; embedded: boolean } | null;
+  verdicts: Record<string, number>;
+  connections: number;
+}
+
+export interface ConnectionMessage {
+  id: string;
+  client: string;
+  vip: string;
+  transport: string;
+  protocol: string;
+  owner: string;
+  epoch: number;
+  phase: string;
+  ageSeconds: number;
+  bytesSent: number;
+  bytesReceived: number;
+  bundle: string;
+  object: string;
+  offset: number;
+  protected: boolean;
+  reason: string;
+}
+
+export interface SequencePair {
+  client: number;
+  server: number;
+}
+
+export interface ConnectionDetail {
+  connection: ConnectionMessage | null;
+  initialSeq: SequencePair | null;
+  currentSeq: SequencePair | null;
+  firstByteSeq: number;
+  serverId: string;
+  /** ISO 8601 */
+  takenAt: string;
+  layers: { layer: string; version: number; stateJson: string }[];
+  history: { time: string; timeUs: number; what: string; layer: string; detail: string; server: string }[];
+}
+
+export interface EventMessage {
+  /** ISO 8601 in UTC with microseconds */
+  time: string;
+  kind: string;
+  connection: string;
+  bundle: string;
+  from: string;
+  to: string;
+  result: string;
+  reason: string;
+  /** phase name to microseconds */
+  phases: Record<string, number>;
+  heldPackets: number;
+  heldUs: number;
+}

@@ -1,0 +1,87 @@
+import { join } from "node:path";
+import * as grpc from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
+import { root } from "../paths.js";
+import type {
+  AgentMessage,
+  ConnectionDetail,
+  ConnectionMessage,
+  ControllerMessage,
+  EventMessage,
+  ServerMessage,
+  StatusMessage,
+} from "./messages.js";
+
+const definition = loadSync(["baton/v1/agent.proto", "baton/v1/control.proto"], {
+  includeDirs: [join(root, "proto")],
+  keepCase: false,
+  longs: Number,
+  enums: String,
+  defaults: true,
+  arrays: true,
+  objects: true,
+  oneofs: true,
+});
+const { baton } = grpc.loadPackageDefinition(definition) as unknown as {
+  baton: { v1: Record<"AgentLink" | "Control", grpc.ServiceClientConstructor> };
+};
+
+/** Between an agent and a controller; agent.proto. */
+export const agentLinkService = baton.v1.AgentLink.service;
+/** For operators; control.proto. */
+export const controlService = baton.v1.Control.service;
+
+export interface AgentLinkClient extends grpc.Client {
+  session(options?: grpc.CallOptions): grpc.ClientDuplexStream<AgentMessage, ControllerMessage>;
+}
+export interface ControlClient extends grpc.Client {
+  getStatus(
+    request: object,
+    options: grpc.CallOptions,
+    done: grpc.requestCallback<StatusMessage>,
+  ): grpc.ClientUnaryCall;
+  listServers(
+    request: object,
+    options: grpc.CallOptions,
+    done: grpc.requestCallback<{ servers: ServerMessage[] }>,
+  ): grpc.ClientUnaryCall;
+  listConnections(
+    request: { server: string; protocol: string },
+    options?: grpc.CallOptions,
+  ): grpc.ClientReadableStream<ConnectionMessage>;
+  getConnection(
+    request: { id: string },
+    options: grpc.CallOptions,
+    done: grpc.requestCallback<ConnectionDetail>,
+  ): grpc.ClientUnaryCall;
+  watchEvents(
+    request: { follow: boolean; limit: number },
+    options?: grpc.CallOptions,
+  ): grpc.ClientReadableStream<EventMessage>;
+}
+
+/**
+ * Notices a peer whose host is gone within about a second, and is used by both ends. Nothing is sent over a proxy that
+ * the environment names: appliances, servers and stores are reached directly.
+ */
+export const channelOptions: grpc.ChannelOptions = {
+  "grpc.keepalive_time_ms": 500,
+  "grpc.keepalive_timeout_ms": 500,
+  "grpc.keepalive_permit_without_calls": 1,
+  "grpc.max_receive_message_length": 64 * 1024 * 1024,
+  "grpc.max_send_message_length": 64 * 1024 * 1024,
+  "grpc.enable_http_proxy": 0,
+};
+
+/** @param target `unix:PATH` or `HOST:PORT`; nothing is connected before the first call. */
+export function agentLinkClient(target: string, options: grpc.ChannelOptions = {}): AgentLinkClient {
+  return new baton.v1.AgentLink(target, grpc.credentials.createInsecure(), {
+    ...channelOptions,
+    ...options,
+  }) as unknown as AgentLinkClient;
+}
+
+/** @param target `unix:PATH` or `HOST:PORT`; nothing is connected before the first call. */
+export function controlClient(target: string): ControlClient {
+  return new baton.v1.Control(target, grpc.credentials.createInsecure(), channelOptions) as unknown as ControlClient;
+}
