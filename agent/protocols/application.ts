@@ -1,4 +1,4 @@
-import type { LayerSection, ObjectReference } from "../../proto/record.js";
+import type { ObjectReference } from "../../proto/record.js";
 import type { ProtocolLayer } from "./layer.js";
 
 /**
@@ -105,6 +105,3 @@ export type ResponsePiece = { literal: Buffer } | { object: ObjectReference; fil
 
 /** Makes the layer of one connection. `inputOffset`: client stream offset of the first byte that `input` will bring. */
 export type ApplicationFactory = (port: ConnectionPort, inputOffset: number) => ApplicationLayer;
-
-/** Reads a section of this application protocol into plain values for the API; buffers as text. */
-export type SectionReader = (section: LayerSection) => Record<string, unknown>;

@@ -1,0 +1,128 @@
+import { BatonError } from "./errors.js";
+import { baton } from "./gen/record.js";
+import { buffer, decoding, encoding, type LayerSection, number, plainTcpState, type TcpState } from "./record.js";
+
+const { v1 } = baton;
+
+/** The layers' sections of the data block. Version 1 each; a later one that this program does not know is refused. */
+const VERSION = 1;
+
+export interface IpSection {
+  ttl: number;
+  dscp: number;
+}
+
+/** One response of ours: what was asked, what is promised. Offsets in bytes; see HttpSection in record.proto. */
+export interface HttpResponse {
+  requestHead: Buffer;
+  responseHead: Buffer;
+  /** "" = the body, if there is one, is literal. */
+  objectId: string;
+  validator: string;
+  firstByteSeq: number;
+  firstByteOffset: number;
+  objectOffset: number;
+  length: number;
+  keepAlive: boolean;
+}
+
+/** `current` is the response that the client is receiving (or has received last), then those promised behind it. */
+export interface HttpSection {
+  requests: number;
+  current?: HttpResponse;
+  queued: HttpResponse[];
+}
+
+export function encodeIpSection(section: IpSection): LayerSection {
+  return { layer: "ip", version: VERSION, state: encoding("section", "ip", () => v1.IpSection.encode(section)) };
+}
+
+export function decodeIpSection(section: LayerSection): IpSection {
+  return decode(section, "ip", (state) => {
+    const { ttl, dscp } = v1.IpSection.decode(state);
+    return { ttl, dscp };
+  });
+}
+
+export function encodeTcpSection(state: TcpState): LayerSection {
+  return {
+    layer: "tcp",
+    version: VERSION,
+    state: encoding("section", "tcp", () => v1.TcpSection.encode({ state })),
+  };
+}
+
+export function decodeTcpSection(section: LayerSection): TcpState {
+  return decode(section, "tcp", (bytes) => {
+    const { state } = v1.TcpSection.decode(bytes);
+    if (!state) throw new TypeError("no TCP state");
+    return plainTcpState(state);
+  });
+}
+
+export function encodeHttpSection(section: HttpSection): LayerSection {
+  const { requests, current, queued } = section;
+  const state = encoding("section", "http", () => v1.HttpSection.encode({ ...current, requests, queued }));
+  return { layer: "http", version: VERSION, state };
+}
+
+export function decodeHttpSection(section: LayerSection): HttpSection {
+  return decode(section, "http", (state) => {
+    const wire = v1.HttpSection.decode(state);
+    const result: HttpSection = { requests: number(wire.requests), queued: wire.queued.map(plainResponse) };
+    if (wire.requestHead.length > 0 || wire.responseHead.length > 0) result.current = plainResponse(wire);
+    return result;
+  });
+}
+
+/** A section in plain values for people and JSON: heads as text, what this version does not know as hexadecimal bytes. */
+export function describeSection(section: LayerSection): Record<string, unknown> {
+  try {
+    switch (section.layer) {
+      case "ip":
+        return { ...decodeIpSection(section) };
+      case "tcp": {
+        const { unknown, ...state } = decodeTcpSection(section);
+        return state;
+      }
+      case "http": {
+        const { requests, current, queued } = decodeHttpSection(section);
+        return { requests, ...(current && describeResponse(current)), queued: queued.map(describeResponse) };
+      }
+    }
+  } catch (error) {
+    if (!(error instanceof BatonError)) throw error;
+  }
+  return { bytes: section.state.toString("hex") };
+}
+
+function describeResponse(response: HttpResponse): Record<string, unknown> {
+  return {
+    ...response,
+    requestHead: response.requestHead.toString("latin1"),
+    responseHead: response.responseHead.toString("latin1"),
+  };
+}
+
+function plainResponse(nested: baton.v1.IHttpSection): HttpResponse {
+  const wire = nested as baton.v1.HttpSection;
+  return {
+    requestHead: buffer(wire.requestHead),
+    responseHead: buffer(wire.responseHead),
+    objectId: wire.objectId,
+    validator: wire.validator,
+    firstByteSeq: wire.firstByteSeq,
+    firstByteOffset: number(wire.firstByteOffset),
+    objectOffset: number(wire.objectOffset),
+    length: number(wire.length),
+    keepAlive: wire.keepAlive,
+  };
+}
+
+function decode<T>(section: LayerSection, layer: string, read: (state: Buffer) => T): T {
+  if (section.layer !== layer) throw new BatonError("RECORD_INVALID", `section "${section.layer}" is not of ${layer}`);
+  if (section.version !== VERSION) {
+    throw new BatonError("RECORD_VERSION", `section ${layer} has version ${section.version}, known is ${VERSION}`);
+  }
+  return decoding(`section ${layer}`, () => read(section.state));
+}
