@@ -1,0 +1,186 @@
+import { createInbox, headers, type Msg, type MsgHdrs, type NatsConnection } from "@nats-io/transport-node";
+import { BatonError } from "../errors.js";
+import { StoreRefusal } from "./errors.js";
+
+/** JetStream's answer to a publish. */
+export interface Ack {
+  /** The message's sequence in its stream, which is the key's revision. */
+  sequence: number;
+  /** The stream had a message with this id already: `sequence` is that one's. */
+  duplicate: boolean;
+  /** performance.now() at which it was first given to the connection, milliseconds. */
+  sentAt: number;
+}
+
+export interface PublishOptions {
+  messageId: string;
+  /** Sequence of the subject's last message; 0 = none. Checked by the server. */
+  expected: number;
+  /** Marks a tombstone. */
+  remove?: boolean;
+  /** Milliseconds from now after which the outcome is given up as unknown (STORE_UNAVAILABLE). */
+  deadlineMs: number;
+  /** Milliseconds without an answer after which it is sent again under the same id; doubles each time. */
+  resendMs: number;
+}
+
+interface Pending {
+  token: string;
+  subject: string;
+  data: Uint8Array;
+  headers: MsgHdrs;
+  deadline: number;
+  resendAt: number;
+  resendMs: number;
+  sentAt: number;
+  resolve: (ack: Ack) => void;
+  reject: (error: Error) => void;
+}
+
+const pendingMax = 65_536;
+const sweepMs = 10;
+/** While a stream recovers after a restart, nobody answers for its subjects. */
+const noResponderMs = 20;
+
+/**
+ * Publishes to JetStream, any number at once over one subscription. A message is sent again under the same id after a
+ * reconnect, while nobody is responsible for its subject, and when no answer came: the server's duplicate window makes
+ * that harmless. One timer serves all.
+ */
+export class Publisher {
+  readonly #connection: NatsConnection;
+  readonly #inbox = `${createInbox()}.`;
+  readonly #pending = new Map<string, Pending>();
+  #counter = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #connected = true;
+  resent = 0;
+
+  constructor(connection: NatsConnection) {
+    this.#connection = connection;
+    connection.subscribe(`${this.#inbox}*`, { callback: (_error, message) => this.#answer(message) });
+  }
+
+  get pending(): number {
+    return this.#pending.size;
+  }
+
+  /** Rejects with StoreRefusal, or BatonError STORE_UNAVAILABLE (outcome unknown) or LIMIT_REACHED (not sent). */
+  publish(subject: string, data: Uint8Array, options: PublishOptions): Promise<Ack> {
+    if (this.#pending.size >= pendingMax) {
+      return Promise.reject(new BatonError("LIMIT_REACHED", `${pendingMax} writes wait for the store's answer`));
+    }
+    const header = headers();
+    header.set("Nats-Msg-Id", options.messageId);
+    header.set("Nats-Expected-Last-Subject-Sequence", String(options.expected));
+    if (options.remove) header.set("KV-Operation", "DEL");
+    const now = performance.now();
+    return new Promise((resolve, reject) => {
+      const entry: Pending = {
+        token: (this.#counter++).toString(36),
+        subject,
+        data,
+        headers: header,
+        deadline: now + options.deadlineMs,
+        resendAt: now + options.resendMs,
+        resendMs: options.resendMs,
+        sentAt: now,
+        resolve,
+        reject,
+      };
+      this.#pending.set(entry.token, entry);
+      this.#timer ??= setInterval(() => this.#sweep(), sweepMs);
+      if (this.#connected) this.#send(entry);
+    });
+  }
+
+  disconnected(): void {
+    this.#connected = false;
+  }
+
+  /** Everything unanswered goes out again, oldest first. */
+  reconnected(): void {
+    this.#connected = true;
+    const now = performance.now();
+    for (const entry of [...this.#pending.values()]) {
+      if (entry.deadline <= now) this.#expire(entry);
+      else this.#resend(entry, now);
+    }
+  }
+
+  close(): void {
+    for (const entry of [...this.#pending.values()]) this.#expire(entry);
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #send(entry: Pending): void {
+    try {
+      this.#connection.publish(entry.subject, entry.data, {
+        reply: this.#inbox + entry.token,
+        headers: entry.headers,
+      });
+    } catch (cause) {
+      this.#take(entry);
+      entry.reject(new BatonError("STORE_FAILED", `${entry.subject} could not be sent to the store`, cause));
+    }
+  }
+
+  #resend(entry: Pending, now: number): void {
+    this.resent++;
+    entry.resendMs = Math.min(entry.resendMs * 2, 5_000);
+    entry.resendAt = now + entry.resendMs;
+    this.#send(entry);
+  }
+
+  #answer(message: Msg): void {
+    const entry = this.#pending.get(message.subject.slice(this.#inbox.length));
+    if (entry === undefined) return; // the answer to a second sending
+    if (message.data.length === 0) {
+      if (message.headers?.code === 503) entry.resendAt = performance.now() + noResponderMs;
+      return;
+    }
+    let ack: { seq?: number; duplicate?: boolean; error?: { code: number; err_code: number; description: string } };
+    try {
+      ack = message.json();
+    } catch (cause) {
+      this.#take(entry);
+      entry.reject(new BatonError("STORE_FAILED", `the store's answer for ${entry.subject} is not JSON`, cause));
+      return;
+    }
+    if (ack.error !== undefined) {
+      if (ack.error.code === 503) {
+        entry.resendAt = performance.now() + noResponderMs; // "temporarily unavailable": no leader, still recovering
+        return;
+      }
+      this.#take(entry);
+      entry.reject(new StoreRefusal(entry.subject, ack.error.err_code, ack.error.description));
+      return;
+    }
+    this.#take(entry);
+    entry.resolve({ sequence: ack.seq ?? 0, duplicate: ack.duplicate ?? false, sentAt: entry.sentAt });
+  }
+
+  #sweep(): void {
+    const now = performance.now();
+    for (const entry of this.#pending.values()) {
+      if (entry.deadline <= now) this.#expire(entry);
+      else if (this.#connected && entry.resendAt <= now) this.#resend(entry, now);
+    }
+    if (this.#pending.size === 0) {
+      clearInterval(this.#timer);
+      this.#timer = undefined;
+    }
+  }
+
+  #expire(entry: Pending): void {
+    this.#take(entry);
+    entry.reject(
+      new BatonError("STORE_UNAVAILABLE", `the store has not acknowledged ${entry.subject} in time; its outcome is unknown`),
+    );
+  }
+
+  #take(entry: Pending): void {
+    this.#pending.delete(entry.token);
+  }
+}
