@@ -195,7 +195,7 @@ struct baton_guarded {
 	__u8 phase;   /* enum baton_guard_phase */
 	__u8 flags;   /* BATON_GUARD_* */
 	__u8 tcp_state; /* as the kernel last reported it */
-	__u8 snd_wscale, rcv_wscale;
+	__u8 snd_wscale, rcv_wscale; /* 0xff: not negotiated */
 	__u8 options; /* BATON_SYN_SACK | BATON_SYN_TIMESTAMPS as negotiated, BATON_SYN_SEEN = born from a SYN cookie */
 	__u16 mss;
 	__u64 incarnation;
