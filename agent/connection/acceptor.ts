@@ -1,0 +1,70 @@
+import { wallClockUs } from "../../proto/clock.js";
+import { connectionId, type Flow } from "../../proto/flow.js";
+import { logger } from "../../proto/log.js";
+import type { Endpoints } from "../native/api.js";
+import { LiveConnection } from "./connection.js";
+import type { ConnectionTable } from "./table.js";
+
+const log = logger("acceptor");
+const BACKLOG = 4096;
+/** Bytes that the timestamps option takes of each segment (RFC 7323 section 3.2, padded). */
+const TIMESTAMPS_BYTES = 12;
+
+export interface Listening {
+  service: string;
+  protocol: string;
+  port: number;
+}
+
+/**
+ * Listens for one service on one VIP. The guard has made its entry at ESTABLISHED, before accept: it names both initial
+ * sequence numbers and what was negotiated. A connection without one (its table was full) can never say anything: it is closed unseen.
+ */
+export function listen(table: ConnectionTable, vip: string, service: Listening): { close(): void } {
+  const { native } = table.host;
+  return native.listen({
+    address: vip,
+    port: service.port,
+    backlog: BACKLOG,
+    receiveBuffer: table.host.limits.inputBytes,
+    onAccept: (accepted) => {
+      for (const { fd, endpoints } of accepted) accept(table, service, fd, endpoints);
+    },
+  });
+}
+
+function accept(table: ConnectionTable, { service, protocol }: Listening, fd: number, endpoints: Endpoints): void {
+  const { guard, native } = table.host;
+  const flow: Flow = { client: endpoints.remote, vip: endpoints.local, transport: "tcp" };
+  const entry = guard.lookup(flow);
+  if (!entry || entry.phase !== "live") {
+    log.warn({ flow }, "a connection without the guard's entry is closed unseen");
+    native.closeInRepair(fd);
+    return;
+  }
+  const timestamps = entry.timestamps;
+  const connection = new LiveConnection(
+    table.host,
+    {
+      id: connectionId(flow, entry.clientIsn),
+      flow,
+      service,
+      protocol,
+      tcp: {
+        clientIsn: entry.clientIsn,
+        serverIsn: entry.serverIsn,
+        mss: entry.mss + (timestamps ? TIMESTAMPS_BYTES : 0),
+        sendScale: entry.sndWscale,
+        receiveScale: entry.rcvWscale,
+        windowScaling: entry.windowScaling,
+        sack: entry.sack,
+        timestamps,
+      },
+      bornAtUs: wallClockUs(),
+    },
+    { epoch: 1, revision: 0, position: 0, consumed: 0, processed: 0, clientFinished: false, phase: "LIVE" },
+  );
+  connection.useStack(table.createStack(connection, { processed: 0 }));
+  table.addLive(connection);
+  connection.start(fd);
+}

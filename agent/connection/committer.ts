@@ -1,0 +1,92 @@
+import { type ConnectionRecord, decodeRecord, encodeRecord } from "../../proto/record.js";
+import { type ConnectionsBucket, ConflictError, type Present } from "../../proto/store/index.js";
+
+export interface CommitSource {
+  /** The record as it is now. */
+  snapshot(): ConnectionRecord;
+  /** This snapshot is in the store. */
+  committed(record: ConnectionRecord): void;
+  /** Another writer owns the key. */
+  lost(why: string): void;
+}
+
+/**
+ * Writes one connection's record: one write in flight, and whatever changes meanwhile goes into the next one. A write that
+ * the store cannot take now is repeated with the same message id until it is taken or lost.
+ */
+export class Committer {
+  private dirty = false;
+  private running: Promise<void> | undefined;
+  private stopped = false;
+  private writes = 0;
+
+  constructor(
+    private readonly bucket: ConnectionsBucket,
+    private readonly id: string,
+    private readonly writer: string,
+    private at: number,
+    private readonly source: CommitSource,
+  ) {}
+
+  /** Of the last write that was acknowledged; 0 = none. */
+  get revision(): number {
+    return this.at;
+  }
+  get everCommitted(): boolean {
+    return this.at > 0;
+  }
+
+  /** Something changed: it will be in the store at the end of this turn of the loop, or in the write after the running one. */
+  request(): void {
+    this.dirty = true;
+    if (!this.running && !this.stopped) {
+      this.running = this.run().finally(() => {
+        this.running = undefined;
+      });
+    }
+  }
+
+  stop(): void {
+    this.stopped = true;
+  }
+
+  /** The connection is over: its record goes, after the write in flight. */
+  async remove(): Promise<void> {
+    this.stopped = true;
+    await this.running;
+    if (this.at === 0) return;
+    try {
+      await this.bucket.remove(this.id, this.at);
+    } catch {
+      // Another owner's now, or the store is away for long: the table's sweep removes records without a connection.
+    }
+  }
+
+  private async run(): Promise<void> {
+    await null; // everything that this turn of the loop changes goes into one write
+    while (this.dirty && !this.stopped) {
+      this.dirty = false;
+      const record = this.source.snapshot();
+      try {
+        const messageId = `${this.id}/${this.writer}/${++this.writes}`;
+        this.at = await this.bucket.commit(this.id, encodeRecord(record), this.at, messageId);
+      } catch (error) {
+        if (this.stopped) return;
+        if (error instanceof ConflictError && !this.isOurs(error.present)) {
+          return this.source.lost("another server owns the record");
+        }
+        // The store was away for long, or an earlier write of ours had landed after all. Nothing leaves meanwhile; TCP bears it.
+        this.dirty = true;
+        continue;
+      }
+      if (!this.stopped) this.source.committed(record);
+    }
+  }
+
+  /** An earlier write of this very worker whose acknowledgement never came: the next one goes on top of it. */
+  private isOurs(present: Present): boolean {
+    if (present.removed || present.revision === 0 || decodeRecord(present.bytes).writer !== this.writer) return false;
+    this.at = present.revision;
+    return true;
+  }
+}

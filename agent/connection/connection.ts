@@ -1,0 +1,462 @@
+import { wallClockUs } from "../../proto/clock.js";
+import { BatonError } from "../../proto/errors.js";
+import type { Flow } from "../../proto/flow.js";
+import { PhaseMachine } from "../../proto/phase.js";
+import type { ConnectionRecord, TcpState } from "../../proto/record.js";
+import { add, type Offset, type Sequence, toSequence } from "../../proto/sequence.js";
+import type { Phase } from "../../proto/vocabulary.js";
+import type { Connection as NativeConnection, ConnectionHandlers } from "../native/api.js";
+import type { ConnectionPort, Response } from "../protocols/application.js";
+import type { Stack } from "../protocols/stack.js";
+import { Committer } from "./committer.js";
+import { History } from "./history.js";
+import { type ConnectionHost, endpointsOf } from "./host.js";
+import { Input } from "./input.js";
+import { Output } from "./output.js";
+
+/** Nothing is sent further than this past the committed floor, so that 32-bit acks stay unambiguous. */
+const FLOOR_REACH = 2 ** 29;
+/** The floor is committed again when the client has acknowledged this much past it. */
+const FLOOR_STEP = 2 ** 27;
+/** Input that no layer has used is committed to the spool after this long, so that a clamp never lasts. */
+const SPOOL_DELAY_MS = 5;
+/** A connection without a request gets its record after this long: then a survivor needs no luck to adopt it. */
+const BIRTH_DELAY_MS = 50;
+const NUDGE_REPEAT_MS = 20;
+
+export interface Identity {
+  id: string;
+  flow: Flow;
+  service: string;
+  protocol: string;
+  tcp: Pick<
+    TcpState,
+    "clientIsn" | "serverIsn" | "mss" | "sendScale" | "receiveScale" | "windowScaling" | "sack" | "timestamps"
+  >;
+  bornAtUs: number;
+}
+
+/**
+ * A connection that this server owns: its input, its promises and its record, which goes ahead of both.
+ *
+ * Output commit: the pump's limit is never past what a committed record covers. Input commit: the guard's clamp is never
+ * past the committed `consumed`. Both move only in `committed()`.
+ */
+export class LiveConnection implements ConnectionPort {
+  readonly history = new History();
+  readonly phase: PhaseMachine;
+  readonly output: Output;
+  private readonly input: Input;
+  private readonly committer: Committer;
+  private stack!: Stack;
+  private native: NativeConnection | undefined;
+  /** Why, by the offset of the object that cannot be made again elsewhere; entries go with the object. */
+  private readonly unprotected = new Map<Offset, string>();
+  private floor: Offset;
+  private committedTail: Offset;
+  private committedConsumed: Offset;
+  private spoolTimer: NodeJS.Timeout | undefined;
+  private nudgeTimer: NodeJS.Timeout | undefined;
+  private lastActivityMs = performance.now();
+  private finished = false;
+  private acknowledgedMax: Offset;
+
+  constructor(
+    readonly host: ConnectionHost,
+    readonly identity: Identity,
+    start: { epoch: number; revision: number; position: Offset; consumed: Offset; processed: Offset; clientFinished: boolean; output?: Output; phase: Phase },
+  ) {
+    this.phase = new PhaseMachine(start.phase);
+    this.epoch = start.epoch;
+    this.output = start.output ?? new Output(start.position);
+    this.input = new Input(start.processed, start.consumed, start.clientFinished);
+    this.floor = start.position;
+    this.acknowledgedMax = start.position;
+    this.committedTail = start.output?.tail ?? start.position;
+    this.committedConsumed = start.consumed;
+    this.committer = new Committer(host.bucket, identity.id, host.writer, start.revision, {
+      snapshot: () => this.snapshot(),
+      committed: (record) => this.committed(record),
+      lost: (why) => this.lost(why),
+    });
+  }
+
+  readonly epoch: number;
+
+  get id(): string {
+    return this.identity.id;
+  }
+  get flow(): Flow {
+    return this.identity.flow;
+  }
+  get revision(): number {
+    return this.committer.revision;
+  }
+  get isOver(): boolean {
+    return this.finished;
+  }
+  get protectionGap(): string {
+    for (const [offset, reason] of this.unprotected) {
+      if (this.output.holds(offset)) return reason;
+      this.unprotected.delete(offset);
+    }
+    return this.committer.everCommitted ? "" : "no record yet";
+  }
+
+  /** The layers, once they exist; they get this connection as their port. */
+  useStack(stack: Stack): void {
+    this.stack = stack;
+  }
+
+  /** A freshly accepted socket goes to work. */
+  start(fd: number): void {
+    this.native = this.host.native.connection(fd, { sendOffset: 0, handlers: this.handlers() });
+    this.history.add("accepted");
+    this.spoolTimer = setTimeout(() => this.commit(), BIRTH_DELAY_MS);
+  }
+
+  /**
+   * A rebuilt socket goes to work at `position`, the client's exact ack. Promises below it are done; the layers have had their
+   * `ready`. Input that the record spooled is given to the application again.
+   */
+  resume(fd: number, position: Offset, spool: Uint8Array): void {
+    this.floor = position;
+    this.acknowledgedMax = position;
+    this.native = this.host.native.connection(fd, { sendOffset: position, handlers: this.handlers() });
+    this.native.append(this.output.from(position));
+    this.setLimit();
+    if (spool.length > 0) this.deliver(Buffer.from(spool));
+    if (this.input.ended) this.stack.application.inputEnd();
+    this.commit();
+  }
+
+  // ---- what the application layer asks for (ConnectionPort) ----
+
+  tail(): Offset {
+    return this.output.tail;
+  }
+
+  ended(): boolean {
+    return this.output.finOffset !== undefined;
+  }
+
+  sequence(offset: Offset): Sequence {
+    return toSequence(this.identity.tcp.serverIsn, offset);
+  }
+
+  respond(response: Response): void {
+    if (this.finished) {
+      for (const piece of response.pieces) if ("file" in piece) piece.file.close();
+      return;
+    }
+    const from = this.output.tail;
+    let objectAt: Offset | undefined;
+    for (const piece of response.pieces) {
+      if ("literal" in piece) this.output.appendLiteral(piece.literal);
+      else {
+        objectAt = this.output.tail;
+        this.output.appendObject(piece.object, piece.file);
+      }
+    }
+    if (response.fin) this.output.appendFin();
+    this.native?.append(this.output.from(from));
+    if (response.unprotected && objectAt !== undefined) this.protectLater(objectAt, response);
+    this.processed(response.processed);
+    this.commit();
+  }
+
+  private protectLater(offset: Offset, { unprotected = "", protect }: Response): void {
+    this.unprotected.set(offset, unprotected);
+    protect?.then(
+      (object) => {
+        this.unprotected.delete(offset);
+        if (!this.finished && this.output.protect(offset, object)) this.commit();
+      },
+      (error: Error) => this.unprotected.set(offset, error.message),
+    );
+  }
+
+  processed(offset: Offset): void {
+    this.input.use(offset);
+    if (this.input.waiting < this.host.limits.inputBytes) this.native?.resumeInput();
+  }
+
+  /** Resets the client, exactly and on purpose. */
+  reset(reason: string): void {
+    if (this.finished) return;
+    this.history.add("reset", "", reason);
+    const { guard, native } = this.host;
+    const entry = guard.change(this.flow, { flagsSet: guard.flags.rstAsked });
+    this.native?.closeSilently();
+    this.native = undefined;
+    if (entry) {
+      native.sendSegments([
+        { ...endpointsOf(this.flow), seq: entry.sndNxt, ack: entry.sentAck, flags: 0x14, window: 0 },
+      ]);
+    }
+    this.finish(reason);
+  }
+
+  // ---- input ----
+
+  private handlers(): ConnectionHandlers {
+    return {
+      onInput: (chunk) => {
+        this.lastActivityMs = performance.now();
+        this.input.receive(chunk);
+        this.deliver(chunk);
+        if (this.input.waiting >= this.host.limits.inputBytes) this.native?.pauseInput();
+      },
+      onInputEnd: () => {
+        this.input.finish();
+        this.history.add("client finished");
+        this.stack.application.inputEnd();
+        this.commit();
+      },
+      onDrained: (offset) => {
+        this.lastActivityMs = performance.now();
+        if (offset < this.output.tail) this.moveFloor(1);
+        this.stack.application.acknowledged(this.acknowledged());
+      },
+      onError: (code) => this.finish(code),
+    };
+  }
+
+  private deliver(chunk: Buffer): void {
+    this.stack.application.input(chunk);
+    if (this.input.waiting > 0 && !this.spoolTimer && !this.finished) {
+      this.spoolTimer = setTimeout(() => this.commit(), SPOOL_DELAY_MS);
+    }
+  }
+
+  // ---- the record ----
+
+  private commit(): void {
+    if (this.finished) return;
+    clearTimeout(this.spoolTimer);
+    this.spoolTimer = undefined;
+    this.committer.request();
+  }
+
+  private snapshot(): ConnectionRecord {
+    const { identity, host } = this;
+    const floor = this.acknowledged();
+    this.output.trim(floor);
+    const before = floor > 0 ? this.output.byteAt(floor - 1) : undefined;
+    // A floor whose byte cannot be named any more would leave a survivor without a probe: the older floor is as true.
+    const knowsByte = floor === 0 || before !== undefined;
+    const clock = this.native ? host.native.clock(this.native.fd) : { timestamp: 0, usec: false, mss: identity.tcp.mss };
+    const record: ConnectionRecord = {
+      version: 1,
+      id: identity.id,
+      serverId: host.serverId,
+      incarnation: host.incarnation,
+      epoch: this.epoch,
+      takenAtUs: wallClockUs(),
+      bornAtUs: identity.bornAtUs,
+      bundleId: "",
+      flow: identity.flow,
+      service: identity.service,
+      protocol: identity.protocol,
+      tcp: {
+        ...identity.tcp,
+        clientSeq: toSequence(identity.tcp.clientIsn, this.input.consumed),
+        serverSeq: toSequence(identity.tcp.serverIsn, this.native?.sentOffset() ?? floor),
+        timestampClock: clock.timestamp,
+        timestampUsec: clock.usec,
+      },
+      layers: [],
+      output: this.output.pieces,
+      floor: knowsByte ? floor : this.floor,
+      floorByte: knowsByte ? (before === undefined ? Buffer.alloc(0) : Buffer.of(before)) : this.floorByte,
+      consumed: this.input.consumed,
+      processed: this.input.processed,
+      clientFinished: this.input.ended,
+      spool: this.input.spool(),
+      phase: "LIVE",
+      unprotectedReason: this.committer.everCommitted ? this.protectionGap : ([...this.unprotected.values()][0] ?? ""),
+      writer: host.writer,
+    };
+    this.stack.application.acknowledged(floor);
+    record.layers = this.stack.checkpoint();
+    return record;
+  }
+
+  private floorByte: Buffer = Buffer.alloc(0);
+
+  private committed(record: ConnectionRecord): void {
+    if (this.finished) return;
+    const { guard } = this.host;
+    this.floor = record.floor;
+    this.floorByte = record.floorByte;
+    const fin = record.output.at(-1);
+    const finOffset = fin?.fin ? fin.offset : undefined;
+    const tail = finOffset === undefined ? tailOf(record, this.committedTail) : finOffset + 1;
+    const sendsMore = tail > this.committedTail;
+    this.committedTail = tail;
+    this.committedConsumed = record.consumed;
+    const entry = guard.change(this.flow, {
+      consumed: toSequence(this.identity.tcp.clientIsn, record.consumed),
+      ...(finOffset === undefined ? {} : { finSeq: toSequence(this.identity.tcp.serverIsn, finOffset) }),
+    });
+    if (!entry) return this.lost("the guard does not know this connection");
+    this.setLimit();
+    // A clamped ack is not repeated by the kernel, which believes that it was sent: say it, unless data goes out now and carries it.
+    if (entry.clampedSinceNs !== 0n) this.nudge(!sendsMore);
+    this.finishIfDone();
+  }
+
+  private setLimit(): void {
+    this.native?.setLimit(Math.min(this.committedTail, this.floor + FLOOR_REACH));
+  }
+
+  private nudge(now: boolean): void {
+    if (now) this.sendNudge();
+    clearTimeout(this.nudgeTimer);
+    this.nudgeTimer = setTimeout(() => {
+      const entry = this.finished ? undefined : this.host.guard.lookup(this.flow);
+      if (entry && entry.clampedSinceNs !== 0n) this.sendNudge();
+    }, NUDGE_REPEAT_MS);
+  }
+
+  private sendNudge(): void {
+    const entry = this.host.guard.lookup(this.flow);
+    if (!entry || this.finished) return;
+    this.host.native.sendSegments([
+      {
+        ...endpointsOf(this.flow),
+        seq: entry.sndNxt,
+        ack: entry.consumed,
+        flags: 0x10,
+        window: entry.window,
+        ...(this.identity.tcp.timestamps ? { timestamps: { value: entry.tsval, echo: entry.tsecr } } : {}),
+      },
+    ]);
+  }
+
+  /** Called by the table's clock: big bodies move their floor on, and idle connections end. */
+  tick(idleMs: number): void {
+    if (this.finished || !this.native) return;
+    this.moveFloor(FLOOR_STEP);
+    const pending = this.output.tail > this.acknowledged();
+    if (pending) this.lastActivityMs = performance.now();
+    else if (performance.now() - this.lastActivityMs > idleMs && this.output.finOffset === undefined) {
+      this.history.add("idle");
+      this.respond({ pieces: [], fin: true, processed: this.input.processed });
+    }
+    this.finishIfDone();
+  }
+
+  /** Whether the clock should look at it often. */
+  get isSendingMuch(): boolean {
+    return !this.finished && this.output.tail - this.floor > FLOOR_STEP;
+  }
+
+  moveFloor(step: number): void {
+    if (this.native && this.acknowledged() - this.floor >= step) this.commit();
+  }
+
+  private acknowledged(): Offset {
+    if (this.native) {
+      // In this order: bytes sent in between make the difference smaller, never larger.
+      const sent = this.native.sentOffset();
+      this.acknowledgedMax = Math.max(this.acknowledgedMax, sent - this.native.info().sendQueueBytes);
+    }
+    return this.acknowledgedMax;
+  }
+
+  // ---- the end ----
+
+  /** The kernel's state as the guard reports it. */
+  stateChanged(tcpState: number): void {
+    const CLOSE = 7;
+    const TIME_WAIT = 6;
+    if (tcpState === CLOSE || tcpState === TIME_WAIT) this.finish("closed");
+    else this.finishIfDone();
+  }
+
+  /** A client whose FIN was taken in by an earlier owner never sends it again: its last ack ends the connection. */
+  private finishIfDone(): void {
+    const fin = this.output.finOffset;
+    if (fin === undefined || !this.input.ended || this.committedTail <= fin) return;
+    if (this.acknowledged() > fin) this.finish("closed");
+  }
+
+  private finish(how: string): void {
+    void this.discard(how);
+  }
+
+  /** Over for good: the record goes too. Resolves when it has. */
+  async discard(how: string): Promise<void> {
+    if (this.finished) return;
+    this.finished = true;
+    this.history.add("ended", "", how);
+    this.clearTimers();
+    this.native?.close();
+    this.native = undefined;
+    this.stack.application.closed();
+    this.output.close();
+    this.host.ended(this, how);
+    await this.committer.remove();
+  }
+
+  /** Somebody else owns the record now, or this server is fenced: nothing more may be said or written. */
+  lost(why: string): void {
+    if (this.finished) return;
+    this.finished = true;
+    this.history.add("lost", "", why);
+    this.clearTimers();
+    this.committer.stop();
+    this.native?.closeSilently();
+    this.native = undefined;
+    this.stack.application.closed();
+    this.output.close();
+    this.host.ended(this, why);
+  }
+
+  /** Leaves the socket to the caller, silent and in no one's hands: it is rebuilt at another position. */
+  surrenderSocket(): void {
+    this.native?.closeSilently();
+    this.native = undefined;
+  }
+
+  private clearTimers(): void {
+    clearTimeout(this.spoolTimer);
+    clearTimeout(this.nudgeTimer);
+  }
+
+  describe() {
+    const acknowledged = this.acknowledged();
+    const sent = this.native?.sentOffset() ?? acknowledged;
+    const application = this.stack.application.describe(acknowledged);
+    const { clientIsn, serverIsn } = this.identity.tcp;
+    return {
+      id: this.id,
+      phase: this.phase.phase,
+      bytesSent: sent,
+      bytesReceived: this.input.received,
+      clientSeq: toSequence(clientIsn, this.input.consumed),
+      serverSeq: toSequence(serverIsn, sent),
+      object: application.object,
+      objectOffset: application.objectOffset,
+      firstByteSeq: application.firstByteSequence,
+      isProtected: this.protectionGap === "",
+      reason: this.protectionGap,
+      ageSeconds: Math.max(0, (wallClockUs() - this.identity.bornAtUs) / 1e6),
+      tcpState: this.native?.info().state ?? 7,
+    };
+  }
+
+  /** Sequence number of the client's next byte. */
+  get receiveNext(): Sequence {
+    return add(this.identity.tcp.clientIsn, 1 + this.committedConsumed);
+  }
+}
+
+function tailOf(record: ConnectionRecord, otherwise: Offset): Offset {
+  const last = record.output.at(-1);
+  if (!last) return otherwise;
+  if (last.literal) return last.offset + last.literal.length;
+  if (last.object) return last.offset + last.object.length;
+  throw new BatonError("INTERNAL", "a record's last promise is empty");
+}

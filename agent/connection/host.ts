@@ -1,0 +1,26 @@
+import type { Flow } from "../../proto/flow.js";
+import type { ConnectionsBucket } from "../../proto/store/index.js";
+import type { Guard } from "../guard/index.js";
+import type { Endpoints, Native } from "../native/api.js";
+import type { LiveConnection } from "./connection.js";
+
+/** What a connection needs of the server it lives on. */
+export interface ConnectionHost {
+  readonly serverId: string;
+  /** Of the lease under which this worker runs; its connections die with it. */
+  readonly incarnation: number;
+  /** Who writes: "<server id>/<incarnation>". */
+  readonly writer: string;
+  readonly native: Native;
+  readonly guard: Guard;
+  readonly bucket: ConnectionsBucket;
+  readonly limits: {
+    /** Client bytes that may wait for the application, in the spool of one connection. */
+    inputBytes: number;
+  };
+  ended(connection: LiveConnection, how: string): void;
+}
+
+export function endpointsOf(flow: Flow): Endpoints {
+  return { local: flow.vip, remote: flow.client };
+}

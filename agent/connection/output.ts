@@ -1,0 +1,129 @@
+import { readSync } from "node:fs";
+import { BatonError } from "../../proto/errors.js";
+import type { ObjectReference, OutputPiece } from "../../proto/record.js";
+import type { Offset } from "../../proto/sequence.js";
+import type { Piece } from "../native/api.js";
+import type { OpenObject } from "../protocols/application.js";
+
+/** A promise, and the open file behind it where it names an object. */
+export interface Promised {
+  piece: OutputPiece;
+  length: number; // sequence numbers it takes; a FIN takes one
+  source?: OpenObject;
+}
+
+/**
+ * What the server has promised to send, in order and without gaps:
+ *
+ *     start ........ acknowledged ........ sent ........ committed ........ tail
+ *     [ literal ][ object reference            ][ literal ][ object ... ][ FIN ]
+ *
+ * Pieces are kept from the one that holds the byte before the acknowledged position on: a probe needs that byte.
+ */
+export class Output {
+  private readonly promised: Promised[] = [];
+  private end: Offset;
+
+  constructor(start: Offset) {
+    this.end = start;
+  }
+
+  /** Stream offset behind everything promised. */
+  get tail(): Offset {
+    return this.end;
+  }
+
+  get pieces(): OutputPiece[] {
+    return this.promised.map((entry) => entry.piece);
+  }
+
+  get finOffset(): Offset | undefined {
+    const last = this.promised.at(-1);
+    return last?.piece.fin ? last.piece.offset : undefined;
+  }
+
+  appendLiteral(literal: Buffer): void {
+    this.push({ offset: this.end, literal }, literal.length);
+  }
+
+  appendObject(object: ObjectReference, source: OpenObject | undefined): void {
+    this.push({ offset: this.end, object }, object.length, source);
+  }
+
+  appendFin(): void {
+    this.push({ offset: this.end, fin: true }, 1);
+  }
+
+  /** Takes over a record's piece as it stands. */
+  adopt(piece: OutputPiece, source: OpenObject | undefined): void {
+    if (piece.offset !== this.end) {
+      throw new BatonError("RECORD_INVALID", `output has a gap: a piece at ${piece.offset}, expected at ${this.end}`);
+    }
+    this.push(piece, pieceLength(piece), source);
+  }
+
+  /** Lets go of the pieces that end below `acknowledged`; the one with the byte before it stays. */
+  trim(acknowledged: Offset): void {
+    while (this.promised.length > 1) {
+      const first = this.promised[0] as Promised;
+      if (first.piece.offset + first.length >= acknowledged) return;
+      this.promised.shift();
+      first.source?.close();
+    }
+  }
+
+  /** The byte at `offset`; undefined where it is not (or no longer) promised. */
+  byteAt(offset: Offset): number | undefined {
+    const entry = this.promised.find((p) => offset >= p.piece.offset && offset < p.piece.offset + p.length);
+    if (!entry) return undefined;
+    const within = offset - entry.piece.offset;
+    if (entry.piece.literal) return entry.piece.literal[within];
+    if (!entry.piece.object || !entry.source) return undefined;
+    const byte = Buffer.alloc(1);
+    return readSync(entry.source.fd, byte, 0, 1, entry.piece.object.objectOffset + within) === 1 ? byte[0] : undefined;
+  }
+
+  /** What is to be sent from `position` on, for the pump. */
+  from(position: Offset): Piece[] {
+    const pieces: Piece[] = [];
+    for (const { piece, length, source } of this.promised) {
+      const skip = Math.max(0, position - piece.offset);
+      if (skip >= length) continue;
+      if (piece.fin) pieces.push({ fin: true });
+      else if (piece.literal) pieces.push({ literal: piece.literal.subarray(skip) });
+      else if (piece.object && source) {
+        pieces.push({ fd: source.fd, offset: piece.object.objectOffset + skip, length: length - skip });
+      } else throw new BatonError("INTERNAL", `the promise at ${piece.offset} has nothing behind it`);
+    }
+    return pieces;
+  }
+
+  /** Whether the promise that begins at `offset` is still kept. */
+  holds(offset: Offset): boolean {
+    return this.promised.some(({ piece }) => piece.offset === offset);
+  }
+
+  /** The digest of the object promised at `offset` has become known. @returns false where it is promised no longer. */
+  protect(offset: Offset, object: ObjectReference): boolean {
+    const entry = this.promised.find(({ piece }) => piece.offset === offset);
+    if (!entry?.piece.object) return false;
+    entry.piece = { offset, object };
+    return true;
+  }
+
+  /** Closes the files. The native pump must be done with them. */
+  close(): void {
+    for (const entry of this.promised.splice(0)) entry.source?.close();
+  }
+
+  private push(piece: OutputPiece, length: number, source?: OpenObject): void {
+    if (this.promised.at(-1)?.piece.fin) throw new BatonError("INTERNAL", "a promise behind the FIN");
+    this.promised.push(source ? { piece, length, source } : { piece, length });
+    this.end += length;
+  }
+}
+
+export function pieceLength(piece: OutputPiece): number {
+  if (piece.fin) return 1;
+  return piece.literal ? piece.literal.length : (piece.object?.length ?? 0);
+}

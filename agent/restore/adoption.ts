@@ -1,0 +1,114 @@
+import { randomInt } from "node:crypto";
+import { wallClockUs } from "../../proto/clock.js";
+import { BatonError } from "../../proto/errors.js";
+import { connectionId, type Flow } from "../../proto/flow.js";
+import { type ConnectionRecord, encodeRecord } from "../../proto/record.js";
+import { add } from "../../proto/sequence.js";
+import type { ConnectionTable } from "../connection/table.js";
+import type { Heir } from "./heir.js";
+import { Resumption, type ResumptionResult } from "./resumption.js";
+import type { AnswerDesk } from "./reattachment.js";
+
+/** A connection that died between its handshake and its first commit, as the appliance remembers it. */
+export interface Orphan {
+  flow: Flow;
+  from: string;
+  clientIsn: number;
+  /** What the client acknowledges: our ISN + 1, since nothing of ours left before a commit. */
+  clientAck: number;
+  mss: number;
+  windowScale: number | undefined;
+  sack: boolean;
+  timestamps: boolean;
+  /** The client's echo: the dead server's clock at its SYN-ACK. */
+  clientTsecr: number;
+}
+
+export interface ServiceOf {
+  (port: number): { name: string; protocol: string; clientFirst: boolean } | undefined;
+}
+
+/** Our own stack's offers: what the servers' common settings make of a client's SYN. */
+export interface ServerOptions {
+  receiveScale: number;
+}
+
+/** Random ahead of the dead server's clock, so that an echo of it can only come from the client's own stack. */
+const NONCE_MS = 2 ** 20;
+
+/**
+ * Takes over a connection without a record: only where nothing can have been said or taken in yet. The first record is
+ * written here, by compare-and-set from "never written": a record or a tombstone means that more had happened.
+ */
+export async function adopt(
+  orphan: Orphan,
+  deps: { table: ConnectionTable; desk: AnswerDesk; heir: Heir; serviceOf: ServiceOf; options: ServerOptions },
+): Promise<ResumptionResult> {
+  const { table, desk, heir } = deps;
+  const id = connectionId(orphan.flow, orphan.clientIsn);
+  const refused = (reason: string): ResumptionResult => ({
+    id,
+    flow: orphan.flow,
+    result: "refused",
+    reason,
+    epoch: 0,
+    from: orphan.from,
+    phasesUs: {},
+  });
+  const service = deps.serviceOf(orphan.flow.vip.port);
+  if (!service) return refused("no such service here");
+  if (!service.clientFirst) return refused("no record, and the server speaks first in this protocol");
+  if (!orphan.timestamps) return refused("no record, and the client has no timestamps to prove itself with");
+
+  const now = wallClockUs();
+  const record: ConnectionRecord = {
+    version: 1,
+    id,
+    serverId: table.host.serverId,
+    incarnation: table.host.incarnation,
+    epoch: 1,
+    takenAtUs: now,
+    bornAtUs: now,
+    bundleId: "",
+    flow: orphan.flow,
+    service: service.name,
+    protocol: service.protocol,
+    tcp: {
+      clientIsn: orphan.clientIsn,
+      serverIsn: add(orphan.clientAck, -1),
+      clientSeq: add(orphan.clientIsn, 1),
+      serverSeq: orphan.clientAck,
+      mss: orphan.mss,
+      sendScale: orphan.windowScale ?? 0,
+      receiveScale: orphan.windowScale === undefined ? 0 : deps.options.receiveScale,
+      windowScaling: orphan.windowScale !== undefined,
+      sack: orphan.sack,
+      timestamps: true,
+      timestampClock: add(orphan.clientTsecr, randomInt(NONCE_MS)),
+      timestampUsec: false,
+    },
+    layers: [],
+    output: [],
+    floor: 0,
+    floorByte: Buffer.alloc(0),
+    consumed: 0,
+    processed: 0,
+    clientFinished: false,
+    spool: Buffer.alloc(0),
+    phase: "UNREADY",
+    unprotectedReason: "",
+    writer: table.host.writer,
+  };
+  let revision: number;
+  try {
+    revision = await table.host.bucket.commit(id, encodeRecord(record), 0, `${id}/${table.host.writer}/adopt`);
+  } catch (error) {
+    if (error instanceof BatonError && error.code === "STORE_CONFLICT") return refused("a record exists or existed");
+    throw error;
+  }
+  const resumption = new Resumption(table, desk, { ...record, serverId: orphan.from }, revision, {
+    nonce: true,
+    claimed: true,
+  });
+  return new Promise((resolve) => heir.enqueue(resumption, (result) => resolve(result ?? refused("somebody else has it"))));
+}

@@ -1,0 +1,129 @@
+import { flowHash, MAGLEV_SIZE, maglevTable } from "../../bpf/maglev.js";
+import { logger } from "../../proto/log.js";
+import { type ConnectionRecord, decodeRecord, decodeTakeover, type Takeover } from "../../proto/record.js";
+import type { ConnectionTable } from "../connection/table.js";
+import type { AnswerDesk } from "./reattachment.js";
+import { Resumption, type ResumptionResult } from "./resumption.js";
+
+const log = logger("heir");
+/** Resumptions at once that are claiming and preparing; the rest waits in order. Those that wait for their client do not count. */
+const PARALLEL_MAX = 256;
+
+interface Known {
+  revision: number;
+  bytes: Uint8Array;
+}
+
+interface Open {
+  takeover: Takeover;
+  heirs: Uint16Array;
+}
+
+/**
+ * This server's view of everybody's records, and its share of a dead server's. The bucket's one order makes it sound: whoever
+ * sees a takeover has seen every record that was committed before it, and a record of the dead that comes later is found here too.
+ */
+export class Heir {
+  private readonly byOwner = new Map<string, Map<string, Known>>();
+  private readonly ownerOf = new Map<string, string>();
+  private readonly open = new Map<string, Open>();
+  private readonly started = new Set<string>();
+  private readonly queue: Array<() => Promise<void>> = [];
+  private running = 0;
+
+  constructor(
+    private readonly table: ConnectionTable,
+    private readonly desk: AnswerDesk,
+    private readonly report: (takeoverId: string, result: ResumptionResult) => void,
+  ) {}
+
+  record(id: string, revision: number, bytes: Uint8Array): void {
+    const record = decodeRecord(bytes);
+    const owner = ownerKey(record.serverId, record.incarnation);
+    this.forget(id);
+    this.ownerOf.set(id, owner);
+    let records = this.byOwner.get(owner);
+    if (!records) this.byOwner.set(owner, (records = new Map()));
+    records.set(id, { revision, bytes });
+    const open = this.open.get(owner);
+    if (open) this.consider(open, id, { revision, bytes }, record);
+  }
+
+  removed(id: string): void {
+    this.forget(id);
+  }
+
+  takeover(bytes: Uint8Array): void {
+    const takeover = decodeTakeover(bytes);
+    const owner = ownerKey(takeover.serverId, takeover.incarnation);
+    if (takeover.finished) {
+      this.open.delete(owner);
+      return;
+    }
+    const open = { takeover, heirs: maglevTable(takeover.survivors) };
+    this.open.set(owner, open);
+    const records = this.byOwner.get(owner);
+    log.info({ takeover: takeover.id, records: records?.size ?? 0, survivors: takeover.survivors }, "takeover seen");
+    if (records) for (const [id, known] of [...records]) this.consider(open, id, known, decodeRecord(known.bytes));
+  }
+
+  /** Ids of records in the store that name this worker as owner. */
+  *own(): Iterable<[string, Known]> {
+    yield* this.byOwner.get(ownerKey(this.table.host.serverId, this.table.host.incarnation)) ?? [];
+  }
+
+  get known(): number {
+    return this.ownerOf.size;
+  }
+
+  private consider(open: Open, id: string, known: Known, record: ConnectionRecord): void {
+    const { survivors, id: takeoverId } = open.takeover;
+    const heir = survivors[open.heirs[flowHash(record.flow) % MAGLEV_SIZE] ?? 0];
+    if (heir !== this.table.host.serverId || this.started.has(id)) return;
+    this.started.add(id);
+    const resumption = new Resumption(this.table, this.desk, record, known.revision, { nonce: false, claimed: false });
+    this.enqueue(resumption, (result) => {
+      this.started.delete(id);
+      if (result) this.report(takeoverId, result);
+    });
+  }
+
+  /** Begins it as soon as there is a place. */
+  enqueue(resumption: Resumption, done: (result: ResumptionResult | undefined) => void): void {
+    this.queue.push(
+      () =>
+        new Promise<void>((release) => {
+          void resumption.run(release).then((result) => {
+            release();
+            done(result);
+          });
+        }),
+    );
+    this.next();
+  }
+
+  private next(): void {
+    while (this.running < PARALLEL_MAX) {
+      const job = this.queue.shift();
+      if (!job) return;
+      this.running++;
+      void job().finally(() => {
+        this.running--;
+        this.next();
+      });
+    }
+  }
+
+  private forget(id: string): void {
+    const owner = this.ownerOf.get(id);
+    if (owner === undefined) return;
+    this.ownerOf.delete(id);
+    const records = this.byOwner.get(owner);
+    records?.delete(id);
+    if (records?.size === 0) this.byOwner.delete(owner);
+  }
+}
+
+function ownerKey(server: string, incarnation: number): string {
+  return `${server}/${incarnation}`;
+}

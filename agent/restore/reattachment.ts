@@ -1,0 +1,190 @@
+import { flowKey } from "../../proto/flow.js";
+import type { TcpState } from "../../proto/record.js";
+import { type Offset, toSequence } from "../../proto/sequence.js";
+import { type ConnectionHost, endpointsOf } from "../connection/host.js";
+import type { GuardEvent } from "../guard/index.js";
+import type { SocketImage } from "../native/api.js";
+import type { TimestampClock } from "./clock.js";
+import { type Answer, Comparison, type Expectation, type Probe } from "./compare.js";
+import { type ProbeSubject, probe } from "./probe.js";
+
+/** When the probe is sent again if no answer came, milliseconds after the one before; the last one repeats until the deadline. */
+const RETRY_MS = [15, 30, 60, 120, 250, 500, 1000] as const;
+const DEADLINE_MS = 60_000;
+/** Advertised by a rebuilt socket at first; the kernel moves it on. */
+const RECEIVE_WINDOW = 65_535;
+
+export interface Subject extends ProbeSubject {
+  tcp: TcpState;
+  /** Behind everything promised, our FIN included. */
+  tail: Offset;
+  finOffset: Offset | undefined;
+  /** The echo must be the probe's own tsval: nothing else shows that the client has this connection. */
+  nonce: boolean;
+}
+
+export type Outcome =
+  | { kind: "match"; position: Offset; fd: number }
+  | { kind: "finished" }
+  | { kind: "gone" }
+  | { kind: "refused"; reason: string; answer: Answer | undefined };
+
+/** Told as it happens: "probed", "answered", "compared", "rebuilt". */
+export type Trace = (what: string, detail?: string) => void;
+
+/**
+ * From a record to a socket: probe the client, compare its answer, rebuild at its exact ack. The guard's entry is in PROBE
+ * all the while, so that nothing of the client reaches the stack and nothing but probes leaves.
+ *
+ *   probe ──► answer ──► compare ── match ──► rebuild (in repair) ──► `activate` by the caller
+ *     ▲ retry              ├ finished / gone / refused
+ *     └──────── none       └ not an answer: ignored, counted
+ */
+export class Reattachment {
+  private readonly comparison: Comparison;
+  private readonly startedAt = performance.now();
+  private tries = 0;
+  private timer: NodeJS.Timeout | undefined;
+  private settle!: (outcome: Outcome) => void;
+  private readonly outcome = new Promise<Outcome>((resolve) => {
+    this.settle = resolve;
+  });
+  private lastProbe: Probe = { tsval: 0, count: 0 };
+
+  constructor(
+    private readonly host: ConnectionHost,
+    private readonly subject: Subject,
+    private readonly clock: TimestampClock,
+    private readonly desk: AnswerDesk,
+    private readonly trace: Trace,
+    private readonly beforeRebuild: (position: Offset) => void,
+    /** A socket in repair, bound to the VIP. */
+    private readonly fd: number,
+  ) {
+    const expectation: Expectation = {
+      clientIsn: subject.clientIsn,
+      serverIsn: subject.serverIsn,
+      floor: subject.floor,
+      tail: subject.tail,
+      finOffset: subject.finOffset,
+      consumed: subject.consumed,
+      timestamps: subject.timestamps,
+      nonce: subject.nonce,
+    };
+    this.comparison = new Comparison(expectation);
+  }
+
+  run(): Promise<Outcome> {
+    this.desk.expect(flowKey(this.subject.flow), (event) => this.answered(event));
+    this.send();
+    return this.outcome.finally(() => {
+      clearTimeout(this.timer);
+      this.desk.forget(flowKey(this.subject.flow));
+    });
+  }
+
+  cancel(reason: string): void {
+    this.end({ kind: "refused", reason, answer: undefined });
+  }
+
+  private send(): void {
+    if (performance.now() - this.startedAt > DEADLINE_MS) return this.cancel("the client does not answer");
+    const tsval = this.clock.now();
+    this.lastProbe = { tsval, count: ++this.tries };
+    this.host.native.sendSegments([probe(this.subject, tsval)]);
+    if (this.tries === 1) this.trace("probed");
+    this.timer = setTimeout(() => this.send(), RETRY_MS[Math.min(this.tries, RETRY_MS.length) - 1]);
+  }
+
+  private answered(event: GuardEvent): void {
+    const answer: Answer = {
+      seq: event.seq,
+      ack: event.ack,
+      window: event.window,
+      payload: event.payload,
+      flags: event.tcpFlags,
+      hasTimestamps: event.hasTimestamps,
+      tsval: event.tsval,
+      tsecr: event.tsecr,
+    };
+    const result = this.comparison.compare(answer, this.lastProbe);
+    if (result.kind === "ignore") return;
+    if (result.kind === "outside") {
+      // One such answer may be an old packet; the second one to a probe of ours is not.
+      if (!result.final) return this.sendNow();
+      return this.end({ kind: "refused", reason: result.reason, answer });
+    }
+    this.trace("compared", result.kind === "match" ? `position ${result.position}` : result.kind);
+    if (result.kind !== "match") return this.end(result);
+    if (answer.hasTimestamps) this.clock.passed(answer.tsecr);
+    try {
+      this.beforeRebuild(result.position);
+      this.host.native.rebuild(this.fd, this.image(result.position, answer));
+    } catch (error) {
+      return this.end({ kind: "refused", reason: (error as Error).message, answer });
+    }
+    this.trace("rebuilt");
+    this.end({ kind: "match", position: result.position, fd: this.fd });
+  }
+
+  private sendNow(): void {
+    clearTimeout(this.timer);
+    this.send();
+  }
+
+  private end(outcome: Outcome): void {
+    if (outcome.kind !== "match") this.host.native.closeInRepair(this.fd);
+    this.settle(outcome);
+  }
+
+  private image(position: Offset, answer: Answer): SocketImage {
+    const { tcp } = this.subject;
+    const sndWnd = answer.window << (tcp.windowScaling ? tcp.sendScale : 0);
+    const receiveNext = toSequence(tcp.clientIsn, this.subject.consumed);
+    return {
+      ...endpointsOf(this.subject.flow),
+      sendUna: toSequence(tcp.serverIsn, position),
+      receiveNext,
+      mss: tcp.mss,
+      windowScaling: tcp.windowScaling,
+      sendScale: tcp.sendScale,
+      receiveScale: tcp.receiveScale,
+      sack: tcp.sack,
+      timestamps: tcp.timestamps,
+      timestampClock: this.clock.now(),
+      timestampUsec: tcp.timestampUsec,
+      window: {
+        sndWl1: answer.seq,
+        sndWnd,
+        maxWindow: Math.max(sndWnd, RECEIVE_WINDOW),
+        rcvWnd: RECEIVE_WINDOW,
+        rcvWup: receiveNext,
+      },
+      receiveQueue: Buffer.alloc(0),
+      sendQueue: Buffer.alloc(0),
+      unsentQueue: Buffer.alloc(0),
+      state: 1,
+      options: { nodelay: true, keepalive: false, keepIdleS: 0, keepIntervalS: 0, keepCount: 0, congestion: "" },
+    };
+  }
+}
+
+/** Where the guard's reports of unready connections find who waits for them. */
+export class AnswerDesk {
+  private readonly waiting = new Map<string, (event: GuardEvent) => void>();
+
+  expect(flow: string, take: (event: GuardEvent) => void): void {
+    this.waiting.set(flow, take);
+  }
+
+  forget(flow: string): void {
+    this.waiting.delete(flow);
+  }
+
+  /** @returns whether anybody was waiting. */
+  deliver(flow: string, event: GuardEvent): boolean {
+    const take = this.waiting.get(flow);
+    take?.(event);
+    return take !== undefined;
+  }
+}

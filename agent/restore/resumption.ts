@@ -1,0 +1,297 @@
+import { BatonError, RefusedError } from "../../proto/errors.js";
+import { flowText } from "../../proto/flow.js";
+import { logger } from "../../proto/log.js";
+import { type ConnectionRecord, decodeRecord, encodeRecord } from "../../proto/record.js";
+import { toSequence } from "../../proto/sequence.js";
+import { ConflictError } from "../../proto/store/index.js";
+import type { TakeoverOutcome } from "../../proto/vocabulary.js";
+import { LiveConnection } from "../connection/connection.js";
+import { Output, pieceLength } from "../connection/output.js";
+import { endpointsOf } from "../connection/host.js";
+import type { ConnectionTable } from "../connection/table.js";
+import { exactReset } from "./probe.js";
+import { TimestampClock } from "./clock.js";
+import { type AnswerDesk, type Outcome, Reattachment, type Subject } from "./reattachment.js";
+
+const log = logger("takeover");
+/** How long the guard looks out for acks of late data of the dead server. */
+const WATCH_LATE_MS = 3_000;
+/** A dead owner has no more than one write in flight for a key; more tries than this mean that it is not dead. */
+const CLAIM_TRIES = 5;
+
+export interface ResumptionResult {
+  id: string;
+  flow: ConnectionRecord["flow"];
+  result: TakeoverOutcome;
+  reason: string;
+  epoch: number;
+  from: string;
+  /** Phase name to microseconds since this resumption began. */
+  phasesUs: Record<string, number>;
+}
+
+/**
+ * Takes one connection over from its record:
+ *
+ *   claim (compare-and-set of the owner) ─┐
+ *   unready (layers, objects, socket) ────┴► probe ► compare ► rebuild ► ready (layers) ► LIVE
+ *
+ * Nothing is sent before the claim stands. Whatever fails ends in REFUSED with an exact reset, or leaves the record to its owner.
+ */
+export class Resumption {
+  private readonly startedAt = performance.now();
+  private readonly phasesUs: Record<string, number> = {};
+  private connection: LiveConnection | undefined;
+  private readonly objectRefusals = new Map<number, RefusedError>();
+  private socket = -1;
+
+  /**
+   * @param revision of `record` in the store.
+   * @param claimed the record is ours already (an adoption wrote it).
+   */
+  constructor(
+    private readonly table: ConnectionTable,
+    private readonly desk: AnswerDesk,
+    private record: ConnectionRecord,
+    private revision: number,
+    private readonly options: { nonce: boolean; claimed: boolean },
+  ) {
+    this.from = record.serverId;
+  }
+
+  private readonly from: string;
+
+  /**
+   * Never rejects. `undefined`: somebody else has the connection.
+   * @param waiting called when all that is left is the client's answer, which may take its time.
+   */
+  async run(waiting: () => void): Promise<ResumptionResult | undefined> {
+    const { host } = this.table;
+    try {
+      if (!this.options.claimed && !(await this.claim())) return undefined;
+      this.mark("claimed");
+      const refusal = await this.prepare().then(
+        () => undefined,
+        (error: unknown) => error,
+      );
+      if (refusal && !(refusal instanceof RefusedError)) throw refusal;
+      this.mark("unready");
+      const answered = this.reattach();
+      waiting();
+      const outcome = await answered;
+      return refusal ? await this.refuse((refusal as RefusedError).reason, outcome) : await this.finishWith(outcome);
+    } catch (error) {
+      log.error({ err: error, connection: this.record.id }, "takeover failed");
+      this.letGo((error as Error).message);
+      return this.result("failed", (error as Error).message);
+    }
+  }
+
+  /** Makes the record ours, if it is still the dead owner's. Its last write may have landed after our read: then the newer one is claimed. */
+  private async claim(): Promise<boolean> {
+    const { host } = this.table;
+    for (let tries = 0; tries < CLAIM_TRIES; tries++) {
+      const mine: ConnectionRecord = {
+        ...this.record,
+        serverId: host.serverId,
+        incarnation: host.incarnation,
+        epoch: this.record.epoch + 1,
+        phase: "UNREADY",
+        writer: host.writer,
+      };
+      try {
+        this.revision = await host.bucket.commit(
+          mine.id,
+          encodeRecord(mine),
+          this.revision,
+          `${mine.id}/${host.writer}/claim/${this.revision}`,
+          (bytes) => {
+            const present = decodeRecord(bytes);
+            return present.writer === host.writer && present.epoch === mine.epoch;
+          },
+        );
+        this.record = mine;
+        return true;
+      } catch (error) {
+        if (!(error instanceof ConflictError)) throw error;
+        if (error.present.removed || error.present.revision === 0) return false; // it ended with its owner
+        const present = decodeRecord(error.present.bytes);
+        const { serverId, incarnation } = this.record;
+        if (present.serverId !== serverId || present.incarnation !== incarnation) return false; // another heir has it
+        this.record = present;
+        this.revision = error.present.revision;
+      }
+    }
+    throw new BatonError("STORE_CONFLICT", `the record of a dead server kept changing: ${this.record.id}`);
+  }
+
+  /** Everything that can be done before the client's position is known. */
+  private async prepare(): Promise<void> {
+    const { host } = this.table;
+    const { record } = this;
+    const output = new Output(record.output[0]?.offset ?? record.floor);
+    const { clientIsn, serverIsn, mss, sendScale, receiveScale, windowScaling, sack, timestamps } = record.tcp;
+    this.connection = new LiveConnection(
+      host,
+      {
+        id: record.id,
+        flow: record.flow,
+        service: record.service,
+        protocol: record.protocol,
+        tcp: { clientIsn, serverIsn, mss, sendScale, receiveScale, windowScaling, sack, timestamps },
+        bornAtUs: record.bornAtUs,
+      },
+      {
+        epoch: record.epoch,
+        revision: this.revision,
+        position: record.floor,
+        consumed: record.consumed,
+        processed: record.processed,
+        clientFinished: record.clientFinished,
+        output,
+        phase: "UNREADY",
+      },
+    );
+    this.connection.history.add("taken over", "", `from ${this.from}, epoch ${record.epoch}`);
+    const stack = this.table.createStack(this.connection, record);
+    this.connection.useStack(stack);
+    this.table.addUnready(this.connection);
+    // An earlier life of this host may have left an orphan of the same flow; it would be in the way of the rebuilt socket.
+    host.native.destroyOrphan(endpointsOf(record.flow));
+    this.socket = host.native.prepare(endpointsOf(record.flow));
+    host.guard.install(record.flow, {
+      phase: "probe",
+      incarnation: host.incarnation,
+      consumed: toSequence(clientIsn, record.consumed),
+      clientIsn,
+      serverIsn,
+      mss,
+      sndWscale: sendScale,
+      rcvWscale: receiveScale,
+      sack,
+      timestamps,
+    });
+    for (const piece of record.output) {
+      if (!piece.object || piece.offset + pieceLength(piece) <= record.floor) {
+        output.adopt(piece, undefined);
+        continue;
+      }
+      try {
+        output.adopt(piece, await stack.application.open(piece.object));
+      } catch (error) {
+        if (!(error instanceof RefusedError)) throw error;
+        // Matters only if bytes of it turn out to be unacknowledged.
+        this.objectRefusals.set(piece.offset, error);
+        output.adopt(piece, undefined);
+      }
+    }
+    await stack.unready(record.layers);
+  }
+
+  private subject(): Subject {
+    const { record } = this;
+    const output = this.connection.output;
+    return {
+      flow: record.flow,
+      clientIsn: record.tcp.clientIsn,
+      serverIsn: record.tcp.serverIsn,
+      timestamps: record.tcp.timestamps,
+      floor: record.floor,
+      floorByte: record.floorByte,
+      consumed: record.consumed,
+      tcp: record.tcp,
+      tail: Math.max(output.tail, record.floor),
+      finOffset: output.finOffset,
+      nonce: this.options.nonce,
+    };
+  }
+
+  private reattach(): Promise<Outcome> {
+    const clock = new TimestampClock(this.record.tcp, this.record.takenAtUs);
+    const attempt = new Reattachment(
+      this.table.host,
+      this.subject(),
+      clock,
+      this.desk,
+      (what, detail) => {
+        this.mark(what);
+        this.connection.history.add(what, "", detail);
+      },
+      (position) => {
+        for (const [offset, refusal] of this.objectRefusals) {
+          const piece = this.record.output.find((p) => p.offset === offset);
+          if (piece && position < offset + pieceLength(piece)) throw refusal;
+        }
+      },
+      this.socket,
+    );
+    return attempt.run();
+  }
+
+  private async finishWith(outcome: Outcome): Promise<ResumptionResult> {
+    const { host } = this.table;
+    const { connection } = this;
+    switch (outcome.kind) {
+      case "finished":
+      case "gone":
+        host.guard.change(connection.flow, { phase: "ended" });
+        await connection.discard(outcome.kind === "gone" ? "the client has reset it" : "everything was acknowledged");
+        return this.result(outcome.kind, "");
+      case "refused":
+        return await this.refuse(outcome.reason, outcome);
+      case "match": {
+        const { flow, identity } = connection;
+        connection.phase.move("READY");
+        host.guard.change(flow, {
+          phase: "live",
+          consumed: toSequence(identity.tcp.clientIsn, this.record.consumed),
+          flagsSet: host.guard.flags.watchLate,
+        });
+        host.native.activate(outcome.fd);
+        connection.resume(outcome.fd, outcome.position, this.record.spool);
+        connection.phase.move("LIVE");
+        this.table.addLive(connection);
+        this.mark("ready");
+        setTimeout(() => {
+          if (!connection.isOver) host.guard.change(flow, { flagsClear: host.guard.flags.watchLate });
+        }, WATCH_LATE_MS).unref();
+        return this.result("ok", "");
+      }
+    }
+  }
+
+  private async refuse(reason: string, outcome: Outcome): Promise<ResumptionResult> {
+    const { host } = this.table;
+    const { flow, identity } = this.connection;
+    let exact: number | undefined;
+    if (outcome.kind === "match") {
+      exact = toSequence(identity.tcp.serverIsn, outcome.position);
+      host.native.closeInRepair(outcome.fd);
+    } else if (outcome.kind === "refused" && outcome.answer) exact = outcome.answer.ack;
+    this.connection.phase.move("REFUSED");
+    this.connection.history.add("refused", "", reason);
+    log.warn({ connection: this.connection.id, flow: flowText(flow), reason }, "refused: the client is reset");
+    if (exact !== undefined) {
+      host.guard.change(flow, { flagsSet: host.guard.flags.rstAsked });
+      host.native.sendSegments([exactReset(flow, exact, toSequence(identity.tcp.clientIsn, this.record.consumed))]);
+    }
+    host.guard.change(flow, { phase: "ended" });
+    await this.connection.discard(reason);
+    return this.result("refused", reason);
+  }
+
+  private letGo(reason: string): void {
+    if (!this.connection) return;
+    this.table.host.guard.remove(this.connection.flow);
+    this.connection.lost(reason);
+  }
+
+  private mark(what: string): void {
+    this.phasesUs[what] = Math.round((performance.now() - this.startedAt) * 1000);
+  }
+
+  private result(result: TakeoverOutcome, reason: string): ResumptionResult {
+    const { id, flow, epoch } = this.record;
+    return { id, flow, result, reason, epoch, from: this.from, phasesUs: this.phasesUs };
+  }
+}
