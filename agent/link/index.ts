@@ -1,0 +1,1 @@
+export { AgentLink, type LinkHandlers, linkTargets } from "./link.js";

@@ -1,0 +1,163 @@
+import type { Config } from "../../proto/config/index.js";
+import { logger } from "../../proto/log.js";
+import type {
+  Adopt,
+  AgentHello,
+  ConnectionPhase,
+  ControllerMessage,
+  Describe,
+  Hints,
+  LiveConnection,
+  LoadReport,
+  TakenOver,
+  TakeoverResult,
+  Welcome,
+} from "../../proto/rpc/index.js";
+import { Outbox } from "./outbox.js";
+import { Session } from "./session.js";
+
+const log = logger("link");
+
+/** A batch that was not acknowledged for so long is said again. */
+const repeatMs = 1000;
+
+export interface LinkHandlers {
+  /** Asked at every (re)connection. */
+  hello(): AgentHello;
+  describe(request: Describe): LiveConnection[] | Promise<LiveConnection[]>;
+  adopt(request: Adopt): Promise<TakeoverResult>;
+  hints(hints: Hints): void;
+  welcome(controller: string, welcome: Welcome): void;
+}
+
+interface Peer {
+  controller: string;
+  session: Session;
+  outbox: Outbox;
+}
+
+/** This agent's streams to all controllers. Reports go to each of them: every appliance steers on its own. */
+export class AgentLink {
+  readonly #handlers: LinkHandlers;
+  readonly #peers: Peer[];
+  #batches = 0;
+  #load: LoadReport | undefined;
+  #repeat: NodeJS.Timeout | undefined;
+
+  /** @param controllers id and gRPC target (`HOST:PORT` or `unix:PATH`) of each; linkTargets() reads a configuration. */
+  constructor(controllers: { id: string; target: string }[], handlers: LinkHandlers) {
+    this.#handlers = handlers;
+    this.#peers = controllers.map(({ id, target }) => {
+      const peer: Peer = {
+        controller: id,
+        outbox: new Outbox(),
+        session: new Session(target, {
+          open: () => this.#opened(peer),
+          message: (message) => this.#message(peer, message),
+          closed: () => undefined,
+        }),
+      };
+      return peer;
+    });
+  }
+
+  start(): void {
+    for (const { session } of this.#peers) session.connect();
+    this.#repeat = setInterval(() => {
+      for (const peer of this.#peers) this.#flush(peer, Date.now() - repeatMs);
+    }, repeatMs);
+  }
+
+  /** Ids of the controllers that are connected now. */
+  connected(): string[] {
+    return this.#peers.filter(({ session }) => session.open).map(({ controller }) => controller);
+  }
+
+  /** Results that some controller has not acknowledged yet. */
+  unacknowledged(): number {
+    return Math.max(0, ...this.#peers.map(({ outbox }) => outbox.results));
+  }
+
+  /** Says hello again on every open stream: the incarnation or the addresses changed. */
+  sayHello(): void {
+    for (const { session } of this.#peers) session.send({ hello: this.#handlers.hello() });
+  }
+
+  /** Leaves at once where connected; kept and repeated until each controller has acknowledged it. */
+  reportTakenOver(takeoverId: string, results: TakeoverResult[]): void {
+    if (results.length === 0) return;
+    const batch: TakenOver = { batch: ++this.#batches, takeoverId, results };
+    for (const peer of this.#peers) {
+      const lost = peer.outbox.add(batch);
+      if (lost > 0) log.error({ controller: peer.controller, lost }, "too many results wait for the controller");
+      this.#flush(peer, 0);
+    }
+  }
+
+  /** For whoever is connected; nothing is kept. */
+  reportPhases(phases: ConnectionPhase[]): void {
+    if (phases.length === 0) return;
+    for (const { session } of this.#peers) session.send({ phase: { phases } });
+  }
+
+  /** The last one is said again after a reconnection. */
+  reportLoad(load: LoadReport): void {
+    this.#load = load;
+    for (const { session } of this.#peers) session.send({ load });
+  }
+
+  /** Says goodbye and ends the streams. */
+  close(reason: string): void {
+    clearInterval(this.#repeat);
+    for (const { session } of this.#peers) {
+      session.send({ bye: { reason } });
+      session.close();
+    }
+  }
+
+  #opened(peer: Peer): void {
+    peer.session.send({ hello: this.#handlers.hello() });
+    if (this.#load) peer.session.send({ load: this.#load });
+    this.#flush(peer, Number.POSITIVE_INFINITY);
+  }
+
+  /** Sends what was not sent since `before`. */
+  #flush({ session, outbox }: Peer, before: number): void {
+    if (!session.open) return;
+    for (const takenOver of outbox.due(before, Date.now())) session.send({ takenOver });
+  }
+
+  #message(peer: Peer, message: ControllerMessage): void {
+    if (message.takenOverAck) peer.outbox.acknowledge(message.takenOverAck.batch);
+    else if (message.describe) void this.#describe(peer, message.describe);
+    else if (message.adopt) void this.#adopt(peer, message.adopt);
+    else if (message.hints) this.#handlers.hints(message.hints);
+    else if (message.welcome) this.#handlers.welcome(peer.controller, message.welcome);
+  }
+
+  async #describe({ session }: Peer, request: Describe): Promise<void> {
+    try {
+      const connections = await this.#handlers.describe(request);
+      session.send({ described: { request: request.request, connections } });
+    } catch (error) {
+      log.error({ err: error }, "describing connections failed"); // the controller's wait is bounded
+    }
+  }
+
+  async #adopt({ session }: Peer, request: Adopt): Promise<void> {
+    let result: TakeoverResult;
+    try {
+      result = await this.#handlers.adopt(request);
+    } catch (error) {
+      const { flow, from } = request;
+      const reason = error instanceof Error ? error.message : String(error);
+      result = { connectionId: "", flow, result: "failed", reason, phasesUs: {}, epoch: 0, from };
+    }
+    session.send({ adopted: { request: request.request, result } });
+  }
+}
+
+/** Where the controllers of a configuration take agents. */
+export function linkTargets(config: Config): { id: string; target: string }[] {
+  return config.controllers.map(({ id, listen }) => ({ id, target: listen }));
+}

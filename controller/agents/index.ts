@@ -1,0 +1,1 @@
+export { AgentSessions, type ConnectedAgent } from "./sessions.js";

@@ -1,0 +1,29 @@
+import type {
+  ConnectionDetail,
+  ConnectionMessage,
+  EventMessage,
+  ServerMessage,
+  StatusMessage,
+} from "../../proto/rpc/index.js";
+
+/** What the API shows. Calls may take time, but each must end: the client's deadline is ten seconds. */
+export interface ControlModel {
+  status(): StatusMessage | Promise<StatusMessage>;
+  servers(): ServerMessage[] | Promise<ServerMessage[]>;
+  /** Those that pass the filter; "" lets everything pass. */
+  connections(filter: ConnectionFilter): Iterable<ConnectionMessage> | AsyncIterable<ConnectionMessage>;
+  /** undefined: there is no such connection. */
+  connection(id: string): Promise<ConnectionDetail | undefined>;
+  readonly events: EventSource;
+}
+
+export interface ConnectionFilter {
+  server: string;
+  protocol: string;
+}
+
+/** EventLog, for instance. */
+export interface EventSource {
+  recent(limit: number): EventMessage[];
+  follow(limit: number): AsyncIterableIterator<EventMessage>;
+}

@@ -1,0 +1,76 @@
+import { existsSync } from "node:fs";
+import { type Config, controllerOf, loadConfig, requireContent, serverOf } from "../../proto/config/index.js";
+import { BatonError } from "../../proto/errors.js";
+import { logger } from "../../proto/log.js";
+import { describeError } from "./failure.js";
+
+/** What every daemon's entry module exports. `run` may return when the daemon is up: open handles keep it alive. */
+interface Daemon {
+  run(options: DaemonOptions): Promise<void>;
+}
+interface Unloader {
+  unload(options: DaemonOptions): Promise<void>;
+}
+interface DaemonOptions {
+  config: Config;
+  id: string;
+}
+
+export async function runController(file: string, id: string): Promise<void> {
+  const config = loadConfig(file);
+  controllerOf(config, id);
+  await start("controller", "../daemon.js", { config, id });
+}
+
+export async function runAgent(file: string, id: string): Promise<void> {
+  const config = loadConfig(file);
+  serverOf(config, id);
+  requireContent(config, id);
+  await start("agent", "../../agent/supervisor/main.js", { config, id });
+}
+
+export async function runWorker(file: string, id: string): Promise<void> {
+  const config = loadConfig(file);
+  serverOf(config, id);
+  requireContent(config, id);
+  await start("worker", "../../agent/worker.js", { config, id });
+}
+
+export async function unloadAgent(file: string, id: string): Promise<void> {
+  const config = loadConfig(file);
+  serverOf(config, id);
+  requireKernel("agent");
+  const { unload } = await load<Unloader>("../../agent/supervisor/main.js");
+  await unload({ config, id });
+}
+
+async function start(name: string, module: string, options: DaemonOptions): Promise<void> {
+  requireKernel(name);
+  const fail = (error: unknown) => {
+    // The operator gets a sentence; the log gets what a developer needs.
+    if (!(error instanceof BatonError)) logger(name).fatal({ err: error }, "unexpected error");
+    process.stderr.write(`${describeError(error)}\n`);
+    process.exit(1);
+  };
+  process.on("uncaughtException", fail);
+  process.on("unhandledRejection", fail);
+  const { run } = await load<Daemon>(module);
+  await run(options);
+}
+
+/** The one place where both sides of Baton are named: by path, so that neither is compiled into the other. */
+async function load<T>(module: string): Promise<T> {
+  return (await import(new URL(module, import.meta.url).href)) as T;
+}
+
+function requireKernel(name: string): void {
+  if (process.getuid?.() !== 0) {
+    throw new BatonError("NOT_PERMITTED", `The ${name} loads BPF programs and must be started by root.`);
+  }
+  if (!existsSync("/sys/kernel/btf/vmlinux")) {
+    throw new BatonError(
+      "KERNEL_UNSUPPORTED",
+      "The kernel has no BTF (/sys/kernel/btf/vmlinux); Baton's BPF programs need CONFIG_DEBUG_INFO_BTF.",
+    );
+  }
+}

@@ -1,0 +1,109 @@
+#!/usr/bin/env node
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Command, CommanderError, InvalidArgumentError } from "commander";
+import { BatonError } from "../../proto/errors.js";
+import { root } from "../../proto/paths.js";
+import { describeError } from "./failure.js";
+
+// Modules are imported by the command that needs them: gRPC alone takes longer to load than most commands run.
+const read = () => import("./read.js");
+const local = () => import("./local.js");
+const daemon = () => import("./daemon.js");
+
+const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
+const program = new Command("baton")
+  .description("Keeps live TCP connections alive when the server behind them dies or is drained")
+  .version(version)
+  .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "baton: ")) })
+  .addHelpText(
+    "after",
+    "\nBATON_API says where the controller is: unix:PATH or HOST:PORT. Unset: the lab's appliances in turn.",
+  )
+  .exitOverride();
+
+function positiveInteger(text: string): number {
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError("It must be a positive whole number.");
+  return Number(text);
+}
+
+program
+  .command("status")
+  .description("version, leader, servers, VIPs, and what is wrong if something is")
+  .option("--json", "for programs")
+  .action(async (options) => (await read()).showStatus(options));
+program
+  .command("servers")
+  .description("servers with state, load and lease")
+  .option("--json", "for programs")
+  .action(async (options) => (await read()).showServers(options));
+program
+  .command("connections")
+  .description("connections, and why one is not protected")
+  .option("--server <id>", "only those of this owner")
+  .option("--protocol <name>", "only those of this protocol")
+  .option("--json", "for programs")
+  .action(async (options) => (await read()).showConnections(options));
+program
+  .command("connection <id>")
+  .description("everything about one connection, with its history")
+  .option("--json", "for programs")
+  .action(async (id, options) => (await read()).showConnection(id, options));
+program
+  .command("events")
+  .description("finished takeovers and state changes, with each phase's microseconds")
+  .option("--follow", "go on with what happens from now on")
+  .option("--limit <n>", "only the last n", positiveInteger)
+  .option("--json", "JSON lines, for programs")
+  .action(async (options) => (await read()).showEvents(options));
+program
+  .command("check <file>")
+  .description("validate a configuration; errors with line and column")
+  .option("--json", "print it with all defaults")
+  .action(async (file, options) => (await local()).checkFile(file, options));
+program
+  .command("schema")
+  .description("the configuration's JSON Schema, for editors")
+  .action(async () => (await local()).showSchema());
+program
+  .command("controller")
+  .description("run an appliance's controller")
+  .requiredOption("--config <file>", "the configuration")
+  .requiredOption("--id <id>", "which of its controllers this is")
+  .action(async ({ config, id }) => (await daemon()).runController(config, id));
+program
+  .command("agent")
+  .description("run a server's agent")
+  .requiredOption("--config <file>", "the configuration")
+  .requiredOption("--id <id>", "which of its servers this is")
+  .option("--unload", "remove what a stopped agent left in the kernel, and exit")
+  .action(async ({ config, id, unload }) => {
+    const { runAgent, unloadAgent } = await daemon();
+    await (unload ? unloadAgent(config, id) : runAgent(config, id));
+  });
+// Started by the agent, which hands it an IPC channel.
+program
+  .command("worker", { hidden: true })
+  .requiredOption("--config <file>")
+  .requiredOption("--id <id>")
+  .action(async ({ config, id }) => (await daemon()).runWorker(config, id));
+for (const name of ["move", "drain", "undrain"]) {
+  program
+    .command(name, { hidden: true })
+    .allowUnknownOption()
+    .allowExcessArguments()
+    .action(() => {
+      throw new BatonError("UNSUPPORTED", `"baton ${name}" is not part of this version yet.`);
+    });
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) {
+    process.exitCode = error.exitCode; // commander has said why
+  } else {
+    process.stderr.write(`${describeError(error)}\n`);
+    process.exit(1); // a daemon that failed half-way may hold handles that would keep it alive
+  }
+}

@@ -1,0 +1,2 @@
+export { EventLog, type NewEvent } from "./log.js";
+export { isoTime, nowUs } from "./time.js";
