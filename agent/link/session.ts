@@ -1,4 +1,4 @@
-import type { ClientDuplexStream } from "@grpc/grpc-js";
+import { type ClientDuplexStream, Metadata } from "@grpc/grpc-js";
 import { logger } from "../../proto/log.js";
 import {
   type AgentLinkClient,
@@ -45,7 +45,7 @@ export class Session {
   connect(): void {
     // A new channel each time: an old one would wait for its own backoff, or for a SYN that was lost while the link was cut.
     const client = agentLinkClient(this.#target, { "grpc.use_local_subchannel_pool": 1 });
-    const stream = client.session({ waitForReady: true });
+    const stream = client.session(new Metadata({ waitForReady: true }));
     this.#client = client;
     this.#stream = stream;
     this.#timer = setTimeout(() => this.#lost(stream, "no answer"), connectMs);

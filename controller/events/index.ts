@@ -1,2 +1,2 @@
 export { EventLog, type NewEvent } from "./log.js";
-export { isoTime, nowUs } from "./time.js";
+export { isoTime } from "./time.js";

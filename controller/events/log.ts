@@ -1,9 +1,10 @@
 import { join } from "node:path";
+import { wallClockUs } from "../../proto/clock.js";
 import type { EventMessage } from "../../proto/rpc/index.js";
 import { LineFile } from "./file.js";
 import { Ring } from "./ring.js";
 import { BoundedStream } from "./stream.js";
-import { isoTime, nowUs } from "./time.js";
+import { isoTime } from "./time.js";
 
 /** Events that `baton events` can show. */
 const keptMin = 20_000;
@@ -54,7 +55,7 @@ export class EventLog {
 
 function complete(event: NewEvent): EventMessage {
   return {
-    time: event.time || isoTime(nowUs()),
+    time: event.time || isoTime(wallClockUs()),
     kind: event.kind,
     connection: event.connection ?? "",
     bundle: event.bundle ?? "",

@@ -1,8 +1,3 @@
-/** Unix time in microseconds, never going back within a process. */
-export function nowUs(): number {
-  return Math.round((performance.timeOrigin + performance.now()) * 1000);
-}
-
 /** ISO 8601 in UTC with microseconds: `2026-11-22T10:20:30.123456Z`. Sorts as text. */
 export function isoTime(us: number): string {
   const micros = String(Math.floor(us) % 1000).padStart(3, "0");

@@ -32,7 +32,7 @@ export const agentLinkService = baton.v1.AgentLink.service;
 export const controlService = baton.v1.Control.service;
 
 export interface AgentLinkClient extends grpc.Client {
-  session(options?: grpc.CallOptions): grpc.ClientDuplexStream<AgentMessage, ControllerMessage>;
+  session(metadata: grpc.Metadata): grpc.ClientDuplexStream<AgentMessage, ControllerMessage>;
 }
 export interface ControlClient extends grpc.Client {
   getStatus(
