@@ -1,6 +1,6 @@
 import test, { type ExecutionContext } from "ava";
 import { BatonError } from "../../../proto/errors.js";
-import { ConflictError, connectStore, type ConnectionsHandlers, type Store } from "../../../proto/store/index.js";
+import { ConflictError, type ConnectionsHandlers, connectStore, type Store } from "../../../proto/store/index.js";
 import { NatsServer } from "./_nats_server.js";
 
 async function setUp(t: ExecutionContext, name = "test"): Promise<{ nats: NatsServer; store: Store }> {
@@ -22,7 +22,12 @@ async function until(what: () => boolean, ms = 5_000): Promise<void> {
 }
 
 /** What a watch said, in order, as text. */
-function listen(store: Store): { said: string[]; view: Map<string, string>; handlers: ConnectionsHandlers; close(): void } {
+function listen(store: Store): {
+  said: string[];
+  view: Map<string, string>;
+  handlers: ConnectionsHandlers;
+  close(): void;
+} {
   const said: string[] = [];
   const view = new Map<string, string>();
   const handlers: ConnectionsHandlers = {
@@ -67,9 +72,18 @@ test("the same message id twice is one write", async (t) => {
 test("a lost comparison against our own write is a success", async (t) => {
   const { store } = await setUp(t);
   const revision = await store.connections.commit("a", bytes("mine"), 0, "m1");
-  const again = await store.connections.commit("a", bytes("mine"), 0, "m2", (b) => Buffer.from(b).toString() === "mine");
+  const again = await store.connections.commit(
+    "a",
+    bytes("mine"),
+    0,
+    "m2",
+    (b) => Buffer.from(b).toString() === "mine",
+  );
   t.is(again, revision);
-  await t.throwsAsync(store.connections.commit("a", bytes("x"), 0, "m3", () => false), { instanceOf: ConflictError });
+  await t.throwsAsync(
+    store.connections.commit("a", bytes("x"), 0, "m3", () => false),
+    { instanceOf: ConflictError },
+  );
 });
 
 test("a tombstone is a revision of its own, and trimming takes it out", async (t) => {
@@ -81,13 +95,20 @@ test("a tombstone is a revision of its own, and trimming takes it out", async (t
   const present = await store.connections.read("a.b");
   t.true(present.removed);
   t.is(present.revision, tombstone);
-  const error = await t.throwsAsync(store.connections.commit("a.b", bytes("2"), 0, "m2"), { instanceOf: ConflictError });
+  const error = await t.throwsAsync(store.connections.commit("a.b", bytes("2"), 0, "m2"), {
+    instanceOf: ConflictError,
+  });
   t.true(error.present.removed);
   await until(() => heard.said.includes("removed a.b"));
   t.is(store.connections.tombstones, 1);
   t.is(await store.connections.trimTombstones(60_000), 0, "too young");
   t.is(await store.connections.eraseTombstones(Date.now() + 1_000, 10), 1);
-  t.deepEqual(await store.connections.read("a.b"), { revision: 0, bytes: new Uint8Array(0), removed: false, messageId: "" });
+  t.deepEqual(await store.connections.read("a.b"), {
+    revision: 0,
+    bytes: new Uint8Array(0),
+    removed: false,
+    messageId: "",
+  });
 });
 
 test("a watch sees what was there, then everything, in the stream's order", async (t) => {
@@ -142,7 +163,10 @@ test("the server killed under load: acknowledged commits survive, unanswered one
     t.is(Buffer.from((await store.connections.read(key)).bytes).toString(), value);
   }
   const revisions = heard.said.filter((line) => line.startsWith("record")).map((line) => Number(line.split(" ")[2]));
-  t.true(revisions.every((revision, i) => i === 0 || revision > (revisions[i - 1] ?? 0)), "strictly ascending");
+  t.true(
+    revisions.every((revision, i) => i === 0 || revision > (revisions[i - 1] ?? 0)),
+    "strictly ascending",
+  );
 });
 
 test("what was removed while a store lost its disk is reported as removed", async (t) => {

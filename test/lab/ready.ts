@@ -1,0 +1,26 @@
+import { Control } from "../support/control.js";
+
+/**
+ * Waits until the controller at a target says that every server is UP and that nothing is wrong; digests that are not
+ * known yet count as wrong.
+ * usage: ready.js TARGET SERVERS SECONDS
+ */
+const [target, servers, seconds] = process.argv.slice(2);
+const deadline = Date.now() + Number(seconds) * 1000;
+const control = new Control(target!);
+
+let missing = "the controller does not answer";
+while (Date.now() < deadline) {
+  try {
+    const status = await control.status();
+    const up = status.servers.filter((server) => server.state === "UP");
+    if (up.length === Number(servers) && status.problems.length === 0) process.exit(0);
+    const others = status.servers.filter((server) => server.state !== "UP").map((one) => `${one.id} is ${one.state}`);
+    missing = [...others, ...status.problems].join("; ") || `${up.length} of ${servers} servers are known`;
+  } catch (error) {
+    missing = `the controller does not answer: ${error instanceof Error ? error.message : String(error)}`;
+  }
+  await new Promise((resolve) => setTimeout(resolve, 50));
+}
+console.error(`lab: not ready after ${seconds} s: ${missing}`);
+process.exit(1);

@@ -1,0 +1,57 @@
+import { type ChildProcess, execFile, type SpawnOptions, spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { promisify } from "node:util";
+
+const run = promisify(execFile);
+
+/** Names and addresses of the lab, as test/lab/lib.sh makes them. */
+export const LAB = "/run/baton/lab";
+export const VIP = "10.77.0.100";
+export const VIP6 = "fd77::100";
+export const CLIENT = "10.77.0.10";
+export const CLIENT6 = "fd77::10";
+
+/** The MAC address of a host's eth0; frames from a VIP carry that of the server that sent them. */
+export function macOf(host: string): string {
+  const number = host === "client" ? 10 : host.startsWith("lb") ? Number(host.slice(2)) : 100 + Number(host.slice(1));
+  return `02:ba:70:00:00:${number.toString(16).padStart(2, "0")}`;
+}
+
+/** Starts a program inside a host's namespace. */
+export function spawnOn(host: string, command: string[], options: SpawnOptions = {}): ChildProcess {
+  return spawn("nsenter", [`--net=/run/netns/baton-${host}`, "--", ...command], options);
+}
+
+/** Runs a program inside a host's namespace to its end; throws if it fails. @returns its standard output */
+export async function runOn(host: string, ...command: string[]): Promise<string> {
+  const { stdout } = await run("nsenter", [`--net=/run/netns/baton-${host}`, "--", ...command], {
+    maxBuffer: 64 * 1024 * 1024,
+  });
+  return stdout;
+}
+
+/** @param name agent, supervisor, controller, nats */
+export function pidOf(host: string, name: string): number {
+  return Number(readFileSync(`${LAB}/${host}/${name}.pid`, "utf8").trim());
+}
+
+/** Whether a process lives; one that nobody has waited for yet does not. */
+export function lives(pid: number): boolean {
+  try {
+    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+  } catch {
+    return false;
+  }
+}
+
+/** Linux' own counters of a host (`/proc/net/snmp` and `netstat`), e.g. "Tcp.RetransSegs", "TcpExt.TCPTimeouts". */
+export async function countersOf(host: string): Promise<Record<string, number>> {
+  const lines = (await runOn(host, "cat", "/proc/net/snmp", "/proc/net/netstat")).trim().split("\n");
+  const counters: Record<string, number> = {};
+  for (let i = 0; i + 1 < lines.length; i += 2) {
+    const [group, ...names] = lines[i]!.split(" ");
+    const values = lines[i + 1]!.split(" ").slice(1);
+    for (const [at, name] of names.entries()) counters[`${group!.slice(0, -1)}.${name}`] = Number(values[at]);
+  }
+  return counters;
+}
