@@ -33,7 +33,7 @@ BIN := node_modules/.bin
 ##@ Try it
 .PHONY: demo
 demo: build ## A download outlives two of its servers: set up, show, tear down
-	@test/demo/run
+	@node dist/test/demo/demo.js
 
 ##@ Build
 .PHONY: setup

@@ -102,7 +102,7 @@ export class Capture {
     this.#child.kill("SIGINT");
     await this.#ended;
     const dropped = /(\d+) packets? dropped by kernel/.exec(this.#stderr);
-    if (!dropped || dropped[1] !== "0") throw new Error(`the capture is incomplete: ${this.#stderr}`);
+    if (dropped?.[1] !== "0") throw new Error(`the capture is incomplete: ${this.#stderr}`);
     return this.#segments;
   }
 

@@ -28,3 +28,12 @@ export function signal(pid: number, name: NodeJS.Signals): number {
   process.kill(pid, name);
   return pid;
 }
+
+/**
+ * Limits what the switch sends to the client, smoothly (curl's own --limit-rate works in bursts with long pauses). The
+ * queue is long enough that nothing is dropped while a sender with a sane congestion control fills the cable.
+ */
+export async function limitClientCable(megabits: number): Promise<void> {
+  const rate = ["rate", `${megabits}mbit`, "burst", "256k", "limit", "16m"];
+  await runOn("sw", "tc", "qdisc", "replace", "dev", "client", "root", "tbf", ...rate);
+}
