@@ -1,0 +1,187 @@
+import test from "ava";
+import fc from "fast-check";
+import {
+  type Answer,
+  Comparison,
+  compareAnswer,
+  type Expectation,
+  expectation,
+  FLOOR_WINDOW,
+  type Probe,
+  type Verdict,
+} from "../../agent/restore/compare.js";
+import { add, toSequence } from "../../proto/sequence.js";
+import { exampleRecord } from "../support/record.js";
+
+const base: Expectation = {
+  serverIsn: 4_294_967_000, // the stream wraps at offset 295
+  floor: 200,
+  end: 10_000,
+  fin: true,
+  consumed: 4_294_967_290,
+  timestamps: true,
+  clock: 1_000_000,
+  clockAge: 60_000,
+};
+const probe: Probe = { count: 1, tsval: 1_001_500 };
+
+function answer(position: number, change: Partial<Answer> = {}, expected: Expectation = base): Answer {
+  return {
+    seq: expected.consumed,
+    ack: toSequence(expected.serverIsn, position),
+    window: 500,
+    hasTimestamps: true,
+    tsval: 77,
+    tsecr: probe.tsval,
+    flags: 0x10,
+    ...change,
+  };
+}
+
+function kindOf(verdict: Verdict): string {
+  return "reason" in verdict ? `${verdict.kind}: ${verdict.reason}` : verdict.kind;
+}
+
+const rows: Array<[string, Answer, Partial<Expectation>, string]> = [
+  ["at the floor", answer(200), {}, "match"],
+  ["past the wrap", answer(5000), {}, "match"],
+  ["everything but the FIN", answer(10_000), {}, "match"],
+  ["the FIN too", answer(10_001), {}, "finished"],
+  ["behind the FIN", answer(10_002), {}, "outside: acknowledgement beyond the output"],
+  ["the end of a record without FIN", answer(10_000), { fin: false }, "match"],
+  ["one past a record without FIN", answer(10_001), { fin: false }, "outside: acknowledgement beyond the output"],
+  ["one below the floor", answer(199), {}, "outside: acknowledgement below the floor"],
+  ["2^29 past the floor", answer(200 + FLOOR_WINDOW), { end: 2 ** 40 }, "match"],
+  ["further", answer(201 + FLOOR_WINDOW), { end: 2 ** 40 }, "outside: acknowledgement too far past the floor"],
+  ["a byte of new data sent", answer(200, { seq: 4_294_967_291 }), {}, "match"],
+  ["a window of new data sent", answer(200, { seq: add(base.consumed, 2 ** 30) }), {}, "match"],
+  [
+    "more than any window",
+    answer(200, { seq: add(base.consumed, 2 ** 30 + 1) }),
+    {},
+    "ignore: sequence number beyond any window",
+  ],
+  ["a retransmission", answer(200, { seq: 4_294_967_289 }), {}, "ignore: retransmission"],
+  ["a retransmission that would not fit", answer(10, { seq: 4_294_967_289 }), {}, "ignore: retransmission"],
+  ["no ACK", answer(200, { flags: 0 }), {}, "ignore: no ACK"],
+  ["SYN", answer(200, { flags: 0x02 }), {}, "ignore: SYN"],
+  ["SYN and ACK", answer(200, { flags: 0x12 }), {}, "ignore: SYN"],
+  ["an exact RST", answer(0, { flags: 0x04, ack: 0, hasTimestamps: false }), {}, "gone"],
+  ["an exact RST with ACK", answer(200, { flags: 0x14 }), {}, "gone"],
+  ["an RST in the window", answer(200, { flags: 0x04, seq: add(base.consumed, 1) }), {}, "ignore: inexact RST"],
+  ["an RST below", answer(200, { flags: 0x04, seq: add(base.consumed, -1) }), {}, "ignore: inexact RST"],
+  ["no timestamps", answer(200, { hasTimestamps: false }), {}, "ignore: no timestamps"],
+  ["no timestamps negotiated", answer(200, { hasTimestamps: false }), { timestamps: false }, "match"],
+  ["an echo of the dead server", answer(200, { tsecr: 940_000 }), {}, "match"],
+  ["an echo from before the birth", answer(200, { tsecr: 939_999 }), {}, "ignore: implausible timestamp echo"],
+  ["an echo of the future", answer(200, { tsecr: probe.tsval + 1 }), {}, "ignore: implausible timestamp echo"],
+  ["any echo, once the clock went round", answer(200, { tsecr: 5 }), { clockAge: 2 ** 31 }, "match"],
+];
+
+for (const [what, packet, change, expected] of rows) {
+  test(what, (t) => {
+    t.is(kindOf(compareAnswer({ ...base, ...change }, packet, probe)), expected);
+  });
+}
+
+test("a match says where, and whether it answers the last probe", (t) => {
+  t.deepEqual(compareAnswer(base, answer(5000), probe), { kind: "match", position: 5000, echoed: true });
+  t.deepEqual(compareAnswer(base, answer(5000, { tsecr: probe.tsval - 1 }), probe), {
+    kind: "match",
+    position: 5000,
+    echoed: false,
+  });
+  t.like(compareAnswer({ ...base, timestamps: false }, answer(5000), probe), { echoed: false });
+});
+
+test("before the first probe nothing is outside, refused or gone", (t) => {
+  const none = { count: 0, tsval: probe.tsval };
+  t.is(compareAnswer(base, answer(10_005), none).kind, "ignore");
+  t.is(compareAnswer(base, answer(0, { flags: 0x04 }), none).kind, "ignore");
+  t.is(compareAnswer(base, answer(300), none).kind, "match");
+});
+
+test("refused takes the same answer to two probes", (t) => {
+  const comparison = new Comparison(base);
+  t.is(comparison.compare(answer(10_005), { ...probe, count: 1 }).kind, "outside");
+  t.is(comparison.compare(answer(10_005), { ...probe, count: 1 }).kind, "outside", "twice to one probe");
+  t.is(comparison.compare(answer(10_006), { ...probe, count: 2 }).kind, "outside", "another answer");
+  t.is(comparison.compare(answer(10_006), { ...probe, count: 2 }).kind, "outside");
+  t.is(comparison.compare(answer(10_006, { seq: 1 }), { ...probe, count: 2 }).kind, "outside");
+  t.deepEqual(comparison.compare(answer(10_006), { ...probe, count: 3 }), {
+    kind: "refused",
+    reason: "acknowledgement beyond the output",
+  });
+});
+
+test("forged packets do not keep the true answer out", (t) => {
+  const comparison = new Comparison(base);
+  for (const position of [10_005, 0, 50_000, 10_005]) comparison.compare(answer(position), probe);
+  comparison.compare(answer(10_005, { tsecr: 1 }), { ...probe, count: 2 });
+  t.like(comparison.compare(answer(5000), { ...probe, count: 2 }), { kind: "match", position: 5000 });
+});
+
+const u32 = fc.integer({ min: 0, max: 2 ** 32 - 1 });
+
+test("whatever the numbers: inside matches exactly there, outside never does", (t) => {
+  const scene = fc.record({
+    serverIsn: u32,
+    consumed: u32,
+    clock: u32,
+    floor: fc.nat(2 ** 45),
+    promised: fc.nat(2 ** 31 - 2),
+    fin: fc.boolean(),
+    distance: fc.oneof(fc.integer({ min: -(2 ** 31) + 1, max: 2 ** 31 - 1 }), fc.integer({ min: -3, max: 3 })),
+    fromEnd: fc.boolean(),
+    elapsed: fc.nat(100_000),
+    echoAge: fc.nat(100_000),
+    sent: fc.nat(2 ** 30),
+  });
+  const seen: Record<string, number> = {};
+  fc.assert(
+    fc.property(scene, (s) => {
+      const expected: Expectation = {
+        serverIsn: s.serverIsn,
+        floor: s.floor,
+        end: s.floor + s.promised,
+        fin: s.fin,
+        consumed: s.consumed,
+        timestamps: true,
+        clock: s.clock,
+        clockAge: 100_000,
+      };
+      const offset = (s.fromEnd ? s.promised : 0) + s.distance;
+      fc.pre(Math.abs(offset) < 2 ** 31);
+      const position = s.floor + offset;
+      const sentProbe = { count: 1, tsval: add(s.clock, s.elapsed) };
+      const packet = answer(
+        position,
+        { seq: add(s.consumed, s.sent), tsecr: add(sentProbe.tsval, -s.echoAge) },
+        expected,
+      );
+      const verdict = compareAnswer(expected, packet, sentProbe);
+      seen[verdict.kind] = (seen[verdict.kind] ?? 0) + 1;
+      if (offset < 0 || offset > FLOOR_WINDOW) return verdict.kind === "outside";
+      if (offset <= s.promised) return verdict.kind === "match" && verdict.position === position;
+      return verdict.kind === (s.fin && offset === s.promised + 1 ? "finished" : "outside");
+    }),
+    { numRuns: 5000 },
+  );
+  t.true((seen.match ?? 0) > 100 && (seen.outside ?? 0) > 100 && (seen.finished ?? 0) > 10, JSON.stringify(seen));
+});
+
+test("what the record expects", (t) => {
+  const record = exampleRecord();
+  t.deepEqual(expectation(record), {
+    serverIsn: 4294967290,
+    floor: 200,
+    end: 5_000_000_300,
+    fin: true,
+    consumed: (2886723411 + 1 + 600) % 2 ** 32,
+    timestamps: true,
+    clock: 123456789,
+    clockAge: 5124,
+  });
+  t.is(expectation({ ...record, tcp: { ...record.tcp, timestampUsec: true } }).clockAge, 5_123_456);
+  t.is(expectation({ ...record, output: record.output.slice(0, 2) }).fin, false);
+});
