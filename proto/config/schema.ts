@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { protocols } from "../vocabulary.js";
 import { isAddress, listenEndpoint } from "./address.js";
 
 const id = z
@@ -51,7 +52,7 @@ const server = z.strictObject({
 const service = z.strictObject({
   name: id,
   port: z.int().min(1, "must be 1 to 65535").max(65535, "must be 1 to 65535"),
-  protocol: z.enum(["http"]),
+  protocol: z.enum(protocols),
   directory: directory.describe("What is served; relative to the configuration file"),
   directories: z.record(z.string(), directory).default({}).describe("Another directory on some servers, by server id"),
   validator: z

@@ -1,18 +1,12 @@
+import type { Phase } from "../vocabulary.js";
+
 /**
  * The messages of agent.proto and control.proto as they are in memory: camelCase, 64-bit numbers as Number (they stay
  * below 2^53: byte counts, microseconds, counters), enums as their names, bytes as Buffer, absent messages as null.
  * test/unit/rpc.test compares them with the .proto files by a round trip.
  */
 
-export type PhaseName =
-  | "PHASE_UNSPECIFIED"
-  | "LIVE"
-  | "HELD"
-  | "FROZEN"
-  | "UNREADY"
-  | "READY"
-  | "RESUMED_ON_OLD"
-  | "REFUSED";
+export type PhaseName = "PHASE_UNSPECIFIED" | Phase;
 
 export interface FlowMessage {
   clientAddress: Buffer;

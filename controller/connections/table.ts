@@ -1,0 +1,111 @@
+import { type Flow, flowKey } from "../../proto/flow.js";
+import { ConnectionEntry } from "./entry.js";
+
+export interface Change {
+  entry: ConnectionEntry;
+  /** What was known before; undefined for a new connection. */
+  previous: ConnectionEntry | undefined;
+}
+
+/** Every connection in the store, found by id, by flow and by owner. Feed it with what a watch of the bucket reports. */
+export class ConnectionIndex {
+  readonly #byId = new Map<string, ConnectionEntry>();
+  /** The latest connection of each 5-tuple. */
+  readonly #byFlow = new Map<string, ConnectionEntry>();
+  /** server -> incarnation -> ids */
+  readonly #byOwner = new Map<string, Map<number, Set<string>>>();
+
+  get size(): number {
+    return this.#byId.size;
+  }
+
+  /**
+   * A record as the store has it now. Throws RECORD_INVALID or RECORD_VERSION, and then forgets what it knew: an entry
+   * that cannot be read must not be shown as if it were the present one.
+   */
+  apply(id: string, revision: number, bytes: Uint8Array): Change {
+    const previous = this.removed(id);
+    const entry = new ConnectionEntry(id, revision, bytes);
+    this.#byId.set(id, entry);
+    const flow = flowOf(id);
+    const latest = this.#byFlow.get(flow);
+    if (!latest || latest.bornAtUs <= entry.bornAtUs) this.#byFlow.set(flow, entry);
+    this.#idsOf(entry.serverId, entry.incarnation).add(id);
+    return { entry, previous };
+  }
+
+  /** The key is gone. @returns what was known of it. */
+  removed(id: string): ConnectionEntry | undefined {
+    const entry = this.#byId.get(id);
+    if (!entry) return undefined;
+    this.#byId.delete(id);
+    const flow = flowOf(id);
+    if (this.#byFlow.get(flow) === entry) this.#byFlow.delete(flow);
+    const incarnations = this.#byOwner.get(entry.serverId);
+    const ids = incarnations?.get(entry.incarnation);
+    ids?.delete(id);
+    if (ids?.size === 0) incarnations?.delete(entry.incarnation);
+    if (incarnations?.size === 0) this.#byOwner.delete(entry.serverId);
+    return entry;
+  }
+
+  get(id: string): ConnectionEntry | undefined {
+    return this.#byId.get(id);
+  }
+
+  /** The latest connection of this 5-tuple. */
+  ofFlow(flow: Flow): ConnectionEntry | undefined {
+    return this.#byFlow.get(flowKey(flow));
+  }
+
+  /** All connections, or those of one owner, or of one life of it. */
+  *entries(server?: string, incarnation?: number): Generator<ConnectionEntry> {
+    if (server === undefined) {
+      yield* this.#byId.values();
+      return;
+    }
+    for (const [life, ids] of this.#byOwner.get(server) ?? []) {
+      if (incarnation !== undefined && life !== incarnation) continue;
+      for (const id of ids) {
+        const entry = this.#byId.get(id);
+        if (entry) yield entry;
+      }
+    }
+  }
+
+  /** How many connections a server owns, in all its lives or in one. */
+  count(server: string, incarnation?: number): number {
+    const incarnations = this.#byOwner.get(server);
+    if (!incarnations) return 0;
+    if (incarnation !== undefined) return incarnations.get(incarnation)?.size ?? 0;
+    let sum = 0;
+    for (const ids of incarnations.values()) sum += ids.size;
+    return sum;
+  }
+
+  /** Owners with the incarnations under which they hold records. */
+  owners(): { server: string; incarnation: number; connections: number }[] {
+    return [...this.#byOwner].flatMap(([server, incarnations]) =>
+      [...incarnations].map(([incarnation, ids]) => ({ server, incarnation, connections: ids.size })),
+    );
+  }
+
+  #idsOf(server: string, incarnation: number): Set<string> {
+    let incarnations = this.#byOwner.get(server);
+    if (!incarnations) {
+      incarnations = new Map();
+      this.#byOwner.set(server, incarnations);
+    }
+    let ids = incarnations.get(incarnation);
+    if (!ids) {
+      ids = new Set();
+      incarnations.set(incarnation, ids);
+    }
+    return ids;
+  }
+}
+
+/** An id is `<flow>.<client ISN>`. */
+function flowOf(id: string): string {
+  return id.slice(0, id.lastIndexOf("."));
+}

@@ -1,0 +1,1 @@
+export { ControllerMetrics, type ControllerSources } from "./metrics.js";

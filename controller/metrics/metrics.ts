@@ -1,0 +1,84 @@
+import { Metrics, type Sample } from "../../proto/metrics.js";
+import type { EventMessage, ServerMessage } from "../../proto/rpc/index.js";
+import { serverStates } from "../../proto/vocabulary.js";
+
+/** Where the values come from; each is asked at every scrape. */
+export interface ControllerSources {
+  servers(): ServerMessage[];
+  connections(): number;
+  agents(): number;
+  storeConnected(): boolean;
+  /** Packets by the appliance's verdict. */
+  verdicts(): Record<string, number>;
+  /** What is being held now. */
+  held(): { flows: number; packets: number; bytes: number };
+}
+
+/** The controller's metrics. */
+export class ControllerMetrics {
+  readonly metrics: Metrics;
+  readonly #operations;
+  readonly #phases;
+  readonly #heldPackets;
+
+  constructor(controller: string, sources: ControllerSources) {
+    const metrics = new Metrics({ controller });
+    this.metrics = metrics;
+    this.#operations = metrics.counter("operations_total", "Finished operations and state changes", [
+      "kind",
+      "result",
+      "reason",
+    ]);
+    this.#phases = metrics.histogram("phase_seconds", "From the beginning of an operation to the phase", [
+      "kind",
+      "phase",
+    ]);
+    this.#heldPackets = metrics.counter("operation_held_packets_total", "Packets held by finished operations", [
+      "kind",
+    ]);
+    metrics.counterFrom("verdicts_total", "Packets by the appliance's verdict", ["verdict"], () =>
+      Object.entries(sources.verdicts()).map(([verdict, value]) => ({ labels: { verdict }, value })),
+    );
+    metrics.gauge("held", "What the appliance holds now", ["what"], () =>
+      Object.entries(sources.held()).map(([what, value]) => ({ labels: { what }, value })),
+    );
+    metrics.gauge("connections", "Connections in the shared state", [], () => [{ value: sources.connections() }]);
+    metrics.gauge("agents_connected", "Agents with a stream to this controller", [], () => [
+      { value: sources.agents() },
+    ]);
+    metrics.gauge("store_connected", "1 while the store is connected", [], () => [
+      { value: sources.storeConnected() ? 1 : 0 },
+    ]);
+    metrics.gauge("server_state", "1 for the state that a server is in", ["server", "state"], () =>
+      sources
+        .servers()
+        .flatMap(({ id, state }): Sample[] =>
+          serverStates.map((name) => ({ labels: { server: id, state: name }, value: name === state ? 1 : 0 })),
+        ),
+    );
+    perServer("server_connections", "Connections that a server owns", ({ connections }) => connections);
+    perServer("server_lease_age_seconds", "Since the last renewal of a server's lease", (s) => s.leaseAgeMs / 1000);
+    perServer("server_cpu_cores", "Cores that a server's host uses", ({ load }) => load?.cpu);
+    perServer("server_egress_bytes_per_second", "What a server sends", ({ load }) => load?.egressBytesPerSecond);
+    perServer("server_loop_delay_seconds", "Event-loop delay of a server's worker, p99 of a second", ({ load }) =>
+      load ? load.loopDelayMs / 1000 : undefined,
+    );
+
+    function perServer(name: string, help: string, value: (server: ServerMessage) => number | undefined): void {
+      metrics.gauge(name, help, ["server"], () =>
+        sources.servers().flatMap((server): Sample[] => {
+          const now = value(server);
+          return now === undefined ? [] : [{ labels: { server: server.id }, value: now }];
+        }),
+      );
+    }
+  }
+
+  /** Counts one event. Its reason is a label, so it must come from a fixed set; see `reason` in RefusedError. */
+  observe(event: EventMessage): void {
+    const { kind, result } = event;
+    this.#operations.inc({ kind, result, reason: result === "refused" || result === "failed" ? event.reason : "" });
+    for (const [phase, us] of Object.entries(event.phases)) this.#phases.observe({ kind, phase }, us / 1e6);
+    if (event.heldPackets > 0) this.#heldPackets.inc({ kind }, event.heldPackets);
+  }
+}

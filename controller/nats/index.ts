@@ -1,0 +1,2 @@
+export { EmbeddedNats, type EmbeddedNatsOptions } from "./embedded.js";
+export { maxPayload, runsNats } from "./settings.js";
