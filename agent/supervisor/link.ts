@@ -1,0 +1,32 @@
+import { BatonError } from "../../proto/errors.js";
+import { heartbeatMs, incarnationVariable, type SupervisorMessage, type WorkerMessage } from "./messages.js";
+
+export interface LinkHandlers {
+  /** Nothing leaves any more. Close every socket inside repair mode, then exit; after a second the worker is killed. */
+  onFenced(reason: string): void;
+  /** The store is gone and the server goes on without protection, or that has ended. */
+  onUnprotected?(on: boolean): void;
+}
+
+/** The worker's end of its channel to the supervisor. Begins the heartbeats. @throws BatonError without a supervisor */
+export function linkToSupervisor(handlers: LinkHandlers): { incarnation: number } {
+  const incarnation = Number(process.env[incarnationVariable]);
+  const send = process.send?.bind(process);
+  if (send === undefined || !Number.isSafeInteger(incarnation) || incarnation < 1) {
+    throw new BatonError("INTERNAL", "a worker is started by its agent, not by hand: use \"baton agent\"");
+  }
+  const beat: WorkerMessage = { type: "heartbeat" };
+  // An error means that the channel is closing: its "disconnect" says the rest.
+  const timer = setInterval(() => send(beat, undefined, undefined, () => {}), heartbeatMs);
+  send(beat, undefined, undefined, () => {});
+  process.on("message", (message: SupervisorMessage) => {
+    if (message.type === "fenced") handlers.onFenced(message.reason);
+    else if (message.type === "stop") handlers.onFenced("the agent is being stopped");
+    else if (message.type === "unprotected") handlers.onUnprotected?.(message.on);
+  });
+  process.once("disconnect", () => {
+    clearInterval(timer);
+    handlers.onFenced("the supervisor is gone");
+  });
+  return { incarnation };
+}

@@ -1,0 +1,16 @@
+/** What supervisor and worker tell each other over the IPC channel. */
+
+export type SupervisorMessage =
+  /** The lease is lost: close every socket inside repair mode and exit. */
+  | { type: "fenced"; reason: string }
+  /** Orderly end: as fenced, the lease is being given up. */
+  | { type: "stop" }
+  /** Policy serve-unprotected has come into force or ended. */
+  | { type: "unprotected"; on: boolean };
+
+/** Sent every heartbeatMs from the worker's event loop, first when it is up. */
+export type WorkerMessage = { type: "heartbeat" };
+
+export const heartbeatMs = 100;
+/** Environment variable by which the worker learns its incarnation. */
+export const incarnationVariable = "BATON_INCARNATION";
