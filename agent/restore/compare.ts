@@ -1,5 +1,5 @@
-import { type ConnectionRecord, finPromised, outputEnd } from "../../proto/record.js";
-import { distance, type Offset, type Sequence, toOffset, toSequence } from "../../proto/sequence.js";
+import type { ConnectionRecord } from "../../proto/record.js";
+import { add, distance, type Offset, type Sequence, toOffset, toSequence } from "../../proto/sequence.js";
 
 /**
  * The comparison that a takeover rests on: what a packet of the client acknowledges against what the record promises.
@@ -19,8 +19,8 @@ export const FLOOR_WINDOW = 2 ** 29;
 /** No window is larger (RFC 7323 section 2.3), so nothing of the client's can lie further past `consumed`. */
 const WINDOW_MAX = 2 ** 30;
 
-/** Clocks of two hosts and the way there and back: an echo may seem this much older than the connection. */
-const CLOCK_SLACK_MS = 5_000;
+/** Clocks of hosts differ, and every takeover moves the connection's clock ahead: an echo may seem this much older than the connection. */
+const CLOCK_SLACK_US = 60_000_000;
 
 const SYN = 0x02;
 const RST = 0x04;
@@ -28,18 +28,21 @@ const ACK = 0x10;
 
 /** What the record says about any true answer. */
 export interface Expectation {
+  clientIsn: Sequence;
   serverIsn: Sequence;
   floor: Offset;
-  /** Behind the last promised byte, the FIN not counted. */
-  end: Offset;
-  /** Our FIN is promised at `end`. */
-  fin: boolean;
-  /** What every probe acknowledges: the sequence number at `consumed`. */
-  consumed: Sequence;
+  /** Behind everything promised, our FIN included. */
+  tail: Offset;
+  /** Where our FIN is promised. */
+  finOffset: Offset | undefined;
+  /** Client stream that was taken in, its FIN included: what every probe acknowledges. */
+  consumed: Offset;
+  /** Negotiated. */
   timestamps: boolean;
-  /** Our tsval when the record was taken, and how much older than that an echo may be, in ticks of the clock. */
-  clock: number;
-  clockAge: number;
+  /** Our timestamp clock when the connection began or a little earlier (see `earliestClock`); undefined = any echo is old enough. */
+  earliestClock?: number | undefined;
+  /** The echo must be the last probe's timestamp itself: nothing else shows that the client has this connection. */
+  nonce: boolean;
 }
 
 /** A packet of the client as the guard reports it. */
@@ -48,6 +51,8 @@ export interface Answer {
   ack: Sequence;
   /** As on the wire. */
   window: number;
+  /** Bytes of data in the packet. */
+  payload: number;
   hasTimestamps: boolean;
   tsval: number;
   tsecr: number;
@@ -70,24 +75,17 @@ export type Verdict =
   | { kind: "gone" }
   /** Not an answer. Dropped and counted under `reason`. */
   | { kind: "ignore"; reason: string }
-  /** An answer that does not fit the record; one more to another probe, saying the same, and the record is refused. */
-  | { kind: "outside"; reason: string }
-  | { kind: "refused"; reason: string };
+  /** An answer that does not fit the record. `final`: two probes were answered so, and the record is to be refused. */
+  | { kind: "outside"; reason: string; final: boolean };
 
-export function expectation(record: ConnectionRecord): Expectation {
-  const { tcp } = record;
-  const fin = finPromised(record);
-  const ageMs = Math.max(0, record.takenAtUs - record.bornAtUs) / 1000 + CLOCK_SLACK_MS;
-  return {
-    serverIsn: tcp.serverIsn,
-    floor: record.floor,
-    end: outputEnd(record) - (fin ? 1 : 0),
-    fin,
-    consumed: toSequence(tcp.clientIsn, record.consumed),
-    timestamps: tcp.timestamps,
-    clock: tcp.timestampClock,
-    clockAge: Math.ceil(tcp.timestampUsec ? ageMs * 1000 : ageMs),
-  };
+/**
+ * Our timestamp clock at the connection's birth, reckoned back from the record with some slack; undefined if the clock has
+ * gone half round since (24 days; 36 minutes of a microsecond clock).
+ */
+export function earliestClock(record: Pick<ConnectionRecord, "tcp" | "takenAtUs" | "bornAtUs">): number | undefined {
+  const ageUs = Math.max(0, record.takenAtUs - record.bornAtUs) + CLOCK_SLACK_US;
+  const ticks = Math.ceil(record.tcp.timestampUsec ? ageUs : ageUs / 1000);
+  return ticks < 2 ** 31 ? add(record.tcp.timestampClock, -ticks) : undefined;
 }
 
 /** One connection's comparison: remembers the answers that did not fit. */
@@ -99,26 +97,25 @@ export class Comparison {
   compare(answer: Answer, probe: Probe): Verdict {
     const verdict = compareAnswer(this.expected, answer, probe);
     if (verdict.kind !== "outside") return verdict;
-    // Whoever has no connection to us answers no probe; a forged or late packet does not come once for each of them.
+    // A forged or late packet does not come once for each probe and say the same.
     const first = this.outside;
-    if (first?.ack === answer.ack) {
-      return probe.count > first.probe ? { kind: "refused", reason: verdict.reason } : verdict;
-    }
+    if (first?.ack === answer.ack) return { ...verdict, final: probe.count > first.probe };
     this.outside = { ack: answer.ack, probe: probe.count };
     return verdict;
   }
 }
 
-/** The comparison of one packet by itself; never "refused". */
+/** The comparison of one packet by itself; never final. */
 export function compareAnswer(expected: Expectation, answer: Answer, probe: Probe): Verdict {
+  const consumed = toSequence(expected.clientIsn, expected.consumed);
   if (answer.flags & SYN) return { kind: "ignore", reason: "SYN" };
   if (answer.flags & RST) {
-    const exact = probe.count > 0 && answer.seq === expected.consumed;
+    const exact = probe.count > 0 && answer.seq === consumed;
     return exact ? { kind: "gone" } : { kind: "ignore", reason: "inexact RST" };
   }
   if (!(answer.flags & ACK)) return { kind: "ignore", reason: "no ACK" };
 
-  const ahead = distance(expected.consumed, answer.seq);
+  const ahead = distance(consumed, answer.seq);
   if (ahead < 0) return { kind: "ignore", reason: "retransmission" };
   if (ahead > WINDOW_MAX) return { kind: "ignore", reason: "sequence number beyond any window" };
 
@@ -126,29 +123,25 @@ export function compareAnswer(expected: Expectation, answer: Answer, probe: Prob
     if (!answer.hasTimestamps) return { kind: "ignore", reason: "no timestamps" }; // RFC 7323 section 3.2
     if (!plausibleEcho(expected, answer.tsecr, probe)) return { kind: "ignore", reason: "implausible timestamp echo" };
   }
+  const echoed = expected.timestamps && probe.count > 0 && answer.tsecr === probe.tsval;
+  if (expected.nonce && !echoed) return { kind: "ignore", reason: "the nonce is not echoed" };
 
   const position = toOffset(expected.serverIsn, answer.ack, expected.floor);
-  if (expected.fin && position === expected.end + 1 && position <= expected.floor + FLOOR_WINDOW) {
-    return { kind: "finished" };
-  }
   const reason = outsideReason(expected, position);
-  if (reason) return probe.count > 0 ? { kind: "outside", reason } : { kind: "ignore", reason };
-  return { kind: "match", position, echoed: expected.timestamps && probe.count > 0 && answer.tsecr === probe.tsval };
+  if (reason) return probe.count > 0 ? { kind: "outside", reason, final: false } : { kind: "ignore", reason };
+  if (expected.finOffset !== undefined && position > expected.finOffset) return { kind: "finished" };
+  return { kind: "match", position, echoed };
 }
 
-function outsideReason({ floor, end }: Expectation, position: Offset): string | undefined {
+function outsideReason({ floor, tail }: Expectation, position: Offset): string | undefined {
   if (position < floor) return "acknowledgement below the floor";
   if (position > floor + FLOOR_WINDOW) return "acknowledgement too far past the floor";
-  if (position > end) return "acknowledgement beyond the output";
+  if (position > tail) return "acknowledgement beyond the output";
   return undefined;
 }
 
-/**
- * An echo is a timestamp of ours: of the dead server since the connection's birth, or of our probes, which carry its clock
- * on. A connection older than half the clock's round (24 days; 36 minutes of a microsecond clock) may echo anything.
- */
-function plausibleEcho(expected: Expectation, tsecr: number, probe: Probe): boolean {
-  const age = distance(tsecr, probe.tsval);
-  const span = Math.max(0, distance(expected.clock, probe.tsval)) + expected.clockAge;
-  return span >= 2 ** 31 || (age >= 0 && age <= span);
+/** An echo is a timestamp of ours: of the dead server since the connection's birth, or of our probes, which carry its clock on. */
+function plausibleEcho({ earliestClock: earliest }: Expectation, tsecr: number, probe: Probe): boolean {
+  if (earliest === undefined || distance(earliest, probe.tsval) < 0) return true; // the clock has gone half round
+  return distance(earliest, tsecr) >= 0 && distance(tsecr, probe.tsval) >= 0;
 }

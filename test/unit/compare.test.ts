@@ -5,7 +5,7 @@ import {
   Comparison,
   compareAnswer,
   type Expectation,
-  expectation,
+  earliestClock,
   FLOOR_WINDOW,
   type Probe,
   type Verdict,
@@ -14,22 +14,25 @@ import { add, toSequence } from "../../proto/sequence.js";
 import { exampleRecord } from "../support/record.js";
 
 const base: Expectation = {
+  clientIsn: 4_294_967_000,
   serverIsn: 4_294_967_000, // the stream wraps at offset 295
   floor: 200,
-  end: 10_000,
-  fin: true,
-  consumed: 4_294_967_290,
+  tail: 10_001,
+  finOffset: 10_000,
+  consumed: 289,
   timestamps: true,
-  clock: 1_000_000,
-  clockAge: 60_000,
+  earliestClock: 940_000,
+  nonce: false,
 };
+const next = toSequence(base.clientIsn, base.consumed);
 const probe: Probe = { count: 1, tsval: 1_001_500 };
 
 function answer(position: number, change: Partial<Answer> = {}, expected: Expectation = base): Answer {
   return {
-    seq: expected.consumed,
+    seq: toSequence(expected.clientIsn, expected.consumed),
     ack: toSequence(expected.serverIsn, position),
     window: 500,
+    payload: 0,
     hasTimestamps: true,
     tsval: 77,
     tsecr: probe.tsval,
@@ -48,16 +51,26 @@ const rows: Array<[string, Answer, Partial<Expectation>, string]> = [
   ["everything but the FIN", answer(10_000), {}, "match"],
   ["the FIN too", answer(10_001), {}, "finished"],
   ["behind the FIN", answer(10_002), {}, "outside: acknowledgement beyond the output"],
-  ["the end of a record without FIN", answer(10_000), { fin: false }, "match"],
-  ["one past a record without FIN", answer(10_001), { fin: false }, "outside: acknowledgement beyond the output"],
+  ["the end of a record without FIN", answer(10_000), { finOffset: undefined, tail: 10_000 }, "match"],
+  [
+    "one past a record without FIN",
+    answer(10_001),
+    { finOffset: undefined, tail: 10_000 },
+    "outside: acknowledgement beyond the output",
+  ],
   ["one below the floor", answer(199), {}, "outside: acknowledgement below the floor"],
-  ["2^29 past the floor", answer(200 + FLOOR_WINDOW), { end: 2 ** 40 }, "match"],
-  ["further", answer(201 + FLOOR_WINDOW), { end: 2 ** 40 }, "outside: acknowledgement too far past the floor"],
+  ["2^29 past the floor", answer(200 + FLOOR_WINDOW), { finOffset: undefined, tail: 2 ** 40 }, "match"],
+  [
+    "further",
+    answer(201 + FLOOR_WINDOW),
+    { finOffset: undefined, tail: 2 ** 40 },
+    "outside: acknowledgement too far past the floor",
+  ],
   ["a byte of new data sent", answer(200, { seq: 4_294_967_291 }), {}, "match"],
-  ["a window of new data sent", answer(200, { seq: add(base.consumed, 2 ** 30) }), {}, "match"],
+  ["a window of new data sent", answer(200, { seq: add(next, 2 ** 30) }), {}, "match"],
   [
     "more than any window",
-    answer(200, { seq: add(base.consumed, 2 ** 30 + 1) }),
+    answer(200, { seq: add(next, 2 ** 30 + 1) }),
     {},
     "ignore: sequence number beyond any window",
   ],
@@ -68,14 +81,18 @@ const rows: Array<[string, Answer, Partial<Expectation>, string]> = [
   ["SYN and ACK", answer(200, { flags: 0x12 }), {}, "ignore: SYN"],
   ["an exact RST", answer(0, { flags: 0x04, ack: 0, hasTimestamps: false }), {}, "gone"],
   ["an exact RST with ACK", answer(200, { flags: 0x14 }), {}, "gone"],
-  ["an RST in the window", answer(200, { flags: 0x04, seq: add(base.consumed, 1) }), {}, "ignore: inexact RST"],
-  ["an RST below", answer(200, { flags: 0x04, seq: add(base.consumed, -1) }), {}, "ignore: inexact RST"],
+  ["an RST in the window", answer(200, { flags: 0x04, seq: add(next, 1) }), {}, "ignore: inexact RST"],
+  ["an RST below", answer(200, { flags: 0x04, seq: add(next, -1) }), {}, "ignore: inexact RST"],
   ["no timestamps", answer(200, { hasTimestamps: false }), {}, "ignore: no timestamps"],
   ["no timestamps negotiated", answer(200, { hasTimestamps: false }), { timestamps: false }, "match"],
   ["an echo of the dead server", answer(200, { tsecr: 940_000 }), {}, "match"],
   ["an echo from before the birth", answer(200, { tsecr: 939_999 }), {}, "ignore: implausible timestamp echo"],
   ["an echo of the future", answer(200, { tsecr: probe.tsval + 1 }), {}, "ignore: implausible timestamp echo"],
-  ["any echo, once the clock went round", answer(200, { tsecr: 5 }), { clockAge: 2 ** 31 }, "match"],
+  ["any echo, once the clock went round", answer(200, { tsecr: 5 }), { earliestClock: undefined }, "match"],
+  ["any echo, when it goes round just now", answer(200, { tsecr: 5 }), { earliestClock: probe.tsval + 1 }, "match"],
+  ["the nonce", answer(200), { nonce: true }, "match"],
+  ["not the nonce", answer(200, { tsecr: probe.tsval - 1 }), { nonce: true }, "ignore: the nonce is not echoed"],
+  ["no way to echo it", answer(200), { nonce: true, timestamps: false }, "ignore: the nonce is not echoed"],
 ];
 
 for (const [what, packet, change, expected] of rows) {
@@ -103,15 +120,15 @@ test("before the first probe nothing is outside, refused or gone", (t) => {
 
 test("refused takes the same answer to two probes", (t) => {
   const comparison = new Comparison(base);
-  t.is(comparison.compare(answer(10_005), { ...probe, count: 1 }).kind, "outside");
-  t.is(comparison.compare(answer(10_005), { ...probe, count: 1 }).kind, "outside", "twice to one probe");
-  t.is(comparison.compare(answer(10_006), { ...probe, count: 2 }).kind, "outside", "another answer");
-  t.is(comparison.compare(answer(10_006), { ...probe, count: 2 }).kind, "outside");
-  t.is(comparison.compare(answer(10_006, { seq: 1 }), { ...probe, count: 2 }).kind, "outside");
-  t.deepEqual(comparison.compare(answer(10_006), { ...probe, count: 3 }), {
-    kind: "refused",
-    reason: "acknowledgement beyond the output",
-  });
+  const said = (position: number, count: number, change: Partial<Answer> = {}) =>
+    comparison.compare(answer(position, change), { ...probe, count });
+  const first = { kind: "outside", reason: "acknowledgement beyond the output", final: false };
+  t.deepEqual(said(10_005, 1), first as Verdict);
+  t.deepEqual(said(10_005, 1), first as Verdict, "twice to one probe");
+  t.deepEqual(said(10_006, 2), first as Verdict, "another answer");
+  t.deepEqual(said(10_006, 2), first as Verdict);
+  t.is(said(10_006, 3, { seq: add(next, -1) }).kind, "ignore");
+  t.deepEqual(said(10_006, 3), { ...first, final: true } as Verdict);
 });
 
 test("forged packets do not keep the true answer out", (t) => {
@@ -126,7 +143,8 @@ const u32 = fc.integer({ min: 0, max: 2 ** 32 - 1 });
 test("whatever the numbers: inside matches exactly there, outside never does", (t) => {
   const scene = fc.record({
     serverIsn: u32,
-    consumed: u32,
+    clientIsn: u32,
+    consumed: fc.nat(2 ** 45),
     clock: u32,
     floor: fc.nat(2 ** 45),
     promised: fc.nat(2 ** 31 - 2),
@@ -142,13 +160,14 @@ test("whatever the numbers: inside matches exactly there, outside never does", (
     fc.property(scene, (s) => {
       const expected: Expectation = {
         serverIsn: s.serverIsn,
+        clientIsn: s.clientIsn,
         floor: s.floor,
-        end: s.floor + s.promised,
-        fin: s.fin,
+        tail: s.floor + s.promised + (s.fin ? 1 : 0),
+        finOffset: s.fin ? s.floor + s.promised : undefined,
         consumed: s.consumed,
         timestamps: true,
-        clock: s.clock,
-        clockAge: 100_000,
+        earliestClock: add(s.clock, -100_000),
+        nonce: false,
       };
       const offset = (s.fromEnd ? s.promised : 0) + s.distance;
       fc.pre(Math.abs(offset) < 2 ** 31);
@@ -156,7 +175,7 @@ test("whatever the numbers: inside matches exactly there, outside never does", (
       const sentProbe = { count: 1, tsval: add(s.clock, s.elapsed) };
       const packet = answer(
         position,
-        { seq: add(s.consumed, s.sent), tsecr: add(sentProbe.tsval, -s.echoAge) },
+        { seq: toSequence(s.clientIsn, s.consumed + s.sent), tsecr: add(sentProbe.tsval, -s.echoAge) },
         expected,
       );
       const verdict = compareAnswer(expected, packet, sentProbe);
@@ -170,18 +189,11 @@ test("whatever the numbers: inside matches exactly there, outside never does", (
   t.true((seen.match ?? 0) > 100 && (seen.outside ?? 0) > 100 && (seen.finished ?? 0) > 10, JSON.stringify(seen));
 });
 
-test("what the record expects", (t) => {
-  const record = exampleRecord();
-  t.deepEqual(expectation(record), {
-    serverIsn: 4294967290,
-    floor: 200,
-    end: 5_000_000_300,
-    fin: true,
-    consumed: (2886723411 + 1 + 600) % 2 ** 32,
-    timestamps: true,
-    clock: 123456789,
-    clockAge: 5124,
-  });
-  t.is(expectation({ ...record, tcp: { ...record.tcp, timestampUsec: true } }).clockAge, 5_123_456);
-  t.is(expectation({ ...record, output: record.output.slice(0, 2) }).fin, false);
+test("the clock at a connection's birth", (t) => {
+  const record = exampleRecord(); // 0.123456 s old
+  t.is(earliestClock(record), 123_456_789 - 60_124);
+  t.is(earliestClock({ ...record, tcp: { ...record.tcp, timestampClock: 5 } }), 2 ** 32 + 5 - 60_124, "wraps");
+  const usec = { ...record, tcp: { ...record.tcp, timestampUsec: true } };
+  t.is(earliestClock(usec), 123_456_789 - 60_123_456);
+  t.is(earliestClock({ ...usec, bornAtUs: record.takenAtUs - 2 ** 31 }), undefined);
 });
