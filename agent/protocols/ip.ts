@@ -8,8 +8,7 @@ const DEFAULTS: IpSection = { ttl: 64, dscp: 0 };
 /** IP's part of a connection: what its packets carry beside the addresses, which are the record's own. */
 export class IpLayer implements ProtocolLayer {
   readonly name = "ip";
-  /** Meant for the socket's IP_TTL and IP_TOS. */
-  section: IpSection = DEFAULTS;
+  private section: IpSection = DEFAULTS;
 
   checkpoint(block: LayerSection[]): void {
     block.push(encodeIpSection(this.section));

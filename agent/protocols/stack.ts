@@ -3,7 +3,7 @@ import type { LayerSection } from "../../proto/record.js";
 import type { ApplicationLayer } from "./application.js";
 import type { ProtocolLayer } from "./layer.js";
 
-/** Told before each layer's call: "checkpoint", "unready", "ready", "undo". */
+/** Told of each layer's call: "unready", "ready", "undo". */
 export type StackTrace = (what: string, layer: string, detail?: string) => void;
 
 /** The protocols of one connection, outermost first; each is called in turn, through the same API on both servers. */
@@ -25,18 +25,23 @@ export class Stack {
     return block;
   }
 
-  /** Gives each layer its section of another server's checkpoint. Throws RefusedError; the caller calls `undo` then. */
+  /**
+   * Gives each layer its section of another server's checkpoint. An empty block is that of a connection which died before its
+   * first checkpoint: its layers begin at the beginning. Throws RefusedError; the caller calls `undo` then.
+   */
   async unready(block: readonly LayerSection[]): Promise<void> {
     const names = this.layers.map((layer) => layer.name).join(", ");
     const written = block.map((section) => section.layer).join(", ");
     // A layer which this server lacks has state that nobody would look after.
-    if (written !== names) {
+    if (block.length > 0 && written !== names) {
       throw new RefusedError("other protocol layers", `the record has the layers "${written}", this server "${names}"`);
     }
     for (const [index, layer] of this.layers.entries()) {
       this.trace("unready", layer.name);
+      const section = block[index];
+      if (!section) continue;
       try {
-        await layer.unready(block[index] as LayerSection);
+        await layer.unready(section);
       } catch (error) {
         if (error instanceof RefusedError) throw error;
         throw new RefusedError(`the section of ${layer.name} is not usable`, (error as Error).message, error);

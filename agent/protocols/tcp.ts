@@ -1,19 +1,23 @@
 import { RefusedError } from "../../proto/errors.js";
 import type { LayerSection, TcpState } from "../../proto/record.js";
-import { toSequence } from "../../proto/sequence.js";
 import { decodeTcpSection, encodeTcpSection } from "../../proto/sections.js";
 import type { ProtocolLayer } from "./layer.js";
 
-/** TCP's part: the live socket's state at a checkpoint, what the rebuilt one starts from on the other server. */
+/** What never changes in a connection's life. */
+export type TcpIdentity = Pick<
+  TcpState,
+  "clientIsn" | "serverIsn" | "mss" | "sendScale" | "receiveScale" | "windowScaling" | "sack" | "timestamps"
+>;
+
+/** TCP's part: the live socket's state at a checkpoint; on the other server, that it is this very connection's. */
 export class TcpLayer implements ProtocolLayer {
   readonly name = "tcp";
-  /** Of the other server; absent on a connection that was accepted here. */
-  taken: TcpState | undefined;
-  /** Sequence number that the rebuilt socket begins to send at. */
-  resumedAt: number | undefined;
 
   /** @param state reads the live socket. */
-  constructor(private readonly state: () => TcpState) {}
+  constructor(
+    private readonly identity: TcpIdentity,
+    private readonly state: () => TcpState,
+  ) {}
 
   checkpoint(block: LayerSection[]): void {
     block.push(encodeTcpSection(this.state()));
@@ -21,20 +25,19 @@ export class TcpLayer implements ProtocolLayer {
 
   unready(section: LayerSection): void {
     const taken = decodeTcpSection(section);
-    if (!taken.windowScaling && (taken.sendScale !== 0 || taken.receiveScale !== 0)) {
-      throw new RefusedError("contradictory TCP options", "window scales without window scaling");
+    for (const name of Object.keys(this.identity) as Array<keyof TcpIdentity>) {
+      if (taken[name] !== this.identity[name]) {
+        throw new RefusedError("contradictory TCP state", `${name}: ${taken[name]} and ${this.identity[name]}`);
+      }
     }
-    if (taken.sendScale > 14 || taken.receiveScale > 14) {
-      throw new RefusedError("contradictory TCP options", "a window scale above 14 (RFC 7323 section 2.3)");
+    // RFC 7323 sections 2.2 and 2.3.
+    const scales = taken.windowScaling ? 14 : 0;
+    if (taken.sendScale > scales || taken.receiveScale > scales) {
+      throw new RefusedError("contradictory TCP state", `window scales ${taken.sendScale}, ${taken.receiveScale}`);
     }
-    this.taken = taken;
   }
 
-  ready(position: number): void {
-    if (this.taken) this.resumedAt = toSequence(this.taken.serverIsn, position);
-  }
+  ready(): void {}
 
-  undo(): void {
-    this.taken = undefined;
-  }
+  undo(): void {}
 }
