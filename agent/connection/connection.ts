@@ -122,6 +122,7 @@ export class LiveConnection implements ConnectionPort {
   resume(fd: number, position: Offset, spool: Uint8Array): void {
     this.floor = position;
     this.acknowledgedMax = position;
+    this.stack.ready(position);
     this.native = this.host.native.connection(fd, { sendOffset: position, handlers: this.handlers() });
     this.native.append(this.output.from(position));
     this.setLimit();

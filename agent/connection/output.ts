@@ -1,6 +1,6 @@
 import { readSync } from "node:fs";
 import { BatonError } from "../../proto/errors.js";
-import type { ObjectReference, OutputPiece } from "../../proto/record.js";
+import { type ObjectReference, type OutputPiece, pieceLength } from "../../proto/record.js";
 import type { Offset } from "../../proto/sequence.js";
 import type { Piece } from "../native/api.js";
 import type { OpenObject } from "../protocols/application.js";
@@ -121,9 +121,4 @@ export class Output {
     this.promised.push(source ? { piece, length, source } : { piece, length });
     this.end += length;
   }
-}
-
-export function pieceLength(piece: OutputPiece): number {
-  if (piece.fin) return 1;
-  return piece.literal ? piece.literal.length : (piece.object?.length ?? 0);
 }

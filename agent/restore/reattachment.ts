@@ -21,6 +21,8 @@ export interface Subject extends ProbeSubject {
   finOffset: Offset | undefined;
   /** The echo must be the probe's own tsval: nothing else shows that the client has this connection. */
   nonce: boolean;
+  /** Our timestamp clock at the connection's birth; see `earliestClock`. */
+  earliestClock: number | undefined;
 }
 
 export type Outcome =
@@ -70,6 +72,7 @@ export class Reattachment {
       consumed: subject.consumed,
       timestamps: subject.timestamps,
       nonce: subject.nonce,
+      earliestClock: subject.earliestClock,
     };
     this.comparison = new Comparison(expectation);
   }

@@ -1,16 +1,17 @@
 import { BatonError, RefusedError } from "../../proto/errors.js";
 import { flowText } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
-import { type ConnectionRecord, decodeRecord, encodeRecord } from "../../proto/record.js";
+import { type ConnectionRecord, decodeRecord, encodeRecord, pieceLength } from "../../proto/record.js";
 import { toSequence } from "../../proto/sequence.js";
 import { ConflictError } from "../../proto/store/index.js";
 import type { TakeoverOutcome } from "../../proto/vocabulary.js";
 import { LiveConnection } from "../connection/connection.js";
-import { Output, pieceLength } from "../connection/output.js";
+import { Output } from "../connection/output.js";
 import { endpointsOf } from "../connection/host.js";
 import type { ConnectionTable } from "../connection/table.js";
 import { exactReset } from "./probe.js";
 import { TimestampClock } from "./clock.js";
+import { earliestClock } from "./compare.js";
 import { type AnswerDesk, type Outcome, Reattachment, type Subject } from "./reattachment.js";
 
 const log = logger("takeover");
@@ -171,6 +172,7 @@ export class Resumption {
       sack,
       timestamps,
     });
+    await stack.unready(record.layers);
     for (const piece of record.output) {
       if (!piece.object || piece.offset + pieceLength(piece) <= record.floor) {
         output.adopt(piece, undefined);
@@ -185,7 +187,6 @@ export class Resumption {
         output.adopt(piece, undefined);
       }
     }
-    await stack.unready(record.layers);
   }
 
   private subject(): Subject {
@@ -203,6 +204,7 @@ export class Resumption {
       tail: Math.max(output.tail, record.floor),
       finOffset: output.finOffset,
       nonce: this.options.nonce,
+      earliestClock: this.options.nonce ? undefined : earliestClock(record),
     };
   }
 

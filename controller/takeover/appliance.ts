@@ -1,0 +1,57 @@
+import type { Flow } from "../../proto/flow.js";
+
+/** A server as the appliance's tables know it. */
+export interface Member {
+  id: string;
+  slot: number;
+  generation: number;
+  mac: Buffer;
+}
+
+export type SlotState = "down" | "up" | "draining" | "held" | "takeover";
+
+/** What came of releasing a flow: packets that had been held for it, and for how long. */
+export interface Released {
+  packets: number;
+  heldUs: number;
+}
+
+/** What the appliance saw last of a flow. */
+export interface Seen {
+  /** Owner's slot in the cache. */
+  slot: number;
+  ack: number;
+  seq: number;
+  tsval: number;
+  tsecr: number;
+  window: number;
+  syn: { isn: number; mss: number; windowScale: number | undefined; sack: boolean; timestamps: boolean } | undefined;
+}
+
+export interface HeldFlow {
+  flow: Flow;
+  packets: number;
+  /** First and latest frame, from the Ethernet header on. */
+  first: Buffer;
+  last: Buffer;
+}
+
+/** The packet path as decisions see it; controller/steering is the real one. */
+export interface Appliance {
+  setServer(member: Member, state: SlotState): void;
+  /** @param main who gets flows; @param heirs who takes over and gets new flows of those that are held. */
+  setTables(main: Member[], heirs: Member[]): void;
+  putExceptions(items: Array<{ flow: Flow; member: Member }>): void;
+  removeExceptions(flows: Flow[]): void;
+  exceptions(): Flow[];
+  /** Points flows at their owners and sends them what was held, in order. */
+  assign(items: Array<{ flow: Flow; member: Member }>): Promise<Released[]>;
+  /** Throws away what is held for a flow. */
+  drop(flow: Flow): void;
+  /** The appliance's tables name the owner now: stragglers of a hold are no longer forwarded on their own. */
+  forget(flow: Flow): void;
+  held(): HeldFlow[];
+  seen(flow: Flow): Seen | undefined;
+  /** A whole frame, out of the interface. */
+  send(frame: Buffer): void;
+}

@@ -1,0 +1,276 @@
+import { wallClockUs } from "../../proto/clock.js";
+import { addressText, type Flow } from "../../proto/flow.js";
+import { logger } from "../../proto/log.js";
+import { decodeTakeover, encodeTakeover, type Takeover } from "../../proto/record.js";
+import type { FlowMessage, TakenOver, TakeoverResult } from "../../proto/rpc/index.js";
+import { ConflictError, type ConnectionsBucket } from "../../proto/store/index.js";
+import type { ConnectionIndex } from "../connections/index.js";
+import type { EventLog } from "../events/index.js";
+import type { Appliance, Member, Released } from "./appliance.js";
+import { Episode } from "./episode.js";
+import type { Placement } from "./placement.js";
+import type { Strays } from "./strays.js";
+
+const log = logger("takeover");
+const CHECK_MS = 20;
+
+export interface CoordinatorDeps {
+  appliance: Appliance;
+  placement: Placement;
+  index: ConnectionIndex;
+  bucket: ConnectionsBucket;
+  events: EventLog;
+  strays: Strays;
+  /** Servers that are UP, with an agent connected. */
+  living(): Member[];
+  memberOf(id: string): Member | undefined;
+  /** The server's slot was closed: it may come back with a new generation. */
+  buried(server: string, incarnation: number): void;
+}
+
+/**
+ * Takes the connections of dead servers over: holds, announces, points each flow at its heir as it becomes ready, and closes
+ * the slot when none is left. Everything it must not forget is in the store: a controller that is started again finds the open takeovers
+ * there and goes on.
+ */
+export class TakeoverCoordinator {
+  private readonly episodes = new Map<string, Episode>();
+  private readonly timer: NodeJS.Timeout;
+
+  constructor(private readonly deps: CoordinatorDeps) {
+    this.timer = setInterval(() => this.check(), CHECK_MS);
+    this.timer.unref();
+  }
+
+  close(): void {
+    clearInterval(this.timer);
+  }
+
+  /** Whether the server has connections that are being taken over. */
+  isOpen(server: string): boolean {
+    return this.episodes.has(server);
+  }
+
+  episodeOf(server: string): Episode | undefined {
+    return this.episodes.get(server);
+  }
+
+  // ---- what membership says ----
+
+  suspected(dead: Member, incarnation: number, reason: string): void {
+    if (this.episodes.has(dead.id)) return;
+    this.episodes.set(dead.id, new Episode(dead, incarnation, reason, performance.now()));
+    this.deps.appliance.setServer(dead, "held");
+    log.warn({ server: dead.id, incarnation, reason }, "suspected: its packets are held");
+  }
+
+  /** It renewed its lease after all. */
+  async unsuspected(member: Member): Promise<void> {
+    const episode = this.episodes.get(member.id);
+    if (!episode || episode.fencedAt !== undefined) return;
+    this.episodes.delete(member.id);
+    this.deps.appliance.setServer(member, "up");
+    const mine = this.deps.appliance.held().filter(({ flow }) => this.ownerOf(flow)?.id === member.id);
+    await this.deps.appliance.assign(mine.map(({ flow }) => ({ flow, member })));
+    for (const { flow } of mine) this.deps.appliance.forget(flow);
+    log.info({ server: member.id, released: mine.length }, "it lives: its packets go on");
+  }
+
+  /** Nothing leaves the server any more. */
+  async fenced(dead: Member, incarnation: number, reason: string): Promise<void> {
+    this.suspected(dead, incarnation, reason);
+    const episode = this.episodes.get(dead.id);
+    if (!episode || episode.fencedAt !== undefined) return;
+    episode.fencedAt = episode.since();
+    await this.announce(episode, reason);
+  }
+
+  /** A server came up or went: takeovers that wait for a survivor, or have lost one, are told. */
+  async livingChanged(): Promise<void> {
+    for (const episode of this.episodes.values()) {
+      if (episode.fencedAt === undefined) continue;
+      const living = new Set(this.deps.living().map(({ id }) => id));
+      const lost = episode.survivors.some(({ id }) => !living.has(id));
+      if (episode.survivors.length === 0 || lost) await this.announce(episode, episode.reason);
+    }
+  }
+
+  // ---- the store ----
+
+  /** Our own watch of the records' stream has reached the takeover. Also how a restarted controller learns of open ones. */
+  seen(bytes: Uint8Array, revision: number): void {
+    const takeover = decodeTakeover(bytes);
+    let episode = this.episodes.get(takeover.serverId);
+    if (takeover.finished) return;
+    if (!episode) {
+      const dead = this.deps.memberOf(takeover.serverId);
+      if (!dead) return;
+      episode = new Episode(dead, takeover.incarnation, takeover.reason, performance.now());
+      episode.fencedAt = 0;
+      this.episodes.set(dead.id, episode);
+      log.info({ takeover: takeover.id }, "an open takeover goes on");
+    }
+    if (episode.incarnation !== takeover.incarnation) return;
+    episode.takeover = takeover;
+    episode.revision = revision;
+    episode.survive(takeover.survivors.flatMap((id) => this.deps.memberOf(id) ?? []));
+    episode.announced = true;
+    for (const entry of this.deps.index.entries(takeover.serverId, takeover.incarnation)) episode.unsettled.add(entry.id);
+    this.deps.strays.look(episode);
+    this.check();
+  }
+
+  /** A connection's record is gone. */
+  ended(id: string): void {
+    for (const episode of this.episodes.values()) episode.unsettled.delete(id);
+  }
+
+  private async announce(episode: Episode, reason: string): Promise<void> {
+    const { dead, incarnation } = episode;
+    const survivors = this.deps.living().filter(({ id }) => id !== dead.id);
+    if (survivors.length === 0) {
+      log.error({ server: dead.id }, "no server is left to take its connections over; they wait for one");
+      episode.survivors = [];
+      return;
+    }
+    episode.survive(survivors);
+    const now = wallClockUs();
+    const takeover: Takeover = {
+      id: `${dead.id}.${incarnation}`,
+      serverId: dead.id,
+      incarnation,
+      survivors: episode.survivors.map(({ id }) => id),
+      declaredAtUs: now,
+      suspectedAtUs: now - episode.since(),
+      reason,
+      finished: false,
+      round: (episode.takeover?.round ?? 0) + 1,
+    };
+    this.deps.placement.change([...survivors, ...this.heldMembers()], survivors);
+    this.deps.appliance.setServer(dead, "takeover");
+    await this.write(episode, takeover);
+  }
+
+  private async write(episode: Episode, takeover: Takeover): Promise<void> {
+    for (;;) {
+      try {
+        episode.revision = await this.deps.bucket.commitTakeover(
+          takeover.serverId,
+          takeover.incarnation,
+          encodeTakeover(takeover),
+          episode.revision,
+        );
+        episode.takeover = takeover;
+        return;
+      } catch (error) {
+        if (error instanceof ConflictError) {
+          if (error.present.removed) return;
+          episode.revision = error.present.revision; // an earlier controller's word; ours is newer
+        } else log.error({ err: error, takeover: takeover.id }, "the takeover cannot be written yet");
+      }
+    }
+  }
+
+  // ---- what agents say ----
+
+  /** A batch of connections whose takeover ended on `server`. */
+  async takenOver(server: string, batch: TakenOver): Promise<void> {
+    const heir = this.deps.memberOf(server);
+    const to: Array<{ flow: Flow; member: Member }> = [];
+    for (const result of batch.results) {
+      const flow = flowOf(result.flow);
+      if (!flow) continue;
+      if (result.result === "ok" && heir) to.push({ flow, member: heir });
+      else this.deps.appliance.drop(flow);
+    }
+    const released = to.length > 0 ? await this.deps.appliance.assign(to) : [];
+    this.deps.placement.moved(to);
+    for (const { flow } of to) this.deps.appliance.forget(flow);
+    let next = 0;
+    for (const result of batch.results) {
+      const took = result.result === "ok" && heir ? released[next++] : undefined;
+      this.settled(server, batch.takeoverId, result, took);
+    }
+    this.check();
+  }
+
+  private settled(server: string, takeoverId: string, result: TakeoverResult, released: Released | undefined): void {
+    const episode = this.episodes.get(result.from);
+    const ours = episode && `${episode.dead.id}.${episode.incarnation}` === takeoverId ? episode : undefined;
+    ours?.unsettled.delete(result.connectionId);
+    const fenced = ours?.fencedAt ?? 0;
+    const begun = ours ? Math.max(0, ours.since() - Math.max(0, ...Object.values(result.phasesUs))) : 0;
+    const phases: Record<string, number> = { suspected: 0, fenced };
+    for (const [phase, us] of Object.entries(result.phasesUs)) phases[phase] = begun + us;
+    if (released) phases.released = ours?.since() ?? 0;
+    this.deps.events.append({
+      kind: "takeover",
+      connection: result.connectionId,
+      from: result.from,
+      to: server,
+      result: result.result === "finished" || result.result === "gone" ? "ok" : result.result,
+      reason: result.reason || (result.result === "ok" ? (ours?.reason ?? "") : result.result),
+      phases,
+      heldPackets: released?.packets ?? 0,
+      heldUs: released?.heldUs ?? 0,
+    });
+  }
+
+  // ---- the end ----
+
+  private check(): void {
+    for (const [server, episode] of this.episodes) {
+      const owned = this.deps.index.count(server, episode.incarnation);
+      if (!episode.takeover || !episode.isSettled(owned, performance.now())) continue;
+      if (this.deps.strays.waiting(episode)) continue;
+      this.episodes.delete(server);
+      void this.bury(episode, episode.takeover);
+    }
+  }
+
+  private async bury(episode: Episode, takeover: Takeover): Promise<void> {
+    const { dead, incarnation } = episode;
+    // Connections that still wait for their client are at their heirs already: the tables name those before the slot goes.
+    const waiting = [...episode.unsettled].flatMap((id) => {
+      const entry = this.deps.index.get(id);
+      const member = entry && this.deps.memberOf(entry.serverId);
+      return entry && member ? [{ flow: entry.flow(), member }] : [];
+    });
+    await this.deps.appliance.assign(waiting);
+    this.deps.placement.moved(waiting);
+    const living = this.deps.living();
+    this.deps.placement.change([...living, ...this.heldMembers()], living);
+    this.deps.appliance.setServer(dead, "down");
+    await this.write(episode, { ...takeover, finished: true });
+    this.deps.events.append({
+      kind: "server",
+      from: dead.id,
+      result: "ok",
+      reason: `all connections taken over: ${episode.reason}`,
+      phases: { suspected: 0, fenced: episode.fencedAt ?? 0, finished: episode.since() },
+    });
+    log.info({ server: dead.id, incarnation, us: episode.since() }, "taken over: the slot is closed");
+    this.deps.buried(dead.id, incarnation);
+  }
+
+  private heldMembers(): Member[] {
+    return [...this.episodes.values()].map(({ dead }) => dead);
+  }
+
+  private ownerOf(flow: Flow): Member | undefined {
+    const entry = this.deps.index.ofFlow(flow);
+    if (entry) return this.deps.memberOf(entry.serverId);
+    const slot = this.deps.appliance.seen(flow)?.slot;
+    const heldMember = this.heldMembers().find((member) => member.slot === slot);
+    return heldMember ?? this.deps.living().find((member) => member.slot === slot) ?? this.deps.placement.homeOf(flow);
+  }
+}
+
+export function flowOf(message: FlowMessage | null): Flow | undefined {
+  if (!message) return undefined;
+  return {
+    client: { address: addressText(message.clientAddress), port: message.clientPort },
+    vip: { address: addressText(message.vipAddress), port: message.vipPort },
+    transport: message.transport === "UDP" ? "udp" : "tcp",
+  };
+}

@@ -1,0 +1,106 @@
+import { add } from "../../proto/sequence.js";
+
+/** A TCP segment in an Ethernet frame, as far as an answer to it needs to know. */
+export interface ParsedSegment {
+  frame: Buffer;
+  /** Where the IP header and the TCP header begin. */
+  ip: number;
+  tcp: number;
+  isIPv6: boolean;
+  seq: number;
+  ack: number;
+  /** Sequence numbers that it takes: payload, SYN and FIN. */
+  length: number;
+  syn: boolean;
+  rst: boolean;
+  hasAck: boolean;
+}
+
+const ETHERNET = 14;
+const TCP = 6;
+
+/** Untagged or tagged IPv4 and IPv6 without extension headers; undefined for anything else. */
+export function parseFrame(frame: Buffer): ParsedSegment | undefined {
+  let ip = ETHERNET;
+  if (frame.length < ip + 40) return undefined;
+  let type = frame.readUInt16BE(12);
+  while ((type === 0x8100 || type === 0x88a8) && frame.length >= ip + 44) {
+    type = frame.readUInt16BE(ip + 2);
+    ip += 4;
+  }
+  const isIPv6 = type === 0x86dd;
+  if (!isIPv6 && type !== 0x0800) return undefined;
+  const protocol = frame[isIPv6 ? ip + 6 : ip + 9];
+  const tcp = ip + (isIPv6 ? 40 : ((frame[ip] ?? 0) & 15) * 4);
+  if (protocol !== TCP || frame.length < tcp + 20) return undefined;
+  const end = ip + (isIPv6 ? 40 + frame.readUInt16BE(ip + 4) : frame.readUInt16BE(ip + 2));
+  const flags = frame[tcp + 13] ?? 0;
+  const payload = end - tcp - ((frame[tcp + 12] ?? 0) >> 4) * 4;
+  if (payload < 0 || end > frame.length) return undefined;
+  return {
+    frame,
+    ip,
+    tcp,
+    isIPv6,
+    seq: frame.readUInt32BE(tcp + 4),
+    ack: frame.readUInt32BE(tcp + 8),
+    length: payload + (flags & 2 ? 1 : 0) + (flags & 1 ? 1 : 0),
+    syn: (flags & 2) !== 0,
+    rst: (flags & 4) !== 0,
+    hasAck: (flags & 16) !== 0,
+  };
+}
+
+/** The RST that a host without such a connection answers with (RFC 9293 section 3.10.7.1), as a whole frame back to the sender. */
+export function resetFor(segment: ParsedSegment): Buffer {
+  const { frame, ip, tcp, isIPv6 } = segment;
+  const header = isIPv6 ? 40 : 20;
+  const out = Buffer.alloc(ip + header + 20);
+  frame.copy(out, 0, 0, ip);
+  frame.copy(out, 0, 6, 12); // back to where it came from
+  frame.copy(out, 6, 0, 6);
+  if (isIPv6) {
+    out.writeUInt32BE(0x60000000, ip);
+    out.writeUInt16BE(20, ip + 4);
+    out[ip + 6] = TCP;
+    out[ip + 7] = 64;
+    frame.copy(out, ip + 8, ip + 24, ip + 40);
+    frame.copy(out, ip + 24, ip + 8, ip + 24);
+  } else {
+    out[ip] = 0x45;
+    out.writeUInt16BE(40, ip + 2);
+    out.writeUInt16BE(0x4000, ip + 6);
+    out[ip + 8] = 64;
+    out[ip + 9] = TCP;
+    frame.copy(out, ip + 12, ip + 16, ip + 20);
+    frame.copy(out, ip + 16, ip + 12, ip + 16);
+    out.writeUInt16BE(checksum(out, ip, 20, 0), ip + 10);
+  }
+  const at = ip + header;
+  frame.copy(out, at, tcp + 2, tcp + 4);
+  frame.copy(out, at + 2, tcp, tcp + 2);
+  if (segment.hasAck) {
+    out.writeUInt32BE(segment.ack, at + 4);
+    out[at + 13] = 0x04;
+  } else {
+    out.writeUInt32BE(add(segment.seq, segment.length), at + 8);
+    out[at + 13] = 0x14;
+  }
+  out[at + 12] = 0x50;
+  const addresses = isIPv6 ? sum(out, ip + 8, 32) : sum(out, ip + 12, 8);
+  out.writeUInt16BE(checksum(out, at, 20, addresses + TCP + 20), at + 16);
+  return out;
+}
+
+function sum(bytes: Buffer, at: number, length: number): number {
+  let total = 0;
+  for (let i = 0; i < length; i += 2) total += bytes.readUInt16BE(at + i);
+  return total;
+}
+
+/** RFC 1071. */
+function checksum(bytes: Buffer, at: number, length: number, initial: number): number {
+  let total = initial + sum(bytes, at, length);
+  while (total > 0xffff) total = (total & 0xffff) + (total >>> 16);
+  return ~total & 0xffff;
+}

@@ -1,0 +1,90 @@
+import { flowHash, MAGLEV_SIZE, maglevTable } from "../../bpf/maglev.js";
+import { type Flow, flowKey } from "../../proto/flow.js";
+import type { ConnectionEntry, ConnectionIndex } from "../connections/index.js";
+import type { Appliance, Member } from "./appliance.js";
+
+/**
+ * Who gets which flow: Maglev over the members, and exceptions for the flows that live elsewhere. Exceptions for a new table
+ * are in place before the table is; those that it makes needless go after it.
+ */
+export class Placement {
+  private main: Member[] = [];
+  private table: Uint16Array = new Uint16Array();
+  private readonly excepted = new Map<string, Flow>();
+
+  constructor(
+    private readonly appliance: Appliance,
+    private readonly index: ConnectionIndex,
+    /** The member of that name if it may be sent packets now. */
+    private readonly memberOf: (id: string) => Member | undefined,
+  ) {}
+
+  /** What an earlier controller left in the appliance's tables; the next change keeps what is still needed. */
+  adopt(exceptions: Flow[]): void {
+    for (const flow of exceptions) this.excepted.set(flowKey(flow), flow);
+  }
+
+  /** @param main take part in Maglev; @param heirs as Appliance.setTables. Both in any order. */
+  change(main: Member[], heirs: Member[]): void {
+    const sorted = [...main].sort(byId);
+    const table = maglevTable(sorted.map(({ id }) => id));
+    const needed: Array<{ flow: Flow; member: Member }> = [];
+    const needless: Flow[] = [];
+    for (const entry of this.index.entries()) {
+      const owner = this.memberOf(entry.serverId);
+      if (!owner) continue;
+      const flow = entry.flow();
+      const key = flowKey(flow);
+      if (pick(sorted, table, flow)?.id === owner.id) {
+        if (this.excepted.delete(key)) needless.push(flow);
+      } else if (!this.excepted.has(key)) {
+        this.excepted.set(key, flow);
+        needed.push({ flow, member: owner });
+      }
+    }
+    for (const [key, flow] of this.excepted) {
+      if (this.index.ofFlow(flow)) continue;
+      this.excepted.delete(key);
+      needless.push(flow);
+    }
+    if (needed.length > 0) this.appliance.putExceptions(needed);
+    this.main = sorted;
+    this.table = table;
+    this.appliance.setTables(sorted, [...heirs].sort(byId));
+    if (needless.length > 0) this.appliance.removeExceptions(needless);
+  }
+
+  /** These flows live at these members now, whatever Maglev says. */
+  moved(items: Array<{ flow: Flow; member: Member }>): void {
+    for (const { flow } of items) this.excepted.set(flowKey(flow), flow);
+    if (items.length > 0) this.appliance.putExceptions(items);
+  }
+
+  /** The connection is over. */
+  ended(entry: ConnectionEntry): void {
+    const flow = entry.flow();
+    if (this.excepted.delete(flowKey(flow))) this.appliance.removeExceptions([flow]);
+  }
+
+  /** Where Maglev sends a flow. */
+  homeOf(flow: Flow): Member | undefined {
+    return pick(this.main, this.table, flow);
+  }
+
+  get exceptions(): number {
+    return this.excepted.size;
+  }
+}
+
+/** Who inherits a flow: the same computation as every survivor's. */
+export function heirOf(flow: Flow, survivors: Member[], table: Uint16Array): Member | undefined {
+  return pick(survivors, table, flow);
+}
+
+function pick(members: Member[], table: Uint16Array, flow: Flow): Member | undefined {
+  return members.length === 0 ? undefined : members[table[flowHash(flow) % MAGLEV_SIZE] ?? 0];
+}
+
+function byId(a: Member, b: Member): number {
+  return a.id < b.id ? -1 : 1;
+}

@@ -1,0 +1,170 @@
+import { type Flow, flowKey, addressBytes } from "../../proto/flow.js";
+import { logger } from "../../proto/log.js";
+import type { Adopt, FlowMessage, TakeoverResult } from "../../proto/rpc/index.js";
+import { add } from "../../proto/sequence.js";
+import type { ConnectionIndex } from "../connections/index.js";
+import type { Appliance, Member } from "./appliance.js";
+import type { Episode } from "./episode.js";
+import { type ParsedSegment, parseFrame, resetFor } from "./frame.js";
+import { heirOf } from "./placement.js";
+
+const log = logger("strays");
+/** An adoption ends within this time, or the flow is let go. */
+const ADOPT_MS = 5_000;
+/** Resets for connections that nobody knows, a second; the rest is dropped. */
+const RESETS_PER_SECOND = 100;
+/** A flow that was answered with a reset is not answered again for so long. */
+const NEGATIVE_MS = 1_000;
+const NEGATIVE_MAX = 10_000;
+
+export interface StraysDeps {
+  appliance: Appliance;
+  index: ConnectionIndex;
+  memberOf(id: string): Member | undefined;
+  memberOfSlot(slot: number): Member | undefined;
+  isLiving(member: Member): boolean;
+  /** The dead server of that slot, while it is taken over. */
+  episodeOfSlot(slot: number): Episode | undefined;
+  adopt(server: string, what: Omit<Adopt, "request">, timeoutMs: number): Promise<TakeoverResult>;
+  /** An adoption ended: as if the heir had reported it. */
+  adopted(server: string, takeoverId: string, result: TakeoverResult): Promise<void>;
+}
+
+/**
+ * Packets of connections that have no record: of a dead server's, which an heir may adopt; and those that a server has sent back,
+ * because it has no such connection.
+ */
+export class Strays {
+  private readonly adopting = new Map<string, Episode>();
+  private readonly refused = new Map<string, number>();
+  private resets = { second: 0, count: 0 };
+  readonly counters = { adopted: 0, refused: 0, released: 0, forwarded: 0, reset: 0, dropped: 0 };
+
+  constructor(private readonly deps: StraysDeps) {}
+
+  waiting(episode: Episode): boolean {
+    for (const other of this.adopting.values()) if (other === episode) return true;
+    return false;
+  }
+
+  /** A takeover is announced: the index holds every record of the dead server, so a held flow without one has none. */
+  look(episode: Episode): void {
+    for (const { flow } of this.deps.appliance.held()) this.consider(flow, episode);
+  }
+
+  /** Packets are being held for flows that had none held before. */
+  held(flows: Flow[]): void {
+    for (const flow of flows) {
+      const slot = this.deps.appliance.seen(flow)?.slot;
+      const episode = slot === undefined ? undefined : this.deps.episodeOfSlot(slot);
+      if (episode?.announced) this.consider(flow, episode);
+    }
+  }
+
+  private consider(flow: Flow, episode: Episode): void {
+    const key = flowKey(flow);
+    if (this.adopting.has(key) || this.deps.index.ofFlow(flow)) return;
+    const held = this.deps.appliance.held().find((item) => flowKey(item.flow) === key);
+    const heir = heirOf(flow, episode.survivors, episode.heirs);
+    if (!held || !heir) return;
+    const seen = this.deps.appliance.seen(flow);
+    if (seen && seen.slot !== episode.dead.slot) return;
+    const segment = [held.last, held.first].map(parseFrame).find((parsed) => parsed && !parsed.syn);
+    if (!segment) {
+      // Nothing but SYNs: the handshake begins anew, on the heir.
+      this.counters.released++;
+      void this.deps.appliance.assign([{ flow, member: heir }]);
+      return;
+    }
+    this.adopting.set(key, episode);
+    void this.adopt(flow, segment, heir, episode).finally(() => this.adopting.delete(key));
+  }
+
+  private async adopt(flow: Flow, segment: ParsedSegment, heir: Member, episode: Episode): Promise<void> {
+    const seen = this.deps.appliance.seen(flow);
+    const syn = seen?.syn;
+    const takeoverId = `${episode.dead.id}.${episode.incarnation}`;
+    // Only a client that has had nothing from us but the SYN-ACK, and that begins its stream with this packet.
+    if (!syn || !seen || segment.seq !== add(syn.isn, 1)) return this.turnAway(flow, segment, "no record, and its SYN was not seen");
+    let result: TakeoverResult;
+    try {
+      result = await this.deps.adopt(
+        heir.id,
+        {
+          flow: flowMessage(flow),
+          clientIsn: syn.isn,
+          clientAck: segment.ack,
+          mss: syn.mss,
+          windowScale: syn.windowScale ?? 255,
+          sack: syn.sack,
+          timestamps: syn.timestamps,
+          clientTsval: seen.tsval,
+          clientTsecr: seen.tsecr,
+          takeoverId,
+          from: episode.dead.id,
+        },
+        ADOPT_MS,
+      );
+    } catch (error) {
+      return this.turnAway(flow, segment, (error as Error).message);
+    }
+    if (result.result === "ok") this.counters.adopted++;
+    else this.counters.refused++;
+    const reset = result.result === "refused";
+    await this.deps.adopted(heir.id, takeoverId, result);
+    if (reset) this.reset(flow, segment);
+  }
+
+  private turnAway(flow: Flow, segment: ParsedSegment, reason: string): void {
+    this.counters.refused++;
+    log.warn({ flow, reason }, "refused: the client is reset");
+    this.deps.appliance.drop(flow);
+    this.reset(flow, segment);
+  }
+
+  /** A server sent these back. Never to the same server again. */
+  bounced(packets: Array<{ flow: Flow; slot: number; frame: Buffer }>): void {
+    for (const { flow, slot, frame } of packets) {
+      const segment = parseFrame(frame);
+      const entry = this.deps.index.ofFlow(flow);
+      const owner = entry && this.deps.memberOf(entry.serverId);
+      if (owner && owner.slot !== slot && this.deps.isLiving(owner)) {
+        this.deps.appliance.putExceptions([{ flow, member: owner }]);
+        owner.mac.copy(frame, 0);
+        this.deps.appliance.send(frame);
+        this.counters.forwarded++;
+      } else if (entry || !segment || segment.rst) {
+        // Its owner is dying or just ended it: the record or the takeover says the rest, the client repeats.
+        this.counters.dropped++;
+      } else this.reset(flow, segment);
+    }
+  }
+
+  /** Nobody has this connection: an RST made from the packet (RFC 9293 section 3.10.7.1), at a bounded rate. */
+  private reset(flow: Flow, segment: ParsedSegment): void {
+    const now = performance.now();
+    const second = Math.floor(now / 1000);
+    if (this.resets.second !== second) this.resets = { second, count: 0 };
+    const key = flowKey(flow);
+    const answered = this.refused.get(key);
+    if (this.resets.count >= RESETS_PER_SECOND || (answered !== undefined && now - answered < NEGATIVE_MS)) {
+      this.counters.dropped++;
+      return;
+    }
+    this.resets.count++;
+    if (this.refused.size >= NEGATIVE_MAX) this.refused.clear();
+    this.refused.set(key, now);
+    this.counters.reset++;
+    this.deps.appliance.send(resetFor(segment));
+  }
+}
+
+export function flowMessage(flow: Flow): FlowMessage {
+  return {
+    clientAddress: addressBytes(flow.client.address),
+    clientPort: flow.client.port,
+    vipAddress: addressBytes(flow.vip.address),
+    vipPort: flow.vip.port,
+    transport: flow.transport === "udp" ? "UDP" : "TCP",
+  };
+}
