@@ -44,6 +44,22 @@ struct {
 	__uint(max_entries, 1 << 20);
 } events SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 24);
+} held_packets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct baton_flow);
+	__type(value, struct baton_hold);
+} holds SEC(".maps");
+
+extern int bpf_dynptr_from_xdp(struct xdp_md *xdp, __u64 flags, struct bpf_dynptr *ptr) __ksym;
+extern int bpf_dynptr_copy(struct bpf_dynptr *to, __u32 to_offset, struct bpf_dynptr *from, __u32 from_offset,
+			   __u32 size) __ksym;
+
 static __always_inline void count(__u32 program)
 {
 	__u64 *calls_so_far = bpf_map_lookup_elem(&calls, &program);
@@ -91,28 +107,27 @@ int emit(struct emit_args *args)
 	return 0;
 }
 
+static __always_inline void copy_frame(struct xdp_md *ctx, struct bpf_dynptr *record, __u32 offset, __u32 length)
+{
+	struct bpf_dynptr frame;
+
+	if (!bpf_dynptr_from_xdp(ctx, 0, &frame))
+		bpf_dynptr_copy(record, offset, &frame, 0, length);
+}
+
 /* Counts, and puts the whole frame into `events`. */
 SEC("xdp")
 int capture(struct xdp_md *ctx)
 {
 	__u32 length = bpf_xdp_get_buff_len(ctx);
-	struct bpf_dynptr packet, record;
+	struct bpf_dynptr record;
 
 	count(0);
-	bpf_ringbuf_reserve_dynptr(&events, length, 0, &record);
-	__u8 *byte = bpf_dynptr_data(&record, 0, 1);
-
-	(void)packet;
-	if (!byte) {
+	if (bpf_ringbuf_reserve_dynptr(&events, length, 0, &record)) {
 		bpf_ringbuf_discard_dynptr(&record, 0);
-		return XDP_PASS;
+		return XDP_ABORTED;
 	}
-	for (__u32 at = 0; at < 2048 && at < length; at++) {
-		__u8 value;
-
-		if (bpf_xdp_load_bytes(ctx, at, &value, 1) || bpf_dynptr_write(&record, at, &value, 1, 0))
-			break;
-	}
+	copy_frame(ctx, &record, 0, length);
 	bpf_ringbuf_submit_dynptr(&record, 0);
 	return XDP_DROP;
 }
@@ -142,5 +157,93 @@ SEC("tp_btf/inet_sock_set_state")
 int on_state(__u64 *ctx)
 {
 	count(3);
+	return 0;
+}
+
+/*
+ * The appliance in miniature. A frame of ethertype 0x88b5 (also behind a VLAN tag) begins with
+ * { u32 flow, u32 number, u8 bounced }. A held flow's frames go to `held_packets`, a released one's straight back out,
+ * marked in the byte behind.
+ */
+struct test_payload {
+	__u32 flow;
+	__u32 number;
+	__u8 bounced;
+	__u8 direct; /* out: XDP forwarded it */
+} __attribute__((packed));
+
+SEC("xdp")
+int hold(struct xdp_md *ctx)
+{
+	__u32 length = bpf_xdp_get_buff_len(ctx), offset = ETH_HLEN;
+	struct baton_held_packet header = {};
+	struct test_payload payload;
+	struct baton_hold *entry;
+	struct bpf_dynptr record;
+	__be16 type;
+	__u8 state;
+
+	if (bpf_xdp_load_bytes(ctx, 12, &type, 2))
+		return XDP_PASS;
+	if (type == bpf_htons(ETH_P_8021Q)) {
+		offset += 4;
+		if (bpf_xdp_load_bytes(ctx, 16, &type, 2))
+			return XDP_PASS;
+	}
+	if (type != bpf_htons(0x88b5) || bpf_xdp_load_bytes(ctx, offset, &payload, sizeof(payload)))
+		return XDP_PASS;
+	__builtin_memcpy(header.flow.client, &payload.flow, 4);
+	header.flow.transport = 6;
+	header.time_ns = bpf_ktime_get_ns();
+	header.length = length;
+	header.reason = payload.bounced ? BATON_HELD_BOUNCED : BATON_HELD_FLOW;
+	header.slot = payload.bounced;
+
+	entry = bpf_map_lookup_elem(&holds, &header.flow);
+	if (!entry && !payload.bounced)
+		return XDP_DROP;
+	if (bpf_ringbuf_reserve_dynptr(&held_packets, sizeof(header) + length, 0, &record)) {
+		bpf_ringbuf_discard_dynptr(&record, 0);
+		return XDP_ABORTED;
+	}
+	if (entry && !payload.bounced) {
+		bpf_spin_lock(&entry->lock);
+		state = entry->state;
+		if (state == BATON_HOLD_HOLDING)
+			header.ticket = entry->held++;
+		bpf_spin_unlock(&entry->lock);
+		if (state == BATON_HOLD_RELEASED) {
+			payload.direct = 1;
+			bpf_ringbuf_discard_dynptr(&record, 0);
+			bpf_xdp_store_bytes(ctx, offset, &payload, sizeof(payload));
+			return bpf_redirect(ctx->ingress_ifindex, 0);
+		}
+	}
+	bpf_dynptr_write(&record, 0, &header, sizeof(header), 0);
+	copy_frame(ctx, &record, sizeof(header), length);
+	bpf_ringbuf_submit_dynptr(&record, 0);
+	return XDP_DROP;
+}
+
+SEC("syscall")
+int steer_release(struct baton_release_args *args)
+{
+	struct baton_flow flow = args->flow;
+	struct baton_hold *entry = bpf_map_lookup_elem(&holds, &flow);
+	__u32 sent = args->sent, done = 0;
+	__u16 slot = args->slot;
+
+	if (!entry) {
+		args->done = 2;
+		return 0;
+	}
+	bpf_spin_lock(&entry->lock);
+	if (entry->held == sent) {
+		entry->state = BATON_HOLD_RELEASED;
+		entry->slot = slot;
+		done = 1;
+	}
+	bpf_spin_unlock(&entry->lock);
+	args->done = done;
 	return 0;
 }
