@@ -8,7 +8,7 @@
  *                   ▼                    ├─ guard_birth   (sock_ops)  a connection begins: its entry
  *               appliance                └─ guard_silence (tp_btf)    it ends: silent, unless that was meant
  *
- * guard_change (syscall) is how the agent changes a living entry. Everything fails closed: what is not known does not
+ * guard_change (syscall) is how the agent changes a living entry, guard_sweep clears away old ones. Everything fails closed: what is not known does not
  * leave, and every packet is counted under one verdict.
  */
 #include <linux/bpf.h>
@@ -310,6 +310,7 @@ int guard_birth(struct bpf_sock_ops *ops)
 	g.server_isn = ops->snd_nxt - 1;
 	g.client_seq = ops->rcv_nxt;
 	g.client_ack = ops->snd_nxt;
+	g.last_egress_ns = bpf_ktime_get_ns(); /* the SYN-ACK */
 	if (bpf_map_update_elem(&flows, &flow, &g, BPF_ANY))
 		guard_count(BATON_GUARD_TABLE_FULL);
 	return 1;
@@ -381,5 +382,44 @@ int guard_change(struct baton_guard_change *change)
 	    !(g->phase == BATON_GUARD_SILENT && change->phase == BATON_GUARD_LIVE))
 		g->phase = change->phase;
 	change->entry = *g;
+	return 0;
+}
+
+/* ---- sweep ----------------------------------------------------------------------------------------------------- */
+
+struct sweep {
+	struct baton_guard_sweep result;
+	__u64 incarnation;
+};
+
+static long sweep_entry(void *map, const void *key, void *value, void *context)
+{
+	const struct baton_guarded *g = value;
+	struct sweep *s = context;
+	__u32 phase = s->incarnation == g->incarnation ? g->phase : 0;
+	int over = phase == 0 || phase == BATON_GUARD_SILENT || phase == BATON_GUARD_ENDED;
+
+	if (over && g->last_egress_ns < s->result.before_ns) {
+		struct baton_flow flow = *(const struct baton_flow *)key;
+
+		if (!bpf_map_delete_elem(&flows, &flow))
+			s->result.removed++;
+	} else if (phase < BATON_GUARD_PHASES) {
+		s->result.count[phase]++;
+	}
+	return 0;
+}
+
+SEC("syscall")
+int guard_sweep(struct baton_guard_sweep *sweep)
+{
+	const struct baton_lease *l = current_lease();
+	struct sweep s = { .result.before_ns = sweep->before_ns };
+
+	if (!l)
+		return 0;
+	s.incarnation = l->incarnation;
+	bpf_for_each_map_elem(&flows, sweep_entry, &s, 0);
+	*sweep = s.result;
 	return 0;
 }

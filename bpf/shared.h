@@ -233,6 +233,19 @@ struct baton_guard_change {
 	struct baton_guarded entry; /* out */
 };
 
+/*
+ * Argument of `guard_sweep`: removes entries whose last packet left before `before_ns` and that are SILENT, ENDED or of an
+ * earlier incarnation, and counts the rest. In the kernel, so that no new connection of the same tuple is hit.
+ */
+#define BATON_GUARD_PHASES 6 /* indices 1 to 5: enum baton_guard_phase */
+struct baton_guard_sweep {
+	__u64 before_ns;
+	__u32 removed;                   /* out */
+	__u32 count[BATON_GUARD_PHASES]; /* out, by phase; [0]: of an earlier incarnation */
+	__u32 pad;
+};
+BATON_ASSERT(sizeof(struct baton_guard_sweep) == 40, "baton_guard_sweep is 40 bytes");
+
 /* What guard reports, ring buffer `guard_events`. */
 enum baton_guard_event_type {
 	BATON_EVENT_ANSWER = 1,   /* a segment of a flow in PROBE */
