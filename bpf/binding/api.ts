@@ -97,7 +97,9 @@ export interface Binding {
     release: BpfProgram;
     holds: BpfMap;
     interface: string;
+    /** Of all flows together; what is too much is dropped and counted, and does not keep a hold from ending. */
     maxBytes: number;
+    /** Of one flow. */
     maxPackets: number;
     /** A flow got its first packet since it was last empty. Batched. */
     onHeld: (flows: Buffer[]) => void;
