@@ -59,7 +59,7 @@ struct baton_headers {
 		struct iphdr *ip4;   /* version 4 */
 		struct ipv6hdr *ip6; /* version 6 */
 	};
-	__u32 version;       /* 4 behind parse_ipv4, 6 behind parse_ipv6 */
+	__u32 version;       /* 4 or 6 as soon as the fixed header is known to be there, whatever else is wrong; 0 before */
 	struct tcphdr *tcp;
 	__u32 length;        /* bytes from the transport header on, by the IP header; behind parse_tcp: of payload */
 	__u32 tcp_bytes;     /* TCP header with options, behind parse_tcp */
@@ -103,11 +103,11 @@ static __always_inline int parse_ipv4(struct baton_cursor *c, struct baton_heade
 
 	if ((__u8 *)(ip + 1) > c->end)
 		return BATON_PARSE_MALFORMED;
+	h->ip4 = ip;
+	h->version = 4;
 	header = ip->ihl * 4;
 	if (ip->version != 4 || header < sizeof(*ip) || bpf_ntohs(ip->tot_len) < header)
 		return BATON_PARSE_MALFORMED;
-	h->ip4 = ip;
-	h->version = 4;
 	h->length = bpf_ntohs(ip->tot_len) - header;
 	if (ip->frag_off & bpf_htons(0x3fff)) /* more fragments, or an offset */
 		return BATON_PARSE_FRAGMENT;
@@ -185,10 +185,12 @@ static __always_inline int parse_ipv6(struct baton_cursor *c, struct baton_heade
 {
 	struct ipv6hdr *ip = (void *)c->at;
 
-	if ((__u8 *)(ip + 1) > c->end || ip->version != 6)
+	if ((__u8 *)(ip + 1) > c->end)
 		return BATON_PARSE_MALFORMED;
 	h->ip6 = ip;
 	h->version = 6;
+	if (ip->version != 6)
+		return BATON_PARSE_MALFORMED;
 	h->length = bpf_ntohs(ip->payload_len);
 	c->at += sizeof(*ip);
 	if (ip->nexthdr == BATON_PROTO_TCP)

@@ -24,7 +24,6 @@
 #define BATON_SERVERS_MAX 1024      /* slots; slot 0 is never a server */
 #define BATON_VIPS_MAX 8            /* VIP addresses a family */
 #define BATON_MAGLEV_SIZE 65537     /* prime; as katran and Maglev's paper (section 3.4) */
-#define BATON_MAGLEV_TABLES 2       /* table 0: every server that takes part; table 1: its heirs */
 #define BATON_RECENT_BITS 20        /* 2^20 cache lines of 64 bytes */
 #define BATON_FILTER_BITS 22        /* bits in the filter that spares the exceptions lookup */
 #define BATON_FRAME_MAX 9216        /* the largest frame that can be held */
@@ -77,25 +76,39 @@ struct baton_recent {
 	__u8 client[16];
 	__be16 client_port;
 	__be16 vip_port;
-	__u8 vip;      /* index into the VIP table, +16 for IPv6; 0xff: empty */
-	__u8 pad;
-	__u16 slot;
+	__u8 vip;      /* index into the VIP table, +16 for IPv6; 0xff: being written */
+	__u8 flags;    /* BATON_RECENT_* */
+	__u16 slot;    /* 0: empty */
 	__u32 generation;
 	struct baton_syn syn;     /* of the connection that lives */
 	struct baton_syn new_syn; /* of a SYN on a live entry; becomes `syn` with the first ACK at its isn + 1 */
 	__u32 ack, seq;           /* the client's last ones; seq is the end of its segment */
 	__u32 tsval, tsecr;       /* 0, 0 without timestamps */
 	__u16 window;             /* as on the wire, unscaled */
-	__u16 pad2;
+	__u16 check;              /* over hash, slot and generation: a line torn between two CPUs is a miss */
 };
+#define BATON_RECENT_TENTATIVE 1 /* made by a SYN: good for that SYN and for the ACK that ends its handshake only */
 BATON_ASSERT(sizeof(struct baton_recent) == 64, "baton_recent is one cache line");
 
 /* exceptions: flows that are not where Maglev says. The control plane writes, nothing evicts. */
 struct baton_exception {
 	__u16 slot;
-	__u16 pad;
+	__u16 flags; /* BATON_EXCEPTION_* */
 	__u32 generation;
 };
+
+#define BATON_EXCEPTION_HOLD 1 /* a migration: look into `holds` first; without an entry there `slot` holds */
+
+/*
+ * Both Maglev tables, two positions an element (an array's elements are 8 bytes at least): position p is in element
+ * p / 2 at [p % 2]. 0: nobody.
+ */
+struct baton_maglev {
+	__u16 main[2]; /* who gets flows */
+	__u16 heir[2]; /* who takes over, and gets new flows of a held server */
+};
+BATON_ASSERT(sizeof(struct baton_maglev) == 8, "baton_maglev is 8 bytes");
+#define BATON_MAGLEV_ELEMENTS ((BATON_MAGLEV_SIZE + 1) / 2)
 
 enum baton_hold_state {
 	BATON_HOLD_HOLDING = 1,
@@ -152,7 +165,7 @@ BATON_ASSERT(sizeof(struct baton_release_args) == 52, "baton_release_args is 52 
  */
 #define BATON_MARK 0xba70
 
-/* Key of `services`: what is guarded on a VIP. */
+/* Key of `services`, on the appliance and on a server: what takes part on every VIP. */
 struct baton_service {
 	__be16 port;
 	__u8 transport; /* IPPROTO_TCP, IPPROTO_UDP */
