@@ -10,7 +10,7 @@ const FILE = "100m.bin";
 const BYTES = 100 * 1024 * 1024;
 const AWAY_MS = 10_000;
 
-test.serial("controller killed: live downloads go on, new ones are served", async (t) => {
+test("controller killed: live downloads go on, new ones are served", async (t) => {
   const outcome = await watchedDownload(FILE, { rate: "8M" }, async (download) => {
     await download.reached(BYTES / 10);
     signal(pidOf("lb1", "controller"), "SIGKILL");
@@ -25,7 +25,7 @@ test.serial("controller killed: live downloads go on, new ones are served", asyn
   t.is(outcome.facts.senders.length, 1, "nobody was silenced");
 });
 
-test.serial("controller stopped for ten seconds: nobody is silenced, then nor afterwards", async (t) => {
+test("controller stopped for ten seconds: nobody is silenced, then nor afterwards", async (t) => {
   const outcome = await watchedDownload(FILE, { rate: "8M" }, async (download) => {
     await download.reached(BYTES / 10);
     const controller = signal(pidOf("lb1", "controller"), "SIGSTOP");
@@ -39,7 +39,7 @@ test.serial("controller stopped for ten seconds: nobody is silenced, then nor af
   t.true((await lab.control.servers()).every((server) => server.state === "UP"));
 });
 
-test.serial("a controller killed in the middle of a takeover continues it when it is back", async (t) => {
+test("a controller killed in the middle of a takeover continues it when it is back", async (t) => {
   const outcome = await watchedDownload(FILE, { rate: "15M" }, async (download) => {
     await download.reached(BYTES / 4);
     const before = await lab.control.connectionOf(download.port, (one) => one.protected);

@@ -29,7 +29,7 @@ function forgeries(port: number): Forged[] {
   ];
 }
 
-test.serial("forged acks, SYNs and RSTs with the client's tuple move nothing while it is held", async (t) => {
+test("forged acks, SYNs and RSTs with the client's tuple move nothing while it is held", async (t) => {
   const capture = await Capture.start();
   const forger = await Forger.start();
   const download = new Download(`/${FILE}`, { rate: "20M" });
@@ -67,7 +67,7 @@ test.serial("forged acks, SYNs and RSTs with the client's tuple move nothing whi
   forger.close();
 });
 
-test.serial("an ack just past what was promised moves nothing either", async (t) => {
+test("an ack just past what was promised moves nothing either", async (t) => {
   const capture = await Capture.start();
   const forger = await Forger.start();
   const download = new Download(`/${FILE}`, { rate: "20M" });

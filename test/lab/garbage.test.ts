@@ -22,7 +22,7 @@ const GARBAGE: Record<string, [request: string | Buffer, status: number]> = {
 };
 
 for (const [name, [request, status]] of Object.entries(GARBAGE)) {
-  test.serial(`HTTP garbage: ${name}: ${status} and closed, nothing else hurt`, async (t) => {
+  test(`HTTP garbage: ${name}: ${status} and closed, nothing else hurt`, async (t) => {
     const bystander = new Download("/10m.bin", { rate: "20M" });
     const dialer = await Dialer.start();
     const { socket } = await dialer.connect();
@@ -36,7 +36,7 @@ for (const [name, [request, status]] of Object.entries(GARBAGE)) {
   });
 }
 
-test.serial("paths out of the directory are not served", async (t) => {
+test("paths out of the directory are not served", async (t) => {
   const dialer = await Dialer.start();
   const { socket } = await dialer.connect();
   const reader = new ResponseReader(socket);
@@ -55,7 +55,7 @@ test.serial("paths out of the directory are not served", async (t) => {
   dialer.close();
 });
 
-test.serial("garbage does not outlive its connection: a takeover right behind it", async (t) => {
+test("garbage does not outlive its connection: a takeover right behind it", async (t) => {
   const dialer = await Dialer.start();
   const download = new Download("/100m.bin", { rate: "25M" });
   await download.reached(10_000_000);

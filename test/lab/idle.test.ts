@@ -17,7 +17,7 @@ async function takeOver(port: number, fault: (owner: string) => unknown = killAg
 }
 
 for (const [name, fault] of Object.entries({ "agent killed": killAgent, "host cut off": cutLink })) {
-  test.serial(`an idle client that has acknowledged everything keeps its connection: ${name}`, async (t) => {
+  test(`an idle client that has acknowledged everything keeps its connection: ${name}`, async (t) => {
     const capture = await Capture.start();
     const dialer = await Dialer.start();
     const { socket, localPort } = await dialer.connect();
@@ -41,7 +41,7 @@ for (const [name, fault] of Object.entries({ "agent killed": killAgent, "host cu
   });
 }
 
-test.serial("a slow reader whose window is shut", async (t) => {
+test("a slow reader whose window is shut", async (t) => {
   const capture = await Capture.start();
   const dialer = await Dialer.start();
   const { socket, localPort } = await dialer.connect();
@@ -68,7 +68,7 @@ test.serial("a slow reader whose window is shut", async (t) => {
   );
 });
 
-test.serial("a client that has closed its half before the kill gets the rest", async (t) => {
+test("a client that has closed its half before the kill gets the rest", async (t) => {
   const capture = await Capture.start();
   const dialer = await Dialer.start();
   const { socket, localPort } = await dialer.connect();

@@ -8,7 +8,7 @@ const FILE = "100m.bin";
 const BYTES = 100 * 1024 * 1024;
 
 for (const [name, fault] of Object.entries({ "agent killed": killAgent, "host cut off": cutLink })) {
-  test.serial(`a download over IPv6 outlives its server: ${name}`, async (t) => {
+  test(`a download over IPv6 outlives its server: ${name}`, async (t) => {
     const outcome = await watchedDownload(FILE, { rate: "25M", ipv6: true }, async (download) => {
       await download.reached(BYTES / 4);
       const before = await lab.control.connectionOf(download.port, (one) => one.protected);
@@ -22,7 +22,7 @@ for (const [name, fault] of Object.entries({ "agent killed": killAgent, "host cu
   });
 }
 
-test.serial("an idle IPv6 client keeps its connection", async (t) => {
+test("an idle IPv6 client keeps its connection", async (t) => {
   const dialer = await Dialer.start();
   const { socket, localPort } = await dialer.connect({ ipv6: true });
   const reader = new ResponseReader(socket);

@@ -17,8 +17,7 @@ writeRandomFile(`${other}/film.bin`, "another film", 64 * MIB);
 writeRandomFile(`${content}/same.bin`, "same", 64 * MIB);
 writeRandomFile(`${other}/same.bin`, "same", 64 * MIB);
 
-const { test, lab } = labTest({ servers: 2, content, ownContent: { s2: other } });
-test.after.always("the files are removed", () => {
+const { test, lab } = labTest({ servers: 2, content, ownContent: { s2: other } }, () => {
   for (const directory of [content, other]) rmSync(directory, { recursive: true, force: true });
 });
 
@@ -35,7 +34,7 @@ async function downloadFromS1(path: string): Promise<Download> {
   throw new Error("s1 gets no connection");
 }
 
-test.serial("a survivor that has another file under the name resets the client: never a wrong byte", async (t) => {
+test("a survivor that has another file under the name resets the client: never a wrong byte", async (t) => {
   const capture = await Capture.start();
   const events = lab.control.follow();
   const download = await downloadFromS1("/film.bin");
@@ -56,7 +55,7 @@ test.serial("a survivor that has another file under the name resets the client: 
   t.deepEqual(facts.serverFins, []);
 });
 
-test.serial("the same file on that survivor is good enough", async (t) => {
+test("the same file on that survivor is good enough", async (t) => {
   const download = await downloadFromS1("/same.bin");
   killAgent("s1");
   const result = await download.done;
@@ -64,7 +63,7 @@ test.serial("the same file on that survivor is good enough", async (t) => {
   t.is(result.sha256, await sha256Of(`${content}/same.bin`));
 });
 
-test.serial("answers with an ack outside the record are refused, after two of them", async (t) => {
+test("answers with an ack outside the record are refused, after two of them", async (t) => {
   const capture = await Capture.start();
   const events = lab.control.follow();
   const puppet = await Puppet.start(capture, ["s1", "s2"]);

@@ -46,7 +46,7 @@ async function killOwner(port: number): Promise<string> {
   return owner;
 }
 
-test.serial("killed between the handshake and the first commit", async (t) => {
+test("killed between the handshake and the first commit", async (t) => {
   await scene(t, async ({ socket, reader, port, capture }) => {
     // Who got it is seen on the wire: there may be no record to ask for.
     const handshake = await eventually("the SYN-ACK", () =>
@@ -59,7 +59,7 @@ test.serial("killed between the handshake and the first commit", async (t) => {
   });
 });
 
-test.serial("killed while the request is half received", async (t) => {
+test("killed while the request is half received", async (t) => {
   await scene(t, async ({ socket, reader, port }) => {
     const request = get("/1m.bin", { "x-padding": "p".repeat(600) });
     socket.write(request.slice(0, 300));
@@ -75,7 +75,7 @@ for (const [name, earlier] of [
   ["the first", 0],
   ["a later", 1],
 ] as const) {
-  test.serial(`killed between ${name} request and its response`, async (t) => {
+  test(`killed between ${name} request and its response`, async (t) => {
     await scene(t, async ({ socket, reader, port, capture }) => {
       for (let i = 0; i < earlier; i++) {
         socket.write(get("/1k.bin"));
@@ -100,7 +100,7 @@ for (const [name, earlier] of [
   });
 }
 
-test.serial("a second request on the kept-alive connection after a takeover in the first", async (t) => {
+test("a second request on the kept-alive connection after a takeover in the first", async (t) => {
   await scene(t, async ({ socket, reader, port }) => {
     socket.write(get("/100m.bin"));
     t.is((await reader.head()).status, 200);
@@ -113,7 +113,7 @@ test.serial("a second request on the kept-alive connection after a takeover in t
   });
 });
 
-test.serial("pipelined requests: every one is answered once, in order", async (t) => {
+test("pipelined requests: every one is answered once, in order", async (t) => {
   await scene(t, async ({ socket, reader, port }) => {
     const files = ["10m.bin", "1k.bin", "100k.bin", "10m.bin", "1m.bin", "1k.bin"];
     socket.write(files.map((name) => get(`/${name}`)).join(""));
@@ -124,7 +124,7 @@ test.serial("pipelined requests: every one is answered once, in order", async (t
   });
 });
 
-test.serial("a range that is being sent goes on at its own place", async (t) => {
+test("a range that is being sent goes on at its own place", async (t) => {
   await scene(t, async ({ socket, reader, port }) => {
     socket.write(get("/100m.bin", { range: "bytes=1000003-90000007" }));
     const head = await reader.head();

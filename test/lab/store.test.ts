@@ -8,7 +8,7 @@ const { test, lab } = labTest();
 const FILE = "100m.bin";
 const BYTES = 100 * 1024 * 1024;
 
-test.serial("nats-server killed: a new one within a second, everything pauses and goes on", async (t) => {
+test("nats-server killed: a new one within a second, everything pauses and goes on", async (t) => {
   const outcome = await watchedDownload(FILE, { rate: "15M" }, async (download) => {
     await download.reached(BYTES / 4);
     const before = await lab.control.connectionOf(download.port, (one) => one.protected);
@@ -30,7 +30,7 @@ test.serial("nats-server killed: a new one within a second, everything pauses an
   t.is(outcome.facts.senders.length, 1);
 });
 
-test.serial("an agent killed just after the store came back is taken over as ever", async (t) => {
+test("an agent killed just after the store came back is taken over as ever", async (t) => {
   const outcome = await watchedDownload(FILE, { rate: "15M" }, async (download) => {
     await download.reached(BYTES / 4);
     const before = await lab.control.connectionOf(download.port, (one) => one.protected);
@@ -45,7 +45,7 @@ test.serial("an agent killed just after the store came back is taken over as eve
   assertSurvived(t, outcome, await lab.digestOf(FILE));
 });
 
-test.serial("store and agent killed in the same moment", async (t) => {
+test("store and agent killed in the same moment", async (t) => {
   const outcome = await watchedDownload(FILE, { rate: "15M" }, async (download) => {
     await download.reached(BYTES / 4);
     const before = await lab.control.connectionOf(download.port, (one) => one.protected);

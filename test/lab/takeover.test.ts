@@ -17,7 +17,7 @@ const faults: Record<string, (owner: string) => unknown> = {
 };
 
 for (const [name, fault] of Object.entries(faults)) {
-  test.serial(`a download outlives its server: ${name}`, async (t) => {
+  test(`a download outlives its server: ${name}`, async (t) => {
     let owner = "";
     const outcome = await watchedDownload(FILE, { rate: "25M" }, async (download) => {
       const events = lab.control.follow();
@@ -40,7 +40,7 @@ for (const [name, fault] of Object.entries(faults)) {
   });
 }
 
-test.serial("two takeovers in one download", async (t) => {
+test("two takeovers in one download", async (t) => {
   const outcome = await watchedDownload(FILE, { rate: "20M" }, async (download) => {
     for (const [part, fault] of [
       [0.2, killAgent],
@@ -60,7 +60,7 @@ test.serial("two takeovers in one download", async (t) => {
   t.is(outcome.facts.senders.length, 3);
 });
 
-test.serial("200 downloads at once, of which about a third lose their server", async (t) => {
+test("200 downloads at once, of which about a third lose their server", async (t) => {
   const wanted = await lab.digestOf("1m.bin");
   const capture = await Capture.start();
   const downloads = Array.from({ length: 200 }, () => new Download("/1m.bin", { rate: "200k", seconds: 60 }));
@@ -88,7 +88,7 @@ test.serial("200 downloads at once, of which about a third lose their server", a
   for (const download of downloads) assertOneConnection(t, factsOf(segments, download.port));
 });
 
-test.serial("20 s of kills at random moments under load", async (t) => {
+test("20 s of kills at random moments under load", async (t) => {
   const wanted = await lab.digestOf("10m.bin");
   const capture = await Capture.start();
   const ports: number[] = [];
@@ -119,7 +119,7 @@ test.serial("20 s of kills at random moments under load", async (t) => {
   for (const port of ports) assertOneConnection(t, factsOf(segments, port));
 });
 
-test.serial("a takeover is built unready, compared, then told ready, layer by layer", async (t) => {
+test("a takeover is built unready, compared, then told ready, layer by layer", async (t) => {
   let id = "";
   const outcome = await watchedDownload(FILE, { rate: "25M" }, async (download) => {
     await download.reached(BYTES / 4);
@@ -160,7 +160,7 @@ test.serial("a takeover is built unready, compared, then told ready, layer by la
   assertSurvived(t, outcome, await lab.digestOf(FILE));
 });
 
-test.serial("a server that was killed comes back and takes part again", async (t) => {
+test("a server that was killed comes back and takes part again", async (t) => {
   killAgent("s1");
   await labHeal();
   const server = (await lab.control.servers()).find((one) => one.id === "s1");

@@ -1,4 +1,4 @@
-import anyTest, { type ExecutionContext, type TestFn } from "ava";
+import test, { type ExecutionContext } from "ava";
 import { Capture, type ConnectionFacts, factsOf } from "./capture.js";
 import { Control } from "./control.js";
 import { Download, type DownloadOptions, type DownloadResult } from "./download.js";
@@ -15,12 +15,14 @@ export interface Lab {
 
 export const TEST_MS = 120_000;
 
+type LabTest = (title: string, play: (t: ExecutionContext) => Promise<void>, timeoutMs?: number) => void;
+
 /**
  * `test` for a file of lab tests: a lab is started before the first one, mended after each, removed after the last.
- * Every test is serial and has a deadline of its own.
+ * Tests run one after the other, each with a deadline of its own.
+ * @param cleanUp called when the lab is gone
  */
-export function labTest(options: LabOptions = {}): { test: TestFn; lab: Lab } {
-  const test = anyTest as TestFn;
+export function labTest(options: LabOptions = {}, cleanUp: () => void = () => {}): { test: LabTest; lab: Lab } {
   const digests = new Map<string, Promise<string>>();
   const lab: Lab = {
     control: new Control(API),
@@ -35,9 +37,7 @@ export function labTest(options: LabOptions = {}): { test: TestFn; lab: Lab } {
   test.before("the lab starts", async (t) => {
     t.timeout(TEST_MS);
     await labUp(options);
-    t.pass();
   });
-  test.beforeEach((t) => t.timeout(TEST_MS));
   test.afterEach.always("the lab is mended", async (t) => {
     t.timeout(TEST_MS);
     await labHeal();
@@ -46,8 +46,17 @@ export function labTest(options: LabOptions = {}): { test: TestFn; lab: Lab } {
     t.timeout(TEST_MS);
     lab.control.close();
     await labDown();
+    cleanUp();
   });
-  return { test, lab };
+  return {
+    lab,
+    test(title, play, timeoutMs = TEST_MS) {
+      test.serial(title, async (t) => {
+        t.timeout(timeoutMs);
+        await play(t);
+      });
+    },
+  };
 }
 
 export interface Outcome {

@@ -1,0 +1,80 @@
+import { writeFileSync } from "node:fs";
+import { stringify } from "yaml";
+import { labConfig } from "../lab/config.js";
+import { VIP } from "../support/host.js";
+import { labDown, labUp } from "../support/lab.js";
+import { bulk, firstByte } from "./curl.js";
+import { BenchContent } from "./files.js";
+import { startNginx } from "./nginx.js";
+import { quantile, type Report } from "./report.js";
+
+const ROUNDS = 7;
+const REQUESTS = 201;
+const UNPROTECTED_PORT = 81;
+
+/**
+ * What protection costs: the same agent, the same file, one service protected and one not, turn by turn. nginx on the
+ * same host beside them; its packets go straight to the server, the agent's by the appliance.
+ */
+export async function cost(): Promise<Report> {
+  const content = new BenchContent({ "bulk.bin": 1024 * 1024 * 1024 });
+  const config = `${content.directory}.yaml`;
+  const lab = labConfig({ servers: 1, content: content.directory, cgroups: "/sys/fs/cgroup/unified" });
+  const plain = { ...lab.services[0]!, name: "plain", port: UNPROTECTED_PORT, protect: false };
+  writeFileSync(config, stringify({ ...lab, services: [...lab.services, plain] }));
+  const speed: Record<string, number[]> = { protected: [], unprotected: [], nginx: [] };
+  const kept: Record<string, number[]> = { protected: [], unprotected: [], nginx: [] };
+  const fresh: Record<string, number[]> = { protected: [], unprotected: [], nginx: [] };
+  try {
+    await labUp({ servers: 1, content: content.directory, config });
+    const nginx = await startNginx(content.directory);
+    const urls = { protected: `http://${VIP}`, unprotected: `http://${VIP}:${UNPROTECTED_PORT}`, nginx: nginx.url };
+    for (let round = 0; round < ROUNDS; round++) {
+      for (const [name, url] of Object.entries(urls)) {
+        speed[name]!.push(await bulk(`${url}/bulk.bin`));
+        kept[name]!.push(quantile(await firstByte(`${url}/1k.bin`, REQUESTS, false), 0.5));
+        fresh[name]!.push(quantile(await firstByte(`${url}/1k.bin`, REQUESTS, true), 0.5));
+      }
+    }
+    await nginx.stop();
+  } finally {
+    await labDown();
+    content.remove();
+  }
+  const median = (values: number[]) => quantile(values, 0.5);
+  const best = (values: number[]) => Math.min(...values);
+  return {
+    name: "cost",
+    measures: [
+      {
+        what: "bulk, protected / unprotected",
+        value: median(speed.protected!) / median(speed.unprotected!),
+        unit: "",
+        atLeast: 0.95,
+      },
+      {
+        what: "bulk, agent (protected) / nginx",
+        value: median(speed.protected!) / median(speed.nginx!),
+        unit: "",
+        atLeast: 0.9,
+      },
+      { what: "bulk, protected", value: median(speed.protected!) / 1e6, unit: "MB/s" },
+      { what: "bulk, nginx", value: median(speed.nginx!) / 1e6, unit: "MB/s" },
+      {
+        what: "time to first byte p50, kept alive, added by protection",
+        value: best(kept.protected!) - best(kept.unprotected!),
+        unit: "ms",
+        atMost: 0.5,
+      },
+      {
+        what: "time to first byte p50, new connection, added by protection",
+        value: best(fresh.protected!) - best(fresh.unprotected!),
+        unit: "ms",
+        atMost: 0.5,
+      },
+      { what: "time to first byte p50, kept alive, protected", value: best(kept.protected!), unit: "ms" },
+      { what: "time to first byte p50, kept alive, nginx", value: best(kept.nginx!), unit: "ms" },
+    ],
+    raw: { speed, kept, fresh },
+  };
+}
