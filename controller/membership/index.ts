@@ -1,0 +1,2 @@
+export { type Member, Membership, type MembershipEvents, type MembershipOptions } from "./membership.js";
+export type { ServerState } from "./transitions.js";
