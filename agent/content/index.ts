@@ -1,0 +1,1 @@
+export { DirectoryContent, type DirectoryOptions, type Found, type WarmUpProgress } from "./directory.js";
