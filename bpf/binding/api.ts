@@ -21,7 +21,12 @@ export interface BpfMap {
   close(): void;
 }
 
-export interface TestRun { retval: number; dataOut: Buffer; durationNs: number; contextOut?: Buffer }
+export interface TestRun {
+  retval: number;
+  dataOut: Buffer;
+  durationNs: number;
+  contextOut?: Buffer;
+}
 
 export interface BpfProgram {
   readonly name: string;
@@ -38,7 +43,10 @@ export interface BpfProgram {
   /** tp_btf; bpf_link, pinnable. */
   attachTracing(options?: { pin?: string }): BpfLink;
 }
-export interface BpfLink { detach(): void; close(): void }
+export interface BpfLink {
+  detach(): void;
+  close(): void;
+}
 
 export interface BpfObject {
   program(name: string): BpfProgram;
@@ -61,7 +69,9 @@ export interface LoadOptions {
 }
 
 /** One ring buffer on libuv: `onRecord` gets each record's bytes (a copy) in order, at most `budget` an event-loop turn. */
-export interface RingBuffer { close(): void }
+export interface RingBuffer {
+  close(): void;
+}
 
 /**
  * The queue of held packets. A native thread drains the ring buffer `held_packets` into a queue a flow and, when told,
@@ -74,7 +84,9 @@ export interface HoldQueue {
    */
   assign(flow: Buffer, slot: number, mac: Buffer): Promise<{ packets: number; heldUs: number }>;
   /** Many at once, in one crossing of the border; results in the same order. */
-  assignBatch(items: Array<{ flow: Buffer; slot: number; mac: Buffer }>): Promise<Array<{ packets: number; heldUs: number }>>;
+  assignBatch(
+    items: Array<{ flow: Buffer; slot: number; mac: Buffer }>,
+  ): Promise<Array<{ packets: number; heldUs: number }>>;
   /** Throws the queued packets of a flow away (counted) and deletes its hold. */
   drop(flow: Buffer): number;
   forget(flow: Buffer): void;

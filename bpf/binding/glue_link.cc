@@ -8,9 +8,9 @@ namespace {
 class LinkWrap : public Wrapped<LinkWrap, Link> {
  public:
   // A link that nobody looks at any more still has to hold: garbage collection must not detach a program.
-  explicit LinkWrap(const Napi::CallbackInfo& info) : Wrapped(info) { Ref(); }
+  explicit LinkWrap(const Napi::CallbackInfo &info) : Wrapped(info) { Ref(); }
 
-  static void define(Napi::Env env, AddonData& data) {
+  static void define(Napi::Env env, AddonData &data) {
     data.link = Napi::Persistent(DefineClass(env, "BpfLink",
                                              {
                                                  InstanceMethod<&LinkWrap::detach>("detach"),
@@ -19,12 +19,12 @@ class LinkWrap : public Wrapped<LinkWrap, Link> {
   }
 
  private:
-  void detach(const Napi::CallbackInfo& info) {
+  void detach(const Napi::CallbackInfo &info) {
     guarded(info.Env(), [&] { native_->detach(); });
     let_go();
   }
 
-  void close(const Napi::CallbackInfo& info) {
+  void close(const Napi::CallbackInfo &info) {
     native_->close();
     let_go();
   }
@@ -37,12 +37,14 @@ class LinkWrap : public Wrapped<LinkWrap, Link> {
   bool held_ = true;
 };
 
-}  // namespace
+} // namespace
 
-Napi::Object wrap(Napi::Env env, const std::shared_ptr<Link>& native) {
+Napi::Object wrap(Napi::Env env, const std::shared_ptr<Link> &native) {
   return LinkWrap::make(env, AddonData::of(env).link, native);
 }
 
-void define_link(Napi::Env env, AddonData& data) { LinkWrap::define(env, data); }
+void define_link(Napi::Env env, AddonData &data) {
+  LinkWrap::define(env, data);
+}
 
-}  // namespace baton::glue
+} // namespace baton::glue

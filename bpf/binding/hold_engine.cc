@@ -26,22 +26,22 @@ uint64_t monotonic_ns() {
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(now.tv_nsec);
 }
 
-FlowKey key_of(const struct baton_flow& flow) {
+FlowKey key_of(const struct baton_flow &flow) {
   FlowKey key;
   memcpy(key.data(), &flow, key.size());
   return key;
 }
 
-}  // namespace
+} // namespace
 
-HoldEngine::HoldEngine(const HoldConfig& config, HoldNews& news)
+HoldEngine::HoldEngine(const HoldConfig &config, HoldNews &news)
     : config_(config), news_(news), ring_(config.held_packets), socket_(config.interface) {
   if (config.holds->key_size() != sizeof(struct baton_flow) || config.holds->value_size() != sizeof(struct baton_hold))
     refuse("EINVAL", "holdQueue", config.holds->name(), "it is no map of struct baton_hold");
 }
 
-HoldFlow& HoldEngine::flow(const FlowKey& key) {
-  auto& entry = flows_[key];
+HoldFlow &HoldEngine::flow(const FlowKey &key) {
+  auto &entry = flows_[key];
   if (!entry) {
     entry = std::make_unique<HoldFlow>(key);
     stats_.flows++;
@@ -49,7 +49,7 @@ HoldFlow& HoldEngine::flow(const FlowKey& key) {
   return *entry;
 }
 
-void HoldEngine::erase(HoldFlow& flow) {
+void HoldEngine::erase(HoldFlow &flow) {
   discard(flow);
   stats_.flows--;
   deactivate(flow);
@@ -57,7 +57,7 @@ void HoldEngine::erase(HoldFlow& flow) {
   flows_.erase(flows_.find(flow.key));
 }
 
-void HoldEngine::discard(HoldFlow& flow) {
+void HoldEngine::discard(HoldFlow &flow) {
   stats_.packets -= flow.count;
   stats_.bytes -= flow.bytes;
   stats_.dropped += flow.count;
@@ -66,11 +66,11 @@ void HoldEngine::discard(HoldFlow& flow) {
   flow.bytes = 0;
 }
 
-void HoldEngine::activate(HoldFlow& flow) {
+void HoldEngine::activate(HoldFlow &flow) {
   if (!flow.active) flow.active = active_.insert(active_.end(), &flow);
 }
 
-void HoldEngine::deactivate(HoldFlow& flow) {
+void HoldEngine::deactivate(HoldFlow &flow) {
   if (flow.active) active_.erase(*flow.active);
   flow.active.reset();
 }
@@ -92,7 +92,7 @@ void HoldEngine::on_record(Span record) {
     stats_.dropped++;
     return;
   }
-  const uint8_t* frame = record.data + kHeader;
+  const uint8_t *frame = record.data + kHeader;
   if (header.reason == BATON_HELD_FLOW) {
     keep(header, frame);
   } else if (!news_.bounced({key_of(header.flow), header.slot, Bytes(frame, frame + header.length)})) {
@@ -100,8 +100,8 @@ void HoldEngine::on_record(Span record) {
   }
 }
 
-void HoldEngine::keep(const struct baton_held_packet& header, const uint8_t* frame) {
-  HoldFlow& held = flow(key_of(header.flow));
+void HoldEngine::keep(const struct baton_held_packet &header, const uint8_t *frame) {
+  HoldFlow &held = flow(key_of(header.flow));
   const bool first = held.packets.empty();
   if (held.count >= config_.max_packets || stats_.bytes + header.length > config_.max_bytes) {
     held.insert_gap(header.ticket);
@@ -130,7 +130,8 @@ HoldEngine::Next HoldEngine::step() {
 
   const uint64_t now = monotonic_ns();
   bool progress = sent > 0 || active_.size() > visits.size();
-  for (const Visit& visit : visits) progress |= settle(*visit.flow, now);
+  for (const Visit &visit : visits)
+    progress |= settle(*visit.flow, now);
   const bool stuck = full_ || send_error_;
   return {
       .at_once = records == kRecordsAStep || (progress && !stuck),
@@ -140,13 +141,13 @@ HoldEngine::Next HoldEngine::step() {
 }
 
 // Takes flows from the front of the list; settle() puts those that are not done to its end. So all get their turn.
-void HoldEngine::gather(std::vector<Visit>& visits, std::vector<Span>& frames) {
-  for (HoldFlow* flow : active_) {
+void HoldEngine::gather(std::vector<Visit> &visits, std::vector<Span> &frames) {
+  for (HoldFlow *flow : active_) {
     if (visits.size() == kFlowsAStep || frames.size() == PacketSocket::kBatch) return;
     Visit visit{flow, 0};
     if (flow->ready()) {
       while (frames.size() < PacketSocket::kBatch) {
-        const HeldPacket* packet = flow->ready_after(visit.frames);
+        const HeldPacket *packet = flow->ready_after(visit.frames);
         if (!packet) break;
         memcpy(packet->frame.get(), flow->mac.data(), 6);
         memcpy(packet->frame.get() + 6, socket_.mac().data(), 6);
@@ -158,7 +159,7 @@ void HoldEngine::gather(std::vector<Visit>& visits, std::vector<Span>& frames) {
   }
 }
 
-size_t HoldEngine::transmit(const std::vector<Visit>& visits, const std::vector<Span>& frames) {
+size_t HoldEngine::transmit(const std::vector<Visit> &visits, const std::vector<Span> &frames) {
   if (frames.empty()) return 0;
   const PacketSocket::Sent result = socket_.send(frames.data(), frames.size());
   full_ = result.stop == PacketSocket::Stop::kFull;
@@ -169,16 +170,16 @@ size_t HoldEngine::transmit(const std::vector<Visit>& visits, const std::vector<
   return result.frames + (hopeless ? 1 : 0);
 }
 
-void HoldEngine::account(const std::vector<Visit>& visits, size_t sent, bool skip_next) {
+void HoldEngine::account(const std::vector<Visit> &visits, size_t sent, bool skip_next) {
   const uint64_t now = monotonic_ns();
-  const auto pop = [this](HoldFlow& flow) {
+  const auto pop = [this](HoldFlow &flow) {
     stats_.packets--;
     stats_.bytes -= flow.packets.front().length;
     flow.pop();
     flow.waiting_since_ns = 0;
   };
-  for (const Visit& visit : visits) {
-    HoldFlow& flow = *visit.flow;
+  for (const Visit &visit : visits) {
+    HoldFlow &flow = *visit.flow;
     for (uint32_t i = 0; i < visit.frames; i++) {
       if (sent == 0) {
         if (skip_next) {
@@ -198,7 +199,7 @@ void HoldEngine::account(const std::vector<Visit>& visits, size_t sent, bool ski
 
 // ---- the end of a hold ----
 
-bool HoldEngine::settle(HoldFlow& flow, uint64_t now) {
+bool HoldEngine::settle(HoldFlow &flow, uint64_t now) {
   if (flow.state == HoldFlow::State::kForwarding) {
     if (flow.packets.empty()) {
       deactivate(flow);
@@ -223,7 +224,7 @@ bool HoldEngine::settle(HoldFlow& flow, uint64_t now) {
   return false;
 }
 
-bool HoldEngine::try_release(HoldFlow& flow, uint64_t now) {
+bool HoldEngine::try_release(HoldFlow &flow, uint64_t now) {
   // Tickets were outstanding at the last try, and neither has one of their records come nor have they been given up.
   if (flow.waiting_since_ns) return wait_for_records(flow, flow.waiting_for, now);
 
@@ -244,7 +245,7 @@ bool HoldEngine::try_release(HoldFlow& flow, uint64_t now) {
   return wait_for_records(flow, tickets_taken(flow), now);
 }
 
-bool HoldEngine::wait_for_records(HoldFlow& flow, uint32_t below, uint64_t now) {
+bool HoldEngine::wait_for_records(HoldFlow &flow, uint32_t below, uint64_t now) {
   if (!flow.waiting_since_ns) {
     flow.waiting_since_ns = now;
     flow.waiting_for = below;
@@ -256,20 +257,20 @@ bool HoldEngine::wait_for_records(HoldFlow& flow, uint32_t below, uint64_t now) 
   return true;
 }
 
-uint32_t HoldEngine::tickets_taken(const HoldFlow& flow) const {
+uint32_t HoldEngine::tickets_taken(const HoldFlow &flow) const {
   struct baton_hold hold = {};
   const int err = bpf_map_lookup_elem(config_.holds->fd(), flow.key.data(), &hold);
   return err ? flow.next : hold.held;
 }
 
-void HoldEngine::finish(HoldFlow& flow) {
+void HoldEngine::finish(HoldFlow &flow) {
   news_.outcome({flow.assignment, flow.sent, flow.sent ? (flow.last_ns - flow.first_ns) / 1000 : 0, std::nullopt});
   flow.assignment = 0;
   flow.state = HoldFlow::State::kForwarding;
   deactivate(flow);
 }
 
-void HoldEngine::abort(HoldFlow& flow, const Error& error) {
+void HoldEngine::abort(HoldFlow &flow, const Error &error) {
   news_.outcome({flow.assignment, flow.sent, 0, error});
   flow.assignment = 0;
   flow.state = HoldFlow::State::kHolding;
@@ -278,8 +279,8 @@ void HoldEngine::abort(HoldFlow& flow, const Error& error) {
 
 // ---- commands ----
 
-void HoldEngine::assign(uint64_t assignment, const FlowKey& key, uint16_t slot, const Mac& mac) {
-  HoldFlow& assigned = flow(key);
+void HoldEngine::assign(uint64_t assignment, const FlowKey &key, uint16_t slot, const Mac &mac) {
+  HoldFlow &assigned = flow(key);
   if (assigned.state == HoldFlow::State::kReleasing) {
     news_.outcome({assignment, 0, 0, Error("EBUSY", "assign", config_.interface, "the flow is being released")});
     return;
@@ -295,14 +296,15 @@ void HoldEngine::assign(uint64_t assignment, const FlowKey& key, uint16_t slot, 
   activate(assigned);
 }
 
-uint32_t HoldEngine::drop(const FlowKey& key) {
+uint32_t HoldEngine::drop(const FlowKey &key) {
   bpf_map_delete_elem(config_.holds->fd(), key.data());
-  // Records that are on their way belong to the hold that is gone. The bound is for a ring that fills as fast as it drains.
+  // Records that are on their way belong to the hold that is gone. The bound is for a ring that fills as fast as it
+  // drains.
   for (int round = 0; round < 64 && drain() == kRecordsAStep; round++) {
   }
   const auto found = flows_.find(key);
   if (found == flows_.end()) return 0;
-  HoldFlow& dropped = *found->second;
+  HoldFlow &dropped = *found->second;
   const uint32_t packets = dropped.count;
   if (dropped.state == HoldFlow::State::kReleasing)
     abort(dropped, Error("ECANCELED", "assign", config_.interface, "the flow was dropped"));
@@ -310,10 +312,10 @@ uint32_t HoldEngine::drop(const FlowKey& key) {
   return packets;
 }
 
-void HoldEngine::forget(const FlowKey& key) {
+void HoldEngine::forget(const FlowKey &key) {
   const auto found = flows_.find(key);
   if (found == flows_.end()) return;
-  HoldFlow& forgotten = *found->second;
+  HoldFlow &forgotten = *found->second;
   if (forgotten.state == HoldFlow::State::kReleasing) return;
   if (forgotten.packets.empty())
     erase(forgotten);
@@ -323,10 +325,10 @@ void HoldEngine::forget(const FlowKey& key) {
 
 std::vector<HoldSnapshot> HoldEngine::flows() const {
   std::vector<HoldSnapshot> out;
-  for (const auto& [key, flow] : flows_) {
+  for (const auto &[key, flow] : flows_) {
     if (flow->count == 0) continue;
     HoldSnapshot snapshot{key, flow->count, flow->bytes, 0, {}, {}};
-    const auto whole = [](const HeldPacket& packet) { return !packet.gap(); };
+    const auto whole = [](const HeldPacket &packet) { return !packet.gap(); };
     const auto first = std::find_if(flow->packets.begin(), flow->packets.end(), whole);
     const auto last = std::find_if(flow->packets.rbegin(), flow->packets.rend(), whole);
     snapshot.since_ns = first->time_ns;
@@ -343,4 +345,4 @@ void HoldEngine::send(Span frame) {
   if (result.stop != PacketSocket::Stop::kNone) fail(result.err, "sendmmsg", config_.interface);
 }
 
-}  // namespace baton
+} // namespace baton

@@ -7,17 +7,16 @@
 namespace baton {
 namespace {
 
-template <typename Item>
-std::vector<Item> take_front(std::vector<Item>& from, size_t limit) {
+template <typename Item> std::vector<Item> take_front(std::vector<Item> &from, size_t limit) {
   if (from.size() <= limit) return std::exchange(from, {});
   std::vector<Item> out(std::make_move_iterator(from.begin()), std::make_move_iterator(from.begin() + limit));
   from.erase(from.begin(), from.begin() + limit);
   return out;
 }
 
-}  // namespace
+} // namespace
 
-void HoldNews::held(const FlowKey& flow) {
+void HoldNews::held(const FlowKey &flow) {
   std::unique_lock lock(mutex_);
   held_.push_back(flow);
   signal(lock);
@@ -37,7 +36,7 @@ void HoldNews::outcome(HoldOutcome outcome) {
   signal(lock);
 }
 
-void HoldNews::signal(std::unique_lock<std::mutex>& lock) {
+void HoldNews::signal(std::unique_lock<std::mutex> &lock) {
   if (std::exchange(signalled_, true)) return;
   lock.unlock();
   wake_();
@@ -51,4 +50,4 @@ HoldNews::Batch HoldNews::take(size_t limit) {
   return batch;
 }
 
-}  // namespace baton
+} // namespace baton

@@ -27,8 +27,8 @@ struct HoldOutcome {
 };
 
 /**
- * What the queue's thread has to tell. Bounded: flows and outcomes by how many there are, bounced packets by kBouncedMax.
- * `wake` is called once for each time that there is something after there was nothing.
+ * What the queue's thread has to tell. Bounded: flows and outcomes by how many there are, bounced packets by
+ * kBouncedMax. `wake` is called once for each time that there is something after there was nothing.
  */
 class HoldNews {
  public:
@@ -36,7 +36,7 @@ class HoldNews {
 
   explicit HoldNews(std::function<void()> wake) : wake_(std::move(wake)) {}
 
-  void held(const FlowKey& flow);
+  void held(const FlowKey &flow);
   /** @returns false if there is no room: the packet is lost */
   bool bounced(BouncedPacket packet);
   void outcome(HoldOutcome outcome);
@@ -51,7 +51,7 @@ class HoldNews {
   Batch take(size_t limit);
 
  private:
-  void signal(std::unique_lock<std::mutex>& lock);
+  void signal(std::unique_lock<std::mutex> &lock);
 
   const std::function<void()> wake_;
   std::mutex mutex_;
@@ -61,4 +61,4 @@ class HoldNews {
   bool signalled_ = false;
 };
 
-}  // namespace baton
+} // namespace baton

@@ -15,18 +15,16 @@
 namespace baton {
 namespace {
 
-void watch(int epoll, int fd, uint32_t events, const char* what) {
+void watch(int epoll, int fd, uint32_t events, const char *what) {
   struct epoll_event event = {};
   event.events = events;
   if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event)) fail(errno, "epoll_ctl", what);
 }
 
-}  // namespace
+} // namespace
 
-HoldQueue::HoldQueue(const HoldConfig& config, std::function<void()> wake)
-    : news_(std::move(wake)),
-      engine_(config, news_),
-      wakeup_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
+HoldQueue::HoldQueue(const HoldConfig &config, std::function<void()> wake)
+    : news_(std::move(wake)), engine_(config, news_), wakeup_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
       epoll_(epoll_create1(EPOLL_CLOEXEC)) {
   if (!wakeup_.open()) fail(errno, "eventfd", config.interface);
   if (!epoll_.open()) fail(errno, "epoll_create1", config.interface);
@@ -57,8 +55,7 @@ void HoldQueue::post(Command command) {
   [[maybe_unused]] const auto written = write(wakeup_.get(), &one, sizeof one);
 }
 
-template <typename Question>
-auto HoldQueue::ask(Question question) -> decltype(question()) {
+template <typename Question> auto HoldQueue::ask(Question question) -> decltype(question()) {
   auto task = std::make_shared<std::packaged_task<decltype(question())()>>(std::move(question));
   auto answer = task->get_future();
   post([task] { (*task)(); });
@@ -67,15 +64,16 @@ auto HoldQueue::ask(Question question) -> decltype(question()) {
 
 void HoldQueue::assign(std::vector<HoldAssignment> assignments) {
   post([this, assignments = std::move(assignments)] {
-    for (const auto& item : assignments) engine_.assign(item.id, item.flow, item.slot, item.mac);
+    for (const auto &item : assignments)
+      engine_.assign(item.id, item.flow, item.slot, item.mac);
   });
 }
 
-uint32_t HoldQueue::drop(const FlowKey& flow) {
+uint32_t HoldQueue::drop(const FlowKey &flow) {
   return ask([this, flow] { return engine_.drop(flow); });
 }
 
-void HoldQueue::forget(const FlowKey& flow) {
+void HoldQueue::forget(const FlowKey &flow) {
   post([this, flow] { engine_.forget(flow); });
 }
 
@@ -89,7 +87,8 @@ void HoldQueue::run_commands() {
     const std::lock_guard lock(mutex_);
     commands.swap(commands_);
   }
-  for (auto& command : commands) command();
+  for (auto &command : commands)
+    command();
 }
 
 void HoldQueue::run() {
@@ -100,7 +99,7 @@ void HoldQueue::run() {
   }
 }
 
-void HoldQueue::wait(const HoldEngine::Next& next) {
+void HoldQueue::wait(const HoldEngine::Next &next) {
   // The socket is watched only while it is full: an error on an idle one would wake us without end.
   if (next.when_writable) watch(epoll_.get(), engine_.socket_fd(), EPOLLOUT, "socket");
   const struct timespec timeout = {0, static_cast<long>(next.timeout_ns)};
@@ -111,4 +110,4 @@ void HoldQueue::wait(const HoldEngine::Next& next) {
   [[maybe_unused]] const auto taken = read(wakeup_.get(), &count, sizeof count);
 }
 
-}  // namespace baton
+} // namespace baton

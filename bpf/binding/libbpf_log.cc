@@ -12,11 +12,11 @@ namespace baton {
 namespace {
 
 constexpr size_t kTail = 64 * 1024;
-thread_local LibbpfLog* current = nullptr;
+thread_local LibbpfLog *current = nullptr;
 
-int print(enum libbpf_print_level level, const char* format, va_list arguments) {
+int print(enum libbpf_print_level level, const char *format, va_list arguments) {
   if (!current || level == LIBBPF_DEBUG) return 0;
-  char* text = nullptr;
+  char *text = nullptr;
   int length = vasprintf(&text, format, arguments);
   if (length > 0) current->append(text, static_cast<size_t>(length));
   if (length >= 0) free(text);
@@ -25,16 +25,18 @@ int print(enum libbpf_print_level level, const char* format, va_list arguments) 
 
 std::once_flag installed;
 
-}  // namespace
+} // namespace
 
 LibbpfLog::LibbpfLog() : outer_(current) {
   std::call_once(installed, [] { libbpf_set_print(print); });
   current = this;
 }
 
-LibbpfLog::~LibbpfLog() { current = outer_; }
+LibbpfLog::~LibbpfLog() {
+  current = outer_;
+}
 
-void LibbpfLog::append(const char* text, size_t length) {
+void LibbpfLog::append(const char *text, size_t length) {
   text_.append(text, length);
   if (text_.size() > 4 * kTail) text_.erase(0, text_.size() - kTail);
 }
@@ -45,4 +47,4 @@ std::string LibbpfLog::tail() const {
   return tail.substr(tail.find('\n') + 1);
 }
 
-}  // namespace baton
+} // namespace baton

@@ -10,16 +10,16 @@ class LibbpfLog {
  public:
   LibbpfLog();
   ~LibbpfLog();
-  LibbpfLog(const LibbpfLog&) = delete;
-  LibbpfLog& operator=(const LibbpfLog&) = delete;
+  LibbpfLog(const LibbpfLog &) = delete;
+  LibbpfLog &operator=(const LibbpfLog &) = delete;
 
   /** The last lines (64 KiB at most): the verifier's verdict stands at the end. */
   std::string tail() const;
-  void append(const char* text, size_t length);
+  void append(const char *text, size_t length);
 
  private:
   std::string text_;
-  LibbpfLog* outer_;
+  LibbpfLog *outer_;
 };
 
-}  // namespace baton
+} // namespace baton

@@ -18,9 +18,11 @@ constexpr uint32_t kBatch = 4096;
 constexpr int kEnotsupp = 524;
 
 /** What the kernel says if a map type has no such batch operation. */
-bool no_batch(int err) { return err == -kEnotsupp || err == -EOPNOTSUPP || err == -EINVAL; }
+bool no_batch(int err) {
+  return err == -kEnotsupp || err == -EOPNOTSUPP || err == -EINVAL;
+}
 
-}  // namespace
+} // namespace
 
 int possible_cpus() {
   static const int count = libbpf_num_possible_cpus();
@@ -28,7 +30,7 @@ int possible_cpus() {
   return count;
 }
 
-Map::Map(Fd fd, const std::string& name) : fd_(std::move(fd)), name_(name) {
+Map::Map(Fd fd, const std::string &name) : fd_(std::move(fd)), name_(name) {
   struct bpf_map_info info = {};
   uint32_t length = sizeof info;
   const int err = bpf_obj_get_info_by_fd(fd_.get(), &info, &length);
@@ -40,7 +42,7 @@ Map::Map(Fd fd, const std::string& name) : fd_(std::move(fd)), name_(name) {
   max_entries_ = info.max_entries;
 }
 
-std::shared_ptr<Map> Map::open_pinned(const std::string& path) {
+std::shared_ptr<Map> Map::open_pinned(const std::string &path) {
   auto map = std::make_shared<Map>(baton::open_pinned(path, PinKind::kMap), "");
   map->name_ = name_of_pin(map->name_, path);
   return map;
@@ -65,28 +67,29 @@ size_t Map::user_value_size() const {
   return per_cpu() ? value_size_ * static_cast<size_t>(possible_cpus()) : value_size_;
 }
 
-Bytes Map::to_kernel(const uint8_t* value, size_t size) const {
+Bytes Map::to_kernel(const uint8_t *value, size_t size) const {
   if (!per_cpu()) return Bytes(value, value + size);
   Bytes out(kernel_value_size());
   const size_t stride = (value_size_ + 7) / 8 * 8;
   // One value alone is every CPU's value.
   const size_t step = size == value_size_ ? 0 : value_size_;
-  for (int cpu = 0; cpu < possible_cpus(); cpu++) memcpy(&out[cpu * stride], value + cpu * step, value_size_);
+  for (int cpu = 0; cpu < possible_cpus(); cpu++)
+    memcpy(&out[cpu * stride], value + cpu * step, value_size_);
   return out;
 }
 
-Bytes Map::to_user(const uint8_t* value) const {
+Bytes Map::to_user(const uint8_t *value) const {
   if (!per_cpu()) return Bytes(value, value + value_size_);
   Bytes out(user_value_size());
   const size_t stride = (value_size_ + 7) / 8 * 8;
-  for (int cpu = 0; cpu < possible_cpus(); cpu++) memcpy(&out[cpu * value_size_], value + cpu * stride, value_size_);
+  for (int cpu = 0; cpu < possible_cpus(); cpu++)
+    memcpy(&out[cpu * value_size_], value + cpu * stride, value_size_);
   return out;
 }
 
-void Map::check_key(Span key, const char* call) const {
+void Map::check_key(Span key, const char *call) const {
   if (key.size != key_size_)
-    refuse("EINVAL", call, name_,
-           "a key has " + std::to_string(key_size_) + " bytes, not " + std::to_string(key.size));
+    refuse("EINVAL", call, name_, "a key has " + std::to_string(key_size_) + " bytes, not " + std::to_string(key.size));
 }
 
 std::optional<Bytes> Map::lookup(Span key) const {
@@ -103,9 +106,8 @@ void Map::update(Span key, Span value, uint64_t flags) const {
   if (value.size != user_value_size() && value.size != value_size_)
     refuse("EINVAL", "BPF_MAP_UPDATE_ELEM", name_,
            "a value has " + std::to_string(user_value_size()) + " bytes, not " + std::to_string(value.size));
-  const int err = per_cpu()
-                      ? bpf_map_update_elem(fd(), key.data, to_kernel(value.data, value.size).data(), flags)
-                      : bpf_map_update_elem(fd(), key.data, value.data, flags);
+  const int err = per_cpu() ? bpf_map_update_elem(fd(), key.data, to_kernel(value.data, value.size).data(), flags)
+                            : bpf_map_update_elem(fd(), key.data, value.data, flags);
   if (err) fail(err, "BPF_MAP_UPDATE_ELEM", name_);
 }
 
@@ -127,8 +129,8 @@ uint32_t Map::update_batch(Span keys, Span values, uint64_t flags) const {
     while (done < count) {
       LIBBPF_OPTS(bpf_map_batch_opts, options, .elem_flags = flags);
       uint32_t part = static_cast<uint32_t>(std::min<size_t>(count - done, 65536));
-      const int err = bpf_map_update_batch(fd(), keys.data + done * key_size_, values.data + done * value_size_, &part,
-                                           &options);
+      const int err =
+          bpf_map_update_batch(fd(), keys.data + done * key_size_, values.data + done * value_size_, &part, &options);
       if (err && done == 0 && no_batch(err)) break;
       done += part;
       if (err)
@@ -205,7 +207,7 @@ std::vector<std::pair<Bytes, Bytes>> Map::entries() const {
 std::vector<std::pair<Bytes, Bytes>> Map::entries_one_by_one() const {
   std::vector<std::pair<Bytes, Bytes>> out;
   Bytes key(key_size_), next(key_size_);
-  const uint8_t* at = nullptr;
+  const uint8_t *at = nullptr;
   // When the entry at `at` is deleted meanwhile the kernel starts again: hence the bound.
   for (uint32_t i = 0; i < max_entries_; i++) {
     const int err = bpf_map_get_next_key(fd(), at, next.data());
@@ -218,6 +220,8 @@ std::vector<std::pair<Bytes, Bytes>> Map::entries_one_by_one() const {
   return out;
 }
 
-void Map::pin(const std::string& path) const { baton::pin(fd(), path); }
+void Map::pin(const std::string &path) const {
+  baton::pin(fd(), path);
+}
 
-}  // namespace baton
+} // namespace baton

@@ -18,7 +18,7 @@ using Bytes = std::vector<uint8_t>;
 
 /** A view of somebody else's bytes. */
 struct Span {
-  const uint8_t* data = nullptr;
+  const uint8_t *data = nullptr;
   size_t size = 0;
 };
 
@@ -27,10 +27,10 @@ int possible_cpus();
 /** A BPF map by its descriptor. Values of per-CPU maps are all possible CPUs' values, `value_size` bytes each. */
 class Map {
  public:
-  Map(Fd fd, const std::string& name);
-  static std::shared_ptr<Map> open_pinned(const std::string& path);
+  Map(Fd fd, const std::string &name);
+  static std::shared_ptr<Map> open_pinned(const std::string &path);
 
-  const std::string& name() const { return name_; }
+  const std::string &name() const { return name_; }
   uint32_t key_size() const { return key_size_; }
   uint32_t value_size() const { return value_size_; }
   uint32_t max_entries() const { return max_entries_; }
@@ -47,15 +47,15 @@ class Map {
   /** @returns how many there were; missing keys are passed over */
   uint32_t remove_batch(Span keys) const;
   std::vector<std::pair<Bytes, Bytes>> entries() const;
-  void pin(const std::string& path) const;
+  void pin(const std::string &path) const;
 
  private:
   bool per_cpu() const;
   size_t kernel_value_size() const;
   size_t user_value_size() const;
-  Bytes to_kernel(const uint8_t* value, size_t size) const;
-  Bytes to_user(const uint8_t* value) const;
-  void check_key(Span key, const char* call) const;
+  Bytes to_kernel(const uint8_t *value, size_t size) const;
+  Bytes to_user(const uint8_t *value) const;
+  void check_key(Span key, const char *call) const;
   std::vector<std::pair<Bytes, Bytes>> entries_one_by_one() const;
 
   Fd fd_;
@@ -63,4 +63,4 @@ class Map {
   uint32_t type_ = 0, key_size_ = 0, value_size_ = 0, max_entries_ = 0;
 };
 
-}  // namespace baton
+} // namespace baton

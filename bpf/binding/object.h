@@ -28,7 +28,8 @@ struct LoadOptions {
   std::vector<std::string> skip;
 };
 
-/** What came out of a BPF object file. Maps and programs live on by themselves; libbpf's own object ends with the load. */
+/** What came out of a BPF object file. Maps and programs live on by themselves; libbpf's own object ends with the load.
+ */
 struct Object {
   std::string path;
   std::vector<std::shared_ptr<Map>> maps;
@@ -36,6 +37,6 @@ struct Object {
 };
 
 /** @throws Error; `log` has libbpf's and the verifier's last lines */
-std::shared_ptr<Object> load(const std::string& path, const LoadOptions& options);
+std::shared_ptr<Object> load(const std::string &path, const LoadOptions &options);
 
-}  // namespace baton
+} // namespace baton

@@ -20,9 +20,9 @@ namespace {
 // says EAGAIN before the queue drops anything.
 constexpr int kSendBuffer = 4 << 20;
 
-}  // namespace
+} // namespace
 
-PacketSocket::PacketSocket(const std::string& interface) {
+PacketSocket::PacketSocket(const std::string &interface) {
   const int index = interface_index(interface);
   // Protocol 0: nothing is ever received.
   fd_ = Fd(socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
@@ -30,7 +30,7 @@ PacketSocket::PacketSocket(const std::string& interface) {
   struct sockaddr_ll address = {};
   address.sll_family = AF_PACKET;
   address.sll_ifindex = index;
-  if (bind(fd_.get(), reinterpret_cast<struct sockaddr*>(&address), sizeof address)) fail(errno, "bind", interface);
+  if (bind(fd_.get(), reinterpret_cast<struct sockaddr *>(&address), sizeof address)) fail(errno, "bind", interface);
   if (setsockopt(fd_.get(), SOL_SOCKET, SO_SNDBUFFORCE, &kSendBuffer, sizeof kSendBuffer))
     fail(errno, "setsockopt", "SO_SNDBUFFORCE");
   struct ifreq request = {};
@@ -39,12 +39,12 @@ PacketSocket::PacketSocket(const std::string& interface) {
   memcpy(mac_.data(), request.ifr_hwaddr.sa_data, mac_.size());
 }
 
-PacketSocket::Sent PacketSocket::send(const Span* frames, size_t count) {
+PacketSocket::Sent PacketSocket::send(const Span *frames, size_t count) {
   std::array<struct mmsghdr, kBatch> messages = {};
   std::array<struct iovec, kBatch> parts;
   count = std::min(count, kBatch);
   for (size_t i = 0; i < count; i++) {
-    parts[i] = {const_cast<uint8_t*>(frames[i].data), frames[i].size};
+    parts[i] = {const_cast<uint8_t *>(frames[i].data), frames[i].size};
     messages[i].msg_hdr.msg_iov = &parts[i];
     messages[i].msg_hdr.msg_iovlen = 1;
   }
@@ -63,4 +63,4 @@ PacketSocket::Sent PacketSocket::send(const Span* frames, size_t count) {
   return {sent, Stop::kNone};
 }
 
-}  // namespace baton
+} // namespace baton

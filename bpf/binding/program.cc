@@ -16,24 +16,24 @@ namespace {
 // A program may put headers in front of the packet.
 constexpr size_t kGrowth = 512;
 
-Bytes context_for(uint32_t type, const TestRunOptions& options) {
+Bytes context_for(uint32_t type, const TestRunOptions &options) {
   if (type == BPF_PROG_TYPE_XDP) {
     struct xdp_md context = {};
     context.data_end = static_cast<uint32_t>(options.data->size);
     context.ingress_ifindex = options.ingress_ifindex;
-    const auto* bytes = reinterpret_cast<const uint8_t*>(&context);
+    const auto *bytes = reinterpret_cast<const uint8_t *>(&context);
     return Bytes(bytes, bytes + sizeof context);
   }
   struct __sk_buff context = {};
   context.ingress_ifindex = options.ingress_ifindex;
   context.ifindex = options.ingress_ifindex;
-  const auto* bytes = reinterpret_cast<const uint8_t*>(&context);
+  const auto *bytes = reinterpret_cast<const uint8_t *>(&context);
   return Bytes(bytes, bytes + sizeof context);
 }
 
-}  // namespace
+} // namespace
 
-Program::Program(Fd fd, const std::string& name) : fd_(std::move(fd)), name_(name) {
+Program::Program(Fd fd, const std::string &name) : fd_(std::move(fd)), name_(name) {
   struct bpf_prog_info info = {};
   uint32_t length = sizeof info;
   const int err = bpf_obj_get_info_by_fd(fd_.get(), &info, &length);
@@ -42,18 +42,20 @@ Program::Program(Fd fd, const std::string& name) : fd_(std::move(fd)), name_(nam
   type_ = info.type;
 }
 
-std::shared_ptr<Program> Program::open_pinned(const std::string& path) {
+std::shared_ptr<Program> Program::open_pinned(const std::string &path) {
   auto program = std::make_shared<Program>(baton::open_pinned(path, PinKind::kProgram), "");
   program->name_ = name_of_pin(program->name_, path);
   return program;
 }
 
 std::string Program::type() const {
-  const char* name = libbpf_bpf_prog_type_str(static_cast<bpf_prog_type>(type_));
+  const char *name = libbpf_bpf_prog_type_str(static_cast<bpf_prog_type>(type_));
   return name ? name : std::to_string(type_);
 }
 
-void Program::pin(const std::string& path) const { baton::pin(fd_.get(), path); }
+void Program::pin(const std::string &path) const {
+  baton::pin(fd_.get(), path);
+}
 
 // A syscall program takes nothing but a context, and the kernel writes that back in place.
 TestRunResult Program::run_syscall(Span context) const {
@@ -67,7 +69,7 @@ TestRunResult Program::run_syscall(Span context) const {
   return result;
 }
 
-TestRunResult Program::test_run(const TestRunOptions& options) const {
+TestRunResult Program::test_run(const TestRunOptions &options) const {
   if (type_ == BPF_PROG_TYPE_SYSCALL) return run_syscall(options.context.value_or(Span{}));
   if (!options.data) refuse("EINVAL", "BPF_PROG_TEST_RUN", name_, "it needs data");
   TestRunResult result;
@@ -101,4 +103,4 @@ TestRunResult Program::test_run(const TestRunOptions& options) const {
   return result;
 }
 
-}  // namespace baton
+} // namespace baton

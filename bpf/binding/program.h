@@ -28,16 +28,16 @@ struct TestRunResult {
 /** A loaded BPF program by its descriptor. */
 class Program {
  public:
-  Program(Fd fd, const std::string& name);
-  static std::shared_ptr<Program> open_pinned(const std::string& path);
+  Program(Fd fd, const std::string &name);
+  static std::shared_ptr<Program> open_pinned(const std::string &path);
 
-  const std::string& name() const { return name_; }
+  const std::string &name() const { return name_; }
   /** As libbpf calls it: "xdp", "sched_cls", "syscall", ... */
   std::string type() const;
   int fd() const { return fd_.get(); }
 
-  void pin(const std::string& path) const;
-  TestRunResult test_run(const TestRunOptions& options) const;
+  void pin(const std::string &path) const;
+  TestRunResult test_run(const TestRunOptions &options) const;
 
  private:
   TestRunResult run_syscall(Span context) const;
@@ -47,4 +47,4 @@ class Program {
   uint32_t type_ = 0;
 };
 
-}  // namespace baton
+} // namespace baton

@@ -16,18 +16,22 @@ RingReader::RingReader(std::shared_ptr<Map> map) : map_(std::move(map)) {
   if (!ring_) fail(errno, "ring_buffer__new", map_->name(), log.tail());
 }
 
-RingReader::~RingReader() { ring_buffer__free(ring_); }
+RingReader::~RingReader() {
+  ring_buffer__free(ring_);
+}
 
-int RingReader::epoll_fd() const { return ring_buffer__epoll_fd(ring_); }
+int RingReader::epoll_fd() const {
+  return ring_buffer__epoll_fd(ring_);
+}
 
-int RingReader::on_sample(void* context, void* data, size_t size) {
-  auto* reader = static_cast<RingReader*>(context);
-  (*reader->on_record_)({static_cast<const uint8_t*>(data), size});
+int RingReader::on_sample(void *context, void *data, size_t size) {
+  auto *reader = static_cast<RingReader *>(context);
+  (*reader->on_record_)({static_cast<const uint8_t *>(data), size});
   // libbpf has consumed this record either way; a negative answer only stops it from taking the next.
   return ++reader->taken_ >= reader->budget_ ? -ECANCELED : 0;
 }
 
-uint32_t RingReader::consume(uint32_t budget, const std::function<void(Span)>& on_record) {
+uint32_t RingReader::consume(uint32_t budget, const std::function<void(Span)> &on_record) {
   on_record_ = &on_record;
   budget_ = budget;
   taken_ = 0;
@@ -37,4 +41,4 @@ uint32_t RingReader::consume(uint32_t budget, const std::function<void(Span)>& o
   return taken_;
 }
 
-}  // namespace baton
+} // namespace baton

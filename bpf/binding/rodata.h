@@ -11,6 +11,6 @@ struct bpf_object;
 namespace baton {
 
 /** Writes the values of `const volatile` variables, found by name through the BTF of .rodata, before the load. */
-void set_rodata(bpf_object* object, const std::string& path, const std::map<std::string, RodataValue>& values);
+void set_rodata(bpf_object *object, const std::string &path, const std::map<std::string, RodataValue> &values);
 
-}  // namespace baton
+} // namespace baton

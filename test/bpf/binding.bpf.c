@@ -16,6 +16,7 @@ const volatile __u16 knob_u16 = 2;
 const volatile __s32 knob_s32 = 3;
 const volatile __u64 knob_u64 = 4;
 const volatile __u8 knob_bytes[6] = {};
+const volatile __u8 knob_unsafe = 0;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -136,7 +137,10 @@ SEC("xdp")
 int drop_all(struct xdp_md *ctx)
 {
 	count(0);
-	return ctx->ingress_ifindex == 1 ? XDP_ABORTED : XDP_DROP;
+	/* With this knob the verifier has something to say. */
+	if (knob_unsafe)
+		return *(__u8 *)(long)(ctx->data_end + 100);
+	return XDP_DROP;
 }
 
 SEC("tc")
@@ -162,8 +166,8 @@ int on_state(__u64 *ctx)
 
 /*
  * The appliance in miniature. A frame of ethertype 0x88b5 (also behind a VLAN tag) begins with
- * { u32 flow, u32 number, u8 bounced }. A held flow's frames go to `held_packets`, a released one's straight back out,
- * marked in the byte behind.
+ * { u32 flow, u32 number, u8 bounced }. A held flow's frames go to `held_packets`, all others straight back out, marked in
+ * the byte behind.
  */
 struct test_payload {
 	__u32 flow;
@@ -171,6 +175,13 @@ struct test_payload {
 	__u8 bounced;
 	__u8 direct; /* out: XDP forwarded it */
 } __attribute__((packed));
+
+static __always_inline int forward(struct xdp_md *ctx, struct test_payload *payload, __u32 offset)
+{
+	payload->direct = 1;
+	bpf_xdp_store_bytes(ctx, offset, payload, sizeof(*payload));
+	return bpf_redirect(ctx->ingress_ifindex, 0);
+}
 
 SEC("xdp")
 int hold(struct xdp_md *ctx)
@@ -201,7 +212,7 @@ int hold(struct xdp_md *ctx)
 
 	entry = bpf_map_lookup_elem(&holds, &header.flow);
 	if (!entry && !payload.bounced)
-		return XDP_DROP;
+		return forward(ctx, &payload, offset);
 	if (bpf_ringbuf_reserve_dynptr(&held_packets, sizeof(header) + length, 0, &record)) {
 		bpf_ringbuf_discard_dynptr(&record, 0);
 		return XDP_ABORTED;
@@ -213,10 +224,8 @@ int hold(struct xdp_md *ctx)
 			header.ticket = entry->held++;
 		bpf_spin_unlock(&entry->lock);
 		if (state == BATON_HOLD_RELEASED) {
-			payload.direct = 1;
 			bpf_ringbuf_discard_dynptr(&record, 0);
-			bpf_xdp_store_bytes(ctx, offset, &payload, sizeof(payload));
-			return bpf_redirect(ctx->ingress_ifindex, 0);
+			return forward(ctx, &payload, offset);
 		}
 	}
 	bpf_dynptr_write(&record, 0, &header, sizeof(header), 0);
