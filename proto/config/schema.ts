@@ -4,7 +4,10 @@ import { isAddress, listenEndpoint } from "./address.js";
 
 const id = z
   .string()
-  .regex(/^[A-Za-z0-9][A-Za-z0-9-]{0,31}$/, "must be 1 to 32 letters, digits and hyphens, and not begin with a hyphen")
+  .regex(
+    /^[A-Za-z0-9][A-Za-z0-9-]{0,31}$/,
+    "must be 1 to 32 letters, digits and hyphens, beginning with a letter or digit",
+  )
   .describe("Letters, digits and hyphens; part of store keys, file names and metric labels");
 const address = z.string().refine(isAddress, "must be an IPv4 or IPv6 address");
 const hostPort = z

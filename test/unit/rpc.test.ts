@@ -17,16 +17,17 @@ interface Codec {
   serialize(value: unknown): Buffer;
   deserialize(bytes: Buffer): unknown;
 }
-const method = (definition: unknown) => ({
-  request: {
-    serialize: (definition as any).requestSerialize,
-    deserialize: (definition as any).requestDeserialize,
-  } as Codec,
-  answer: {
-    serialize: (definition as any).responseSerialize,
-    deserialize: (definition as any).responseDeserialize,
-  } as Codec,
-});
+const method = (definition: unknown) => {
+  const { requestSerialize, requestDeserialize, responseSerialize, responseDeserialize } = definition as Record<
+    "requestSerialize" | "responseSerialize",
+    Codec["serialize"]
+  > &
+    Record<"requestDeserialize" | "responseDeserialize", Codec["deserialize"]>;
+  return {
+    request: { serialize: requestSerialize, deserialize: requestDeserialize },
+    answer: { serialize: responseSerialize, deserialize: responseDeserialize },
+  };
+};
 const session = method(agentLinkService.Session);
 const back = ({ serialize, deserialize }: Codec, value: unknown) => deserialize(serialize(value));
 

@@ -1,0 +1,234 @@
+import "../support/quiet.js";
+import { once } from "node:events";
+import test from "ava";
+import { AgentLink, type LinkHandlers } from "../../agent/link/index.js";
+import type { AgentSessions } from "../../controller/agents/index.js";
+import type { AgentHello, LiveConnection, TakenOver, TakeoverResult, Welcome } from "../../proto/rpc/index.js";
+import { FakeApi } from "../support/api.js";
+import { eventually } from "../support/eventually.js";
+
+const hello: AgentHello = {
+  serverId: "s1",
+  incarnation: 3,
+  mac: Buffer.from("020000000001", "hex"),
+  addresses: ["10.77.0.101"],
+  services: ["http"],
+  version: "0.1.0",
+  pid: 42,
+};
+const result: TakeoverResult = {
+  connectionId: "c.1",
+  flow: null,
+  result: "ok",
+  reason: "",
+  phasesUs: { LIVE: 900 },
+  epoch: 2,
+  from: "s2",
+};
+const live: LiveConnection = {
+  id: "c.1",
+  phase: "LIVE",
+  bytesSent: 1,
+  bytesReceived: 2,
+  clientSeq: 3,
+  serverSeq: 4,
+  object: "/o",
+  objectOffset: 5,
+  firstByteSeq: 6,
+  isProtected: true,
+  reason: "",
+  ageSeconds: 7,
+  history: [],
+  tcpState: 1,
+};
+const adoption = {
+  flow: null,
+  clientIsn: 1,
+  clientAck: 2,
+  mss: 1448,
+  windowScale: 7,
+  sack: true,
+  timestamps: true,
+  clientTsval: 3,
+  clientTsecr: 4,
+  takeoverId: "t",
+  from: "s2",
+};
+
+function handlers(changes: Partial<LinkHandlers> = {}): LinkHandlers {
+  return {
+    hello: () => hello,
+    describe: () => [live],
+    adopt: async () => result,
+    hints: () => undefined,
+    welcome: () => undefined,
+    ...changes,
+  };
+}
+
+function batches(agents: AgentSessions, acknowledge: boolean): TakenOver[] {
+  const seen: TakenOver[] = [];
+  agents.on("takenOver", (_server, batch, done) => {
+    seen.push(batch);
+    if (acknowledge) done();
+  });
+  return seen;
+}
+
+test("an agent says hello, is welcomed, reports and answers", async (t) => {
+  const api = await new FakeApi(t).start();
+  let welcomed: [string, Welcome] | undefined;
+  const welcome = (controller: string, message: Welcome) => {
+    welcomed = [controller, message];
+  };
+  const link = new AgentLink([{ id: "lb1", target: api.target }], handlers({ welcome }));
+  t.teardown(() => link.close("test over"));
+  link.start();
+  const [server, said] = await once(api.agents, "hello");
+  t.is(server, "s1");
+  t.deepEqual(said, hello);
+  t.true(api.agents.send("s1", { welcome: { slot: 1, generation: 2, controllerId: "lb1" } }));
+  await eventually("a welcome", () => welcomed !== undefined);
+  t.deepEqual(welcomed, ["lb1", { slot: 1, generation: 2, controllerId: "lb1" }]);
+  t.deepEqual(link.connected(), ["lb1"]);
+
+  const seen = batches(api.agents, true);
+  link.reportTakenOver("t1", [result]);
+  await eventually("an acknowledgement", () => link.unacknowledged() === 0);
+  t.deepEqual(seen, [{ batch: 1, takeoverId: "t1", results: [result] }]);
+
+  const phases = once(api.agents, "phase");
+  link.reportPhases([{ connectionId: "c.1", phase: "UNREADY", reason: "", flow: null }]);
+  t.deepEqual(await phases, ["s1", [{ connectionId: "c.1", phase: "UNREADY", reason: "", flow: null }]]);
+
+  t.deepEqual(await api.agents.describe("s1", { all: true }, 1000), [live]);
+  t.deepEqual(await api.agents.adopt("s1", adoption, 1000), result);
+});
+
+test("a batch that was not acknowledged comes again after a reconnection, also one made meanwhile", async (t) => {
+  const api = await new FakeApi(t).start();
+  const link = new AgentLink([{ id: "lb1", target: api.target }], handlers());
+  t.teardown(() => link.close("test over"));
+  link.start();
+  await once(api.agents, "hello");
+  const first = batches(api.agents, false);
+  link.reportTakenOver("t1", [result]);
+  await eventually("the first batch", () => first.length === 1);
+
+  const closed = once(api.agents, "closed").catch(() => undefined);
+  await api.stop();
+  await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, 500))]);
+  link.reportTakenOver("t1", [result, result]);
+  t.is(link.unacknowledged(), 3);
+  await eventually("the loss is noticed", () => link.connected().length === 0);
+
+  // A restarted controller: it knows nothing of what the former one has seen.
+  const again = new FakeApi(t);
+  Object.assign(again, { socket: api.socket });
+  const second = batches(again.agents, true);
+  const began = performance.now();
+  await again.start();
+  await eventually("both batches", () => link.unacknowledged() === 0);
+  t.deepEqual(
+    second.map(({ batch, results }) => [batch, results.length]),
+    [
+      [1, 1],
+      [2, 2],
+    ],
+  );
+  t.true(performance.now() - began < 1500, `${performance.now() - began} ms`);
+});
+
+test("a repeated batch is acknowledged but not acted on twice", async (t) => {
+  const api = await new FakeApi(t).start();
+  const seen: TakenOver[] = [];
+  let done: (() => void) | undefined;
+  api.agents.on("takenOver", (_server, batch, acknowledge) => {
+    seen.push(batch);
+    done = acknowledge;
+  });
+  const link = new AgentLink([{ id: "lb1", target: api.target }], handlers());
+  t.teardown(() => link.close("test over"));
+  link.start();
+  await once(api.agents, "hello");
+  link.reportTakenOver("t1", [result]);
+  await eventually("the batch", () => seen.length === 1);
+  await new Promise((resolve) => setTimeout(resolve, 2500)); // repeated twice meanwhile
+  t.is(seen.length, 1);
+  t.is(link.unacknowledged(), 1);
+  done?.();
+  await eventually("an acknowledgement", () => link.unacknowledged() === 0);
+});
+
+test("a controller that is not there yet is found within a second of its start", async (t) => {
+  const api = new FakeApi(t);
+  const link = new AgentLink([{ id: "lb1", target: api.target }], handlers());
+  t.teardown(() => link.close("test over"));
+  link.start();
+  await new Promise((resolve) => setTimeout(resolve, 1500));
+  const connected = once(api.agents, "hello");
+  const began = performance.now();
+  await api.start();
+  await connected;
+  t.true(performance.now() - began < 1000, `${performance.now() - began} ms`);
+});
+
+test("reports go to every controller", async (t) => {
+  const [one, two] = [await new FakeApi(t).start(), await new FakeApi(t).start()];
+  const targets = [
+    { id: "lb1", target: one.listen },
+    { id: "lb2", target: two.target },
+  ];
+  const link = new AgentLink(targets, handlers());
+  t.teardown(() => link.close("test over"));
+  const [first, second] = [batches(one.agents, true), batches(two.agents, true)];
+  link.start();
+  await Promise.all([once(one.agents, "hello"), once(two.agents, "hello")]);
+  link.reportTakenOver("t1", [result]);
+  await eventually("both acknowledgements", () => link.unacknowledged() === 0);
+  t.is(first.length, 1);
+  t.is(second.length, 1);
+});
+
+test("an agent that does not answer is waited for only so long", async (t) => {
+  const api = await new FakeApi(t).start();
+  const never = new Promise<never>(() => undefined);
+  const link = new AgentLink(
+    [{ id: "lb1", target: api.target }],
+    handlers({ describe: () => never, adopt: () => never }),
+  );
+  link.start();
+  await once(api.agents, "hello");
+  t.deepEqual(await api.agents.describe("s1", { ids: ["c"] }, 50), []);
+  await t.throwsAsync(api.agents.adopt("s1", adoption, 50), { message: "The agent of s1 did not answer." });
+  t.deepEqual(await api.agents.describe("s9", { all: true }, 10_000), []);
+  t.false(api.agents.send("s9", { takenOverAck: { batch: 1 } }));
+
+  const pending = api.agents.describe("s1", { all: true }, 10_000);
+  const closed = once(api.agents, "closed");
+  link.close("test over");
+  t.deepEqual(await pending, []);
+  t.is((await closed)[0], "s1");
+  t.deepEqual(api.agents.list(), []);
+});
+
+test("a batch arrives within milliseconds", async (t) => {
+  const api = await new FakeApi(t).start();
+  const link = new AgentLink([{ id: "lb1", target: api.listen }], handlers());
+  t.teardown(() => link.close("test over"));
+  link.start();
+  await once(api.agents, "hello");
+  const times: number[] = [];
+  for (let i = 0; i < 50; i++) {
+    const began = performance.now();
+    const arrived = once(api.agents, "takenOver");
+    link.reportTakenOver("t", [result]);
+    const [, , done] = await arrived;
+    times.push(performance.now() - began);
+    done();
+    await eventually("an acknowledgement", () => link.unacknowledged() === 0, 1000, 1);
+  }
+  times.sort((a, b) => a - b);
+  t.log(`p50 ${times[25]?.toFixed(2)} ms, max ${times[49]?.toFixed(2)} ms`);
+  t.true((times[25] ?? 99) < 10); // Nagle's algorithm or a timer in between would cost 40 ms
+});
