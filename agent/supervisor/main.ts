@@ -1,0 +1,143 @@
+import { randomUUID } from "node:crypto";
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { monotonicNs } from "../../proto/clock.js";
+import { type Config, natsUrls, serverOf } from "../../proto/config/index.js";
+import { BatonError } from "../../proto/errors.js";
+import { logger } from "../../proto/log.js";
+import { root } from "../../proto/paths.js";
+import { connectStore, type Store } from "../../proto/store/index.js";
+import { Guard } from "../guard/index.js";
+import { native } from "../native/index.js";
+import { cgroupOf, isInCgroup } from "./cgroup.js";
+import { settle } from "./kernel_settings.js";
+import { type LeaseHandlers, LeaseHolder } from "./lease.js";
+import { endPredecessor, fromPidFile } from "./predecessor.js";
+import { Supervisor } from "./supervisor.js";
+import { WorkerProcess } from "./worker_process.js";
+
+export interface RunOptions {
+  config: Config;
+  id: string;
+}
+
+/** Above the worker, nats-server and whatever else keeps both cores busy: a late renewal pauses every connection. */
+const realtimePriority = 10;
+const renewalDeadlineMs = 10_000;
+const unprotectedAfterMs = 2_000;
+const workerSilentMsMax = 1_000;
+const workerStartMsMax = 30_000;
+
+/** The daemon `baton agent`: returns when it has been told to stop and everything has ended. */
+export async function run({ config, id }: RunOptions): Promise<void> {
+  const server = serverOf(config, id);
+  const log = logger("supervisor");
+  mkdirSync(server.state, { recursive: true });
+  await endPredecessor(server.state, id);
+  writeFileSync(join(server.state, "supervisor.pid"), `${process.pid}\n`);
+
+  const stop = new AbortController();
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => stop.abort());
+
+  const cgroup = cgroupOf(server);
+  if (!isInCgroup(cgroup)) native.joinCgroup(cgroup);
+  settle();
+  const guard = Guard.load({
+    interface: server.interface,
+    pins: server.pins,
+    cgroup,
+    vips: config.vips,
+    services: config.services.map(({ port }) => ({ port })),
+    flows: config.limits.flows,
+  });
+  guard.fence(); // an earlier life's lease may still be running; its worker is gone
+  const realtime = native.setRealtime(realtimePriority);
+  if (!realtime) log.warn("no real-time priority: on a busy machine the lease may be renewed late");
+  log.info({ server: id, pins: server.pins, interface: server.interface, realtime }, "the guard is loaded, fenced");
+
+  let store: Store;
+  try {
+    store = await connectStore({ servers: natsUrls(config), name: `${id}-supervisor`, signal: stop.signal });
+  } catch (error) {
+    if (!stop.signal.aborted) throw error;
+    forget(server.state);
+    return;
+  }
+
+  const supervisor = new Supervisor({
+    state: server.state,
+    lease: (handlers) => leaseHolder(config, id, store, guard, handlers),
+    startWorker: (incarnation) =>
+      new WorkerProcess({
+        ...workerCommand(config, id, realtime),
+        incarnation,
+        silentMsMax: workerSilentMsMax,
+        startMsMax: workerStartMsMax,
+        watch: (pid, onExit) => native.watchProcess(pid, onExit),
+      }),
+  });
+  if (stop.signal.aborted) supervisor.stop();
+  stop.signal.addEventListener("abort", () => supervisor.stop());
+  await supervisor.run();
+  await store.close();
+  guard.close();
+  forget(server.state);
+  log.info("stopped");
+}
+
+/** `baton agent --unload`: takes the guard out of the kernel. Nothing of it may be running. */
+export async function unload({ config, id }: RunOptions): Promise<void> {
+  const { state, pins } = serverOf(config, id);
+  const running = fromPidFile(state, "supervisor", "agent", id) ?? fromPidFile(state, "agent", "worker", id);
+  if (running !== undefined) {
+    throw new BatonError("PORT_TAKEN", `The agent for ${id} is running, as process ${running}; stop it first.`);
+  }
+  Guard.unload(pins);
+}
+
+function leaseHolder(config: Config, id: string, store: Store, guard: Guard, handlers: LeaseHandlers): LeaseHolder {
+  const { durationMs, renewMs, onStoreLoss } = config.lease;
+  const life = randomUUID();
+  let puts = 0;
+  return new LeaseHolder(
+    {
+      server: id,
+      boot: bootName(),
+      durationMs,
+      renewMs,
+      incarnationFloor: guard.lease().incarnation,
+      ...(onStoreLoss === "serve-unprotected" && { unprotectedAfterMs }),
+    },
+    {
+      nowNs: monotonicNs,
+      put: (lease, expected) =>
+        store.leases.put(lease, expected, { messageId: `${id}/${life}/${++puts}`, deadlineMs: renewalDeadlineMs }),
+      read: () => store.leases.read(id, renewalDeadlineMs),
+      connected: () => store.connected,
+      write: (value) => guard.writeLease(value),
+      after: (ms, callback) => {
+        const timer = setTimeout(callback, ms);
+        return () => clearTimeout(timer);
+      },
+    },
+    handlers,
+  );
+}
+
+/** Who has the same one shares this guard: the machine's boot, and the network namespace in it. */
+function bootName(): string {
+  const boot = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+  return `${boot}/${statSync("/proc/self/ns/net").ino}`;
+}
+
+function workerCommand(config: Config, id: string, realtime: boolean): { command: string; arguments: string[] } {
+  const main = join(root, "dist", "controller", "cli", "main.js");
+  const words = [process.execPath, main, "worker", "--config", config.file, "--id", id];
+  // Children inherit the policy, and a worker that moves bulk data at it would starve its own store. chrt(1) execs.
+  const [command = "", ...rest] = realtime ? ["chrt", "--other", "0", ...words] : words;
+  return { command, arguments: rest };
+}
+
+function forget(state: string): void {
+  for (const name of ["agent.pid", "supervisor.pid"]) rmSync(join(state, name), { force: true });
+}

@@ -1,0 +1,185 @@
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import test, { type ExecutionContext } from "ava";
+import { type LeaseMapValue, LeaseHolder } from "../../../agent/supervisor/lease.js";
+import { Supervisor } from "../../../agent/supervisor/supervisor.js";
+import { WorkerProcess } from "../../../agent/supervisor/worker_process.js";
+import { connectStore, type Store } from "../../../proto/store/index.js";
+import { NatsServer } from "../store/_nats_server.js";
+
+const program = fileURLToPath(new URL("./_worker.js", import.meta.url));
+
+interface Running {
+  nats: NatsServer;
+  store: Store;
+  supervisor: Supervisor;
+  done: Promise<void>;
+  map: () => LeaseMapValue | undefined;
+  passes: () => boolean;
+  heard: () => string[];
+  workerPid: () => number;
+  mode: (mode: string) => void;
+}
+
+async function supervise(t: ExecutionContext, startMode = "works"): Promise<Running> {
+  const nats = await NatsServer.start();
+  const store = await connectStore({ servers: nats.url, name: "s1-supervisor" });
+  const state = mkdtempSync(join(tmpdir(), "baton-supervisor-test-"));
+  const said = join(state, "said");
+  let value: LeaseMapValue | undefined;
+  let mode = startMode;
+  let puts = 0;
+  const supervisor = new Supervisor({
+    state,
+    lease: (handlers) =>
+      new LeaseHolder(
+        { server: "s1", boot: "b", durationMs: 300, renewMs: 50, incarnationFloor: 0 },
+        {
+          nowNs: () => process.hrtime.bigint(),
+          put: (lease, expected) => store.leases.put(lease, expected, { messageId: `${++puts}`, deadlineMs: 5_000 }),
+          read: () => store.leases.read("s1", 1_000),
+          connected: () => store.connected,
+          write: (written) => {
+            value = written;
+          },
+          after: (ms, callback) => {
+            const timer = setTimeout(callback, ms);
+            return () => clearTimeout(timer);
+          },
+        },
+        handlers,
+      ),
+    startWorker: (incarnation) =>
+      new WorkerProcess({
+        command: process.execPath,
+        arguments: [program, mode, said],
+        incarnation,
+        silentMsMax: 800,
+        startMsMax: 20_000,
+        watch: () => ({ close: () => {} }),
+      }),
+  });
+  const done = supervisor.run();
+  t.teardown(async () => {
+    supervisor.stop();
+    await done;
+    await store.close();
+    await nats.stop();
+    rmSync(state, { recursive: true, force: true });
+  });
+  const heard = () => {
+    try {
+      return readFileSync(said, "utf8").trim().split("\n");
+    } catch {
+      return [];
+    }
+  };
+  return {
+    nats,
+    store,
+    supervisor,
+    done,
+    map: () => value,
+    passes: () => value !== undefined && value.untilNs > process.hrtime.bigint(),
+    heard,
+    workerPid: () => Number(readFileSync(join(state, "agent.pid"), "utf8")),
+    mode: (next) => {
+      mode = next;
+    },
+  };
+}
+
+async function until(what: () => boolean, ms = 10_000): Promise<void> {
+  const deadline = performance.now() + ms;
+  while (!what()) {
+    if (performance.now() > deadline) throw new Error(`not reached in ${ms} ms: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}
+
+test("a killed worker: fenced, said in the store, and a new one under the next incarnation", async (t) => {
+  const running = await supervise(t);
+  await until(() => running.heard().includes("started 1") && running.passes());
+  const states: string[] = [];
+  running.store.leases.watch({
+    onLease: ({ lease }) => states.push(`${lease.state} ${lease.incarnation}`),
+    onCaughtUp: () => {},
+  });
+  process.kill(running.workerPid(), "SIGKILL");
+  await until(() => running.map()?.incarnation === 1 && running.map()?.untilNs === 0n);
+  await until(() => running.heard().includes("started 2"));
+  const first = states.indexOf("fenced 1");
+  t.true(first >= 0 && states.indexOf("alive 2") > first && !states.slice(first).includes("alive 1"), states.join());
+});
+
+test("a worker whose event loop hangs is killed", async (t) => {
+  const running = await supervise(t, "blocks");
+  await until(() => running.heard().includes("started 1"));
+  running.mode("works");
+  const pid = running.workerPid();
+  await until(() => running.heard().includes("started 2"));
+  t.throws(() => process.kill(pid, 0), { code: "ESRCH" });
+});
+
+test("declared dead: the worker is told, and a new one begins", async (t) => {
+  const running = await supervise(t);
+  await until(() => running.heard().includes("started 1"));
+  for (;;) {
+    const { lease, revision } = await running.store.leases.read("s1");
+    if (lease === undefined) throw new Error("no lease");
+    const dead = { ...lease, state: "dead" as const };
+    const won = await running.store.leases.put(dead, revision, { messageId: `d${revision}`, deadlineMs: 1_000 }).catch(() => 0);
+    if (won !== 0) break;
+  }
+  await until(() => running.heard().includes("started 2"));
+  t.regex(running.heard().join("\n"), /fenced 1 .*incarnation 1 is dead/);
+});
+
+test("a worker that does not end when the lease is lost is killed", async (t) => {
+  const running = await supervise(t, "stubborn");
+  await until(() => running.heard().includes("started 1"));
+  running.mode("works");
+  for (let won = 0; won === 0; ) {
+    const { lease, revision } = await running.store.leases.read("s1");
+    if (lease === undefined) throw new Error("no lease");
+    const dead = { ...lease, state: "dead" as const };
+    won = await running.store.leases.put(dead, revision, { messageId: `d${revision}`, deadlineMs: 1_000 }).catch(() => 0);
+  }
+  await until(() => running.heard().includes("started 2"));
+  t.pass();
+});
+
+test("workers that die at once are started ever more slowly, and the server stays silent meanwhile", async (t) => {
+  const running = await supervise(t, "dies");
+  await until(() => running.heard().length >= 3);
+  await new Promise((resolve) => setTimeout(resolve, 1_500));
+  const starts = running.heard().length;
+  t.true(starts >= 3 && starts <= 7, `${starts} starts`);
+  running.mode("works");
+  const before = starts;
+  await until(() => running.heard().length > before && running.passes());
+  t.pass();
+});
+
+test("store killed: everything pauses and goes on under the same incarnation", async (t) => {
+  const running = await supervise(t);
+  await until(() => running.heard().includes("started 1"));
+  await running.nats.kill();
+  await until(() => !running.passes(), 2_000);
+  await running.nats.up();
+  await until(() => running.passes(), 3_000);
+  t.is(running.map()?.incarnation, 1);
+  t.deepEqual(running.heard(), ["started 1"]);
+});
+
+test("stop: fenced, said, the worker ended by itself", async (t) => {
+  const running = await supervise(t);
+  await until(() => running.heard().includes("started 1"));
+  running.supervisor.stop();
+  await running.done;
+  t.is(running.map()?.untilNs, 0n);
+  t.is((await running.store.leases.read("s1")).lease?.state, "fenced");
+  t.true(running.heard().includes("fenced 1 the agent is being stopped"));
+});
