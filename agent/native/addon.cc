@@ -1,0 +1,323 @@
+#include <napi.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "connection.h"
+#include "convert.h"
+#include "descriptors.h"
+#include "diag.h"
+#include "digest.h"
+#include "file.h"
+#include "instance.h"
+#include "listener.h"
+#include "process.h"
+#include "repair.h"
+
+/** The members of Native (api.ts) that need no object of their own: conversions around one call each. */
+namespace {
+
+using Info = Napi::CallbackInfo;
+
+int fdOf(const Info &info) {
+  return info[0].ToNumber().Int32Value();
+}
+
+/** {close()} */
+Napi::Object closable(Napi::Env env, std::function<void()> close) {
+  auto made = Napi::Object::New(env);
+  made["close"] = Napi::Function::New(env, [close](const Info &) { close(); });
+  return made;
+}
+
+std::shared_ptr<Napi::FunctionReference> keep(Napi::Value function) {
+  return std::make_shared<Napi::FunctionReference>(Napi::Persistent(function.As<Napi::Function>()));
+}
+
+/** Runs `work` on a worker thread; `answer` turns its result into what the promise resolves to, on the loop. */
+template <typename Result>
+Napi::Value promise(Napi::Env env, Worker &worker, std::function<Result()> work,
+                    std::function<Napi::Value(Napi::Env, const Result &)> answer) {
+  Instance &instance = Instance::of(env);
+  auto deferred = std::make_shared<Napi::Promise::Deferred>(env);
+  instance.loop.hold();
+  worker.run([&instance, deferred, work, answer] {
+    std::shared_ptr<Result> result;
+    Failure failure(0, "", "");
+    try {
+      result = std::make_shared<Result>(work());
+    } catch (const Failure &thrown) {
+      failure = thrown;
+    }
+    instance.loop.post([&instance, deferred, answer, result, failure] {
+      Napi::Env env = instance.env;
+      Napi::HandleScope scope(env);
+      instance.loop.letGo();
+      // Settled inside a callback, so that what awaits it runs at once.
+      auto settle = Napi::Function::New(env, [&](const Info &) {
+        if (result)
+          deferred->Resolve(answer(env, *result));
+        else
+          deferred->Reject(instance.error(failure).Value());
+      });
+      instance.call(Napi::Object::New(env), settle, {});
+    });
+  });
+  return deferred->Promise();
+}
+
+// ---- connections ----
+
+Napi::Value listenOn(const Info &info) {
+  Napi::Env env = info.Env();
+  Instance &instance = Instance::of(env);
+  auto options = info[0].As<Napi::Object>();
+  auto onAccept = keep(options.Get("onAccept"));
+  Napi::Value receiveBuffer = options.Get("receiveBuffer");
+  auto listener = guarded(env, [&] {
+    return std::make_shared<Listener>(instance.loop, convert::toAddress(options),
+                                      options.Get("backlog").ToNumber().Int32Value(),
+                                      receiveBuffer.IsNumber() ? receiveBuffer.ToNumber().Uint32Value() : 0,
+                                      [&instance, onAccept](std::vector<Accepted> batch) {
+                                        Napi::Env env = instance.env;
+                                        Napi::HandleScope scope(env);
+                                        auto made = Napi::Array::New(env, batch.size());
+                                        for (size_t i = 0; i < batch.size(); i++) {
+                                          auto item = Napi::Object::New(env);
+                                          item["fd"] = Napi::Number::New(env, batch[i].fd);
+                                          item["endpoints"] = convert::fromEndpoints(env, batch[i].ends);
+                                          made[i] = item;
+                                        }
+                                        instance.call(Napi::Object::New(env), onAccept->Value(), {made});
+                                      });
+  });
+  Napi::Object made = closable(env, [listener] { listener->close(); });
+  made["port"] = Napi::Number::New(env, listener->port());
+  return made;
+}
+
+Napi::Value connection(const Info &info) {
+  return Instance::of(info.Env()).connectionClass.New({info[0], info[1]});
+}
+
+Napi::Value infoOfFd(const Info &info) {
+  return guarded(info.Env(), [&] { return convert::fromInfo(info.Env(), infoOf(fdOf(info))); });
+}
+
+Napi::Value clockOfFd(const Info &info) {
+  return guarded(info.Env(), [&] { return convert::fromClock(info.Env(), clockOf(fdOf(info))); });
+}
+
+Napi::Value endpointsOfFd(const Info &info) {
+  return guarded(info.Env(), [&] { return convert::fromEndpoints(info.Env(), endpointsOf(fdOf(info))); });
+}
+
+// ---- repair ----
+
+Napi::Value prepareSocket(const Info &info) {
+  return guarded(info.Env(), [&] { return Napi::Number::New(info.Env(), prepare(convert::toEndpoints(info[0]))); });
+}
+
+void rebuildSocket(const Info &info) {
+  guarded(info.Env(), [&] { rebuild(fdOf(info), convert::toImage(info[1])); });
+}
+
+void activateSocket(const Info &info) {
+  guarded(info.Env(), [&] { activate(fdOf(info), convert::toImage(info[1])); });
+}
+
+Napi::Value captureSocket(const Info &info) {
+  return guarded(info.Env(), [&] { return convert::fromImage(info.Env(), capture(fdOf(info))); });
+}
+
+void resumeSocket(const Info &info) {
+  guarded(info.Env(), [&] { resume(fdOf(info)); });
+}
+
+void closeSocketInRepair(const Info &info) {
+  guarded(info.Env(), [&] { closeInRepair(fdOf(info)); });
+}
+
+Napi::Value rebuildBatch(const Info &info) {
+  auto items = std::make_shared<std::vector<Rebuild>>();
+  auto from = info[0].As<Napi::Array>();
+  items->reserve(from.Length());
+  for (uint32_t i = 0; i < from.Length(); i++) {
+    auto item = from.Get(i).As<Napi::Object>();
+    guarded(info.Env(),
+            [&] { items->push_back({item.Get("fd").ToNumber().Int32Value(), convert::toImage(item.Get("image"))}); });
+  }
+  return promise<std::vector<Failure>>(
+      info.Env(), Instance::of(info.Env()).repairs, [items] { return rebuildAll(*items); },
+      [](Napi::Env env, const std::vector<Failure> &results) {
+        auto made = Napi::Array::New(env, results.size());
+        for (size_t i = 0; i < results.size(); i++) {
+          if (results[i].number == 0) {
+            made[i] = env.Null();
+            continue;
+          }
+          auto error = Napi::Object::New(env);
+          error["code"] = Napi::String::New(env, results[i].code());
+          error["step"] = Napi::String::New(env, results[i].step);
+          made[i] = error;
+        }
+        return made;
+      });
+}
+
+Napi::Value sendSegments(const Info &info) {
+  return guarded(info.Env(), [&] {
+    std::vector<Segment> segments;
+    auto from = info[0].As<Napi::Array>();
+    segments.reserve(from.Length());
+    for (uint32_t i = 0; i < from.Length(); i++)
+      segments.push_back(convert::toSegment(from.Get(i)));
+    return Napi::Number::New(info.Env(), static_cast<double>(Instance::of(info.Env()).segments.send(segments)));
+  });
+}
+
+Napi::Value destroyAllOrphans(const Info &info) {
+  return guarded(info.Env(), [&] {
+    std::vector<Address> local;
+    auto from = info[0].As<Napi::Array>();
+    for (uint32_t i = 0; i < from.Length(); i++)
+      local.push_back(convert::toAddress(from.Get(i)));
+    return Napi::Number::New(info.Env(), static_cast<double>(destroyOrphans(local)));
+  });
+}
+
+Napi::Value destroyOneOrphan(const Info &info) {
+  return guarded(info.Env(),
+                 [&] { return Napi::Boolean::New(info.Env(), destroyOrphan(convert::toEndpoints(info[0]))); });
+}
+
+// ---- files, processes, descriptors ----
+
+Napi::Value hashFile(const Info &info) {
+  Worker &worker = Instance::of(info.Env()).hashing;
+  std::string path = info[0].ToString();
+  return promise<Digest>(
+      info.Env(), worker, [path, &worker] { return digestOf(path, [&worker] { return worker.isStopping(); }); },
+      [](Napi::Env env, const Digest &digest) { return convert::fromDigest(env, digest); });
+}
+
+Napi::Value watchProcess(const Info &info) {
+  Instance &instance = Instance::of(info.Env());
+  auto process =
+      std::make_shared<Descriptor>(guarded(info.Env(), [&] { return openProcess(info[0].ToNumber().Int32Value()); }));
+  auto watcher = std::make_shared<Watcher *>(nullptr);
+  auto stop = [process, watcher] {
+    if (!*process) return;
+    (*watcher)->close();
+    process->reset();
+  };
+  auto onExit = keep(info[1]);
+  *watcher = guarded(info.Env(), [&] {
+    return Watcher::open(instance.loop, process->get(), [&instance, stop, onExit](int) {
+      Napi::HandleScope scope(instance.env);
+      stop();
+      instance.call(Napi::Object::New(instance.env), onExit->Value(), {});
+    });
+  });
+  (*watcher)->start();
+  return closable(info.Env(), stop);
+}
+
+Napi::Value passDescriptors(const Info &info) {
+  std::string path = info[0].ToString();
+  std::vector<int> fds;
+  auto from = info[1].As<Napi::Array>();
+  for (uint32_t i = 0; i < from.Length(); i++)
+    fds.push_back(from.Get(i).ToNumber());
+  std::string message = convert::toBytes(info[2]);
+  return promise<bool>(
+      info.Env(), Instance::of(info.Env()).passing,
+      [path, fds, message] {
+        sendDescriptors(path, fds, message);
+        return true;
+      },
+      [](Napi::Env env, bool) { return env.Undefined(); });
+}
+
+Napi::Value receiveDescriptors(const Info &info) {
+  Instance &instance = Instance::of(info.Env());
+  auto onMessage = keep(info[1]);
+  auto receiver = guarded(info.Env(), [&] {
+    return std::make_shared<DescriptorReceiver>(
+        instance.loop, info[0].ToString(), [&instance, onMessage](std::vector<int> fds, std::string message) {
+          Napi::Env env = instance.env;
+          Napi::HandleScope scope(env);
+          auto made = Napi::Array::New(env, fds.size());
+          for (size_t i = 0; i < fds.size(); i++)
+            made[i] = Napi::Number::New(env, fds[i]);
+          instance.call(Napi::Object::New(env), onMessage->Value(), {made, convert::fromBytes(env, message)});
+        });
+  });
+  return closable(info.Env(), [receiver] { receiver->close(); });
+}
+
+void closeFd(const Info &info) {
+  guarded(info.Env(), [&] { check(::close(fdOf(info)), "close", "close", "fd " + std::to_string(fdOf(info))); });
+}
+
+Napi::Value openFileAt(const Info &info) {
+  return guarded(info.Env(), [&] { return Napi::Number::New(info.Env(), openFile(info[0].ToString())); });
+}
+
+Napi::Value setRealtimePriority(const Info &info) {
+  return Napi::Boolean::New(info.Env(), setRealtime(info[0].ToNumber().Int32Value()));
+}
+
+void joinCgroupAt(const Info &info) {
+  guarded(info.Env(), [&] { joinCgroup(info[0].ToString()); });
+}
+
+Napi::Value monotonicNs(const Info &info) {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return Napi::BigInt::New(info.Env(), int64_t{now.tv_sec * 1'000'000'000LL + now.tv_nsec});
+}
+
+/** (TcpError): the class whose instances are thrown. Returns Native. */
+Napi::Value open(const Info &info) {
+  Napi::Env env = info.Env();
+  Instance::of(env).errorClass = Napi::Persistent(info[0].As<Napi::Function>());
+  auto native = Napi::Object::New(env);
+  auto member = [&](const char *name, auto function) { native[name] = Napi::Function::New(env, function, name); };
+  member("listen", listenOn);
+  member("connection", connection);
+  member("info", infoOfFd);
+  member("clock", clockOfFd);
+  member("endpoints", endpointsOfFd);
+  member("prepare", prepareSocket);
+  member("rebuild", rebuildSocket);
+  member("activate", activateSocket);
+  member("capture", captureSocket);
+  member("resume", resumeSocket);
+  member("closeInRepair", closeSocketInRepair);
+  member("rebuildBatch", rebuildBatch);
+  member("sendSegments", sendSegments);
+  member("destroyOrphans", destroyAllOrphans);
+  member("destroyOrphan", destroyOneOrphan);
+  member("hashFile", hashFile);
+  member("watchProcess", watchProcess);
+  member("sendDescriptors", passDescriptors);
+  member("receiveDescriptors", receiveDescriptors);
+  member("closeFd", closeFd);
+  member("openFile", openFileAt);
+  member("setRealtime", setRealtimePriority);
+  member("joinCgroup", joinCgroupAt);
+  member("monotonicNs", monotonicNs);
+  return native;
+}
+
+Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  auto instance = new Instance(env);
+  env.SetInstanceData(instance);
+  instance->connectionClass = Napi::Persistent(Connection::define(env));
+  exports["open"] = Napi::Function::New(env, open, "open");
+  return exports;
+}
+
+} // namespace
+
+NODE_API_MODULE(tcp, initialise)

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <napi.h>
+
+#include <initializer_list>
+#include <string>
+
+#include "failure.h"
+#include "loop.h"
+#include "pump.h"
+#include "segment.h"
+#include "worker.h"
+
+/**
+ * All that one JavaScript environment has of this addon. Made when the addon is loaded; the environment's end stops the
+ * threads and closes the handles before the environment goes. An exit by process.exit runs none of that: threads are
+ * stopped by atexit.
+ */
+class Instance {
+ public:
+  explicit Instance(Napi::Env env);
+  Instance(const Instance &) = delete;
+
+  static Instance &of(Napi::Env env) { return *env.GetInstanceData<Instance>(); }
+
+  /** TcpError of index.ts, made from a Failure. */
+  Napi::Error error(const Failure &failure);
+  /** Calls into JavaScript from the loop. What it throws becomes an uncaught exception. */
+  void call(Napi::Object receiver, Napi::Function function, std::initializer_list<napi_value> arguments);
+  /** As above, for a method of a handlers object. */
+  void call(Napi::Object handlers, const char *name, std::initializer_list<napi_value> arguments);
+
+  void stopThreads();
+
+  Napi::Env env;
+  Loop loop;
+  Pump pump;
+  Worker hashing{"baton-hash", 10};
+  Worker repairs{"baton-repair", 0};
+  Worker passing{"baton-descriptor", 0};
+  SegmentSender segments;
+  Napi::FunctionReference errorClass;
+  Napi::FunctionReference connectionClass;
+
+ private:
+  Napi::AsyncContext context_;
+  napi_async_cleanup_hook_handle cleanup_ = nullptr;
+};
+
+/** Runs `body`, whose Failure becomes a JavaScript exception. */
+template <typename Body> auto guarded(Napi::Env env, Body body) {
+  try {
+    return body();
+  } catch (const Failure &failure) {
+    throw Instance::of(env).error(failure);
+  }
+}
