@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The cache of flows seen lately: one direct-mapped line a flow. Every CPU writes without a lock; what two CPUs tear is a
+ * miss by its check, and a miss is only slow. A SYN changes nothing but `new_syn`:
+ *
+ *            SYN                            ACK at its isn + 1
+ *   empty ─────────► TENTATIVE, new_syn ─────────────────────────► syn = new_syn
+ *                          │ any other segment: not this connection, a miss
+ *   living, syn ───► living, syn, new_syn ───────────────────────► living, syn = new_syn
+ */
+#ifndef BATON_RECENT_H
+#define BATON_RECENT_H
+
+#include "steered.h"
+
+static __always_inline struct baton_recent *recent_line(__u32 hash)
+{
+	__u32 index = hash & ((1 << BATON_RECENT_BITS) - 1);
+
+	return bpf_map_lookup_elem(&recent, &index);
+}
+
+static __always_inline __u16 recent_check(__u32 hash, __u32 slot, __u32 generation)
+{
+	return hash >> 16 ^ slot ^ generation;
+}
+
+/* Whether the line is this flow's, with these BATON_RECENT_ flags. Ports, VIP and flags are one compare of 6 bytes. */
+static __always_inline int recent_is(const struct baton_recent *line, const struct steer_key *key, __u8 flags)
+{
+	const __u64 *client = (const void *)line->client;
+	__u64 rest = *(const __u64 *)&line->client_port;
+	__u64 wanted = key->ports | (__u64)key->vip << 32 | (__u64)flags << 40;
+
+	return client[0] == key->client0 && client[1] == key->client1 && (rest ^ wanted) << 16 == 0 &&
+	       line->check == recent_check(key->hash, line->slot, line->generation);
+}
+
+/* Takes note of a segment that the owner gets. */
+static __always_inline void recent_note(struct baton_recent *line, __u32 start, __u32 end, __u32 ack, __u32 tsval,
+					__u32 tsecr, __u16 window)
+{
+	if ((line->new_syn.flags & BATON_SYN_SEEN) && start == line->new_syn.isn + 1) {
+		line->syn = line->new_syn;
+		line->new_syn = (struct baton_syn){};
+	}
+	line->ack = ack;
+	line->seq = end;
+	line->tsval = tsval;
+	line->tsecr = tsecr;
+	line->window = window;
+}
+
+/* Whether a tentative line has a say about this packet: its SYN again, or the ACK that ends the handshake. */
+static __always_inline int tentative_fits(const struct baton_recent *line, const struct steered *s,
+					  const struct baton_server *server)
+{
+	if (s->syn)
+		return server->state == BATON_SERVER_UP;
+	return !s->icmp && s->start == line->new_syn.isn + 1;
+}
+
+/* Finds the owner in the line. Returns whether it did. */
+static __always_inline int recent_owner(struct steered *s)
+{
+	const struct baton_recent *line = recent_line(s->key.hash);
+	const struct baton_server *server;
+	int tentative;
+
+	if (!line || !line->slot)
+		return 0;
+	tentative = recent_is(line, &s->key, BATON_RECENT_TENTATIVE);
+	if (!tentative && !recent_is(line, &s->key, 0))
+		return 0;
+	server = server_of(line->slot, line->generation);
+	if (!server || (tentative && !tentative_fits(line, s, server)))
+		return 0;
+	s->slot = line->slot;
+	s->generation = line->generation;
+	return 1;
+}
+
+static __always_inline void recent_point(struct baton_recent *line, const struct steered *s, __u8 flags)
+{
+	line->flags = flags;
+	line->slot = s->slot;
+	line->generation = s->generation;
+	line->check = recent_check(s->key.hash, s->slot, s->generation);
+}
+
+/* Gives the line to the flow. Readers on other CPUs see either flow or none: the VIP is invalid meanwhile. */
+static __always_inline void recent_take(struct baton_recent *line, const struct steered *s)
+{
+	__u64 *client = (void *)line->client;
+
+	*(volatile __u8 *)&line->vip = 0xff;
+	client[0] = s->key.client0;
+	client[1] = s->key.client1;
+	line->client_port = s->flow.client_port;
+	line->vip_port = s->flow.vip_port;
+	line->syn = line->new_syn = (struct baton_syn){};
+	line->ack = line->seq = line->tsval = line->tsecr = 0;
+	line->window = 0;
+	recent_point(line, s, s->syn ? BATON_RECENT_TENTATIVE : 0);
+	*(volatile __u8 *)&line->vip = s->key.vip;
+}
+
+/*
+ * A packet found its verdict. Only where its owner was found does the line point there; a packet that is held, or went
+ * to an heir that asked for it, tells a line that is there what the client said last.
+ */
+static __always_inline void recent_learn(const struct steered *s, int verdict)
+{
+	struct baton_recent *line = recent_line(s->key.hash);
+	int owner = verdict >= BATON_STEER_FORWARD_RECENT && verdict <= BATON_STEER_FORWARD_RELEASED;
+	int living, tentative, confirmed;
+
+	if (!line || s->icmp)
+		return;
+	living = recent_is(line, &s->key, 0) && server_of(line->slot, line->generation);
+	tentative = recent_is(line, &s->key, BATON_RECENT_TENTATIVE);
+	confirmed = tentative && !s->syn && s->start == line->new_syn.isn + 1;
+	if (!living && !confirmed && !owner)
+		return;
+	if (s->syn) {
+		if (!living)
+			recent_take(line, s);
+		line->new_syn = s->offered;
+		return;
+	}
+	if (!living && !tentative)
+		recent_take(line, s);
+	else if (confirmed || owner)
+		recent_point(line, s, 0);
+	if (s->acks)
+		recent_note(line, s->start, s->end, s->ack, s->tsval, s->tsecr, s->window);
+}
+
+#endif
