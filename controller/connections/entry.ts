@@ -2,13 +2,16 @@ import { endpointText, type Flow } from "../../proto/flow.js";
 import { type ConnectionRecord, decodeRecord, pieceLength } from "../../proto/record.js";
 import type { Phase } from "../../proto/vocabulary.js";
 
-/** What is kept of a record at hand: little, because there may be 100,000. The rest is in `bytes`. */
+/** What is kept of a record at hand: little, because there may be 100,000. The rest is decoded on demand. */
 export class ConnectionEntry {
   readonly id: string;
   /** Of the key in the store. */
   readonly revision: number;
-  /** The record as it was written. */
-  readonly bytes: Buffer;
+  /**
+   * The record as it was written, a byte a character. A Buffer of its own would cost 200 bytes more each and lie outside
+   * the heap, where what is replaced is given back late.
+   */
+  readonly #bytes: string;
   readonly client: string;
   readonly vip: string;
   readonly transport: string;
@@ -36,9 +39,7 @@ export class ConnectionEntry {
     const record = decodeRecord(bytes);
     this.id = id;
     this.revision = revision;
-    // A copy of its own size: what the store hands over is a slice of a far larger network buffer.
-    this.bytes = Buffer.allocUnsafeSlow(bytes.length);
-    this.bytes.set(bytes);
+    this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
     this.client = endpointText(record.flow.client);
     this.vip = endpointText(record.flow.vip);
     this.transport = record.flow.transport;
@@ -58,7 +59,11 @@ export class ConnectionEntry {
 
   /** The whole record. */
   record(): ConnectionRecord {
-    return decodeRecord(this.bytes);
+    return decodeRecord(this.bytes());
+  }
+
+  bytes(): Buffer {
+    return Buffer.from(this.#bytes, "latin1");
   }
 
   flow(): Flow {

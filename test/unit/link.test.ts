@@ -41,6 +41,7 @@ const live: LiveConnection = {
   history: [],
   tcpState: 1,
 };
+const greeting: Welcome = { slot: 1, generation: 2, controllerId: "lb1", mac: Buffer.alloc(6, 2) };
 const adoption = {
   flow: null,
   clientIsn: 1,
@@ -87,9 +88,16 @@ test("an agent says hello, is welcomed, reports and answers", async (t) => {
   const [server, said] = await once(api.agents, "hello");
   t.is(server, "s1");
   t.deepEqual(said, hello);
-  t.true(api.agents.send("s1", { welcome: { slot: 1, generation: 2, controllerId: "lb1" } }));
+  t.true(
+    api.agents.send("s1", {
+      welcome: { slot: 1, generation: 2, controllerId: "lb1", mac: Buffer.from("02000000000a", "hex") },
+    }),
+  );
   await eventually("a welcome", () => welcomed !== undefined);
-  t.deepEqual(welcomed, ["lb1", { slot: 1, generation: 2, controllerId: "lb1" }]);
+  t.deepEqual(welcomed, [
+    "lb1",
+    { slot: 1, generation: 2, controllerId: "lb1", mac: Buffer.from("02000000000a", "hex") },
+  ]);
   t.deepEqual(link.connected(), ["lb1"]);
 
   const seen = batches(api.agents, true);

@@ -108,7 +108,7 @@ for (const message of fromAgent) {
 }
 
 const toAgent: ControllerMessage[] = [
-  { welcome: { slot: 1, generation: 2, controllerId: "lb1" } },
+  { welcome: { slot: 1, generation: 2, controllerId: "lb1", mac: Buffer.from("02000000000a", "hex") } },
   { takenOverAck: { batch: 3 } },
   { describe: { request: 1, connectionIds: ["a", "b"], all: true, detail: true } },
   {
