@@ -1,6 +1,7 @@
 import { wallClockUs } from "../../proto/clock.js";
 import { connectionId, type Flow } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
+import { guardOption } from "../guard/index.js";
 import type { Endpoints } from "../native/api.js";
 import { LiveConnection } from "./connection.js";
 import type { ConnectionTable } from "./table.js";
@@ -37,12 +38,12 @@ function accept(table: ConnectionTable, { service, protocol }: Listening, fd: nu
   const { guard, native } = table.host;
   const flow: Flow = { client: endpoints.remote, vip: endpoints.local, transport: "tcp" };
   const entry = guard.lookup(flow);
-  if (!entry || entry.phase !== "live") {
+  if (!entry || entry.phase !== "LIVE") {
     log.warn({ flow }, "a connection without the guard's entry is closed unseen");
     native.closeInRepair(fd);
     return;
   }
-  const timestamps = entry.timestamps;
+  const timestamps = (entry.options & guardOption.TIMESTAMPS) !== 0;
   const connection = new LiveConnection(
     table.host,
     {
@@ -54,10 +55,10 @@ function accept(table: ConnectionTable, { service, protocol }: Listening, fd: nu
         clientIsn: entry.clientIsn,
         serverIsn: entry.serverIsn,
         mss: entry.mss + (timestamps ? TIMESTAMPS_BYTES : 0),
-        sendScale: entry.sndWscale,
-        receiveScale: entry.rcvWscale,
-        windowScaling: entry.windowScaling,
-        sack: entry.sack,
+        sendScale: entry.sendScale ?? 0,
+        receiveScale: entry.receiveScale ?? 0,
+        windowScaling: entry.sendScale !== undefined,
+        sack: (entry.options & guardOption.SACK) !== 0,
         timestamps,
       },
       bornAtUs: wallClockUs(),

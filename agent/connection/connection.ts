@@ -5,6 +5,7 @@ import { PhaseMachine } from "../../proto/phase.js";
 import type { ConnectionRecord, TcpState } from "../../proto/record.js";
 import { add, type Offset, type Sequence, toSequence } from "../../proto/sequence.js";
 import type { Phase } from "../../proto/vocabulary.js";
+import { guardFlag } from "../guard/index.js";
 import type { Connection as NativeConnection, ConnectionHandlers } from "../native/api.js";
 import type { ConnectionPort, Response } from "../protocols/application.js";
 import type { Stack } from "../protocols/stack.js";
@@ -48,7 +49,7 @@ export class LiveConnection implements ConnectionPort {
   readonly output: Output;
   private readonly input: Input;
   private readonly committer: Committer;
-  private stack!: Stack;
+  private stack: Stack | undefined; // set before the first byte, but a refusal may come earlier
   private native: NativeConnection | undefined;
   /** Why, by the offset of the object that cannot be made again elsewhere; entries go with the object. */
   private readonly unprotected = new Map<Offset, string>();
@@ -108,6 +109,11 @@ export class LiveConnection implements ConnectionPort {
     this.stack = stack;
   }
 
+  private get layers(): Stack {
+    if (!this.stack) throw new BatonError("INTERNAL", `${this.id} has no protocol layers`);
+    return this.stack;
+  }
+
   /** A freshly accepted socket goes to work. */
   start(fd: number): void {
     this.native = this.host.native.connection(fd, { sendOffset: 0, handlers: this.handlers() });
@@ -122,12 +128,12 @@ export class LiveConnection implements ConnectionPort {
   resume(fd: number, position: Offset, spool: Uint8Array): void {
     this.floor = position;
     this.acknowledgedMax = position;
-    this.stack.ready(position);
+    this.layers.ready(position);
     this.native = this.host.native.connection(fd, { sendOffset: position, handlers: this.handlers() });
     this.native.append(this.output.from(position));
     this.setLimit();
     if (spool.length > 0) this.deliver(Buffer.from(spool));
-    if (this.input.ended) this.stack.application.inputEnd();
+    if (this.input.ended) this.layers.application.inputEnd();
     this.commit();
   }
 
@@ -187,12 +193,12 @@ export class LiveConnection implements ConnectionPort {
     if (this.finished) return;
     this.history.add("reset", "", reason);
     const { guard, native } = this.host;
-    const entry = guard.change(this.flow, { flagsSet: guard.flags.rstAsked });
+    const entry = guard.change(this.flow, { setFlags: guardFlag.RST_ASKED });
     this.native?.closeSilently();
     this.native = undefined;
     if (entry) {
       native.sendSegments([
-        { ...endpointsOf(this.flow), seq: entry.sndNxt, ack: entry.sentAck, flags: 0x14, window: 0 },
+        { ...endpointsOf(this.flow), seq: entry.sendNext, ack: entry.sentAck, flags: 0x14, window: 0 },
       ]);
     }
     this.finish(reason);
@@ -211,20 +217,20 @@ export class LiveConnection implements ConnectionPort {
       onInputEnd: () => {
         this.input.finish();
         this.history.add("client finished");
-        this.stack.application.inputEnd();
+        this.layers.application.inputEnd();
         this.commit();
       },
       onDrained: (offset) => {
         this.lastActivityMs = performance.now();
         if (offset < this.output.tail) this.moveFloor(1);
-        this.stack.application.acknowledged(this.acknowledged());
+        this.layers.application.acknowledged(this.acknowledged());
       },
       onError: (code) => this.finish(code),
     };
   }
 
   private deliver(chunk: Buffer): void {
-    this.stack.application.input(chunk);
+    this.layers.application.input(chunk);
     if (this.input.waiting > 0 && !this.spoolTimer && !this.finished) {
       this.spoolTimer = setTimeout(() => this.commit(), SPOOL_DELAY_MS);
     }
@@ -246,7 +252,6 @@ export class LiveConnection implements ConnectionPort {
     const before = floor > 0 ? this.output.byteAt(floor - 1) : undefined;
     // A floor whose byte cannot be named any more would leave a survivor without a probe: the older floor is as true.
     const knowsByte = floor === 0 || before !== undefined;
-    const clock = this.native ? host.native.clock(this.native.fd) : { timestamp: 0, usec: false, mss: identity.tcp.mss };
     const record: ConnectionRecord = {
       version: 1,
       id: identity.id,
@@ -259,13 +264,7 @@ export class LiveConnection implements ConnectionPort {
       flow: identity.flow,
       service: identity.service,
       protocol: identity.protocol,
-      tcp: {
-        ...identity.tcp,
-        clientSeq: toSequence(identity.tcp.clientIsn, this.input.consumed),
-        serverSeq: toSequence(identity.tcp.serverIsn, this.native?.sentOffset() ?? floor),
-        timestampClock: clock.timestamp,
-        timestampUsec: clock.usec,
-      },
+      tcp: this.tcpState(),
       layers: [],
       output: this.output.pieces,
       floor: knowsByte ? floor : this.floor,
@@ -278,9 +277,22 @@ export class LiveConnection implements ConnectionPort {
       unprotectedReason: this.committer.everCommitted ? this.protectionGap : ([...this.unprotected.values()][0] ?? ""),
       writer: host.writer,
     };
-    this.stack.application.acknowledged(floor);
-    record.layers = this.stack.checkpoint();
+    this.layers.application.acknowledged(floor);
+    record.layers = this.layers.checkpoint();
     return record;
+  }
+
+  /** The live socket's part of a record. */
+  tcpState(): TcpState {
+    const { tcp } = this.identity;
+    const clock = this.native ? this.host.native.clock(this.native.fd) : { timestamp: 0, usec: false };
+    return {
+      ...tcp,
+      clientSeq: toSequence(tcp.clientIsn, this.input.consumed),
+      serverSeq: toSequence(tcp.serverIsn, this.native?.sentOffset() ?? this.acknowledgedMax),
+      timestampClock: clock.timestamp,
+      timestampUsec: clock.usec,
+    };
   }
 
   private floorByte: Buffer = Buffer.alloc(0);
@@ -326,7 +338,7 @@ export class LiveConnection implements ConnectionPort {
     this.host.native.sendSegments([
       {
         ...endpointsOf(this.flow),
-        seq: entry.sndNxt,
+        seq: entry.sendNext,
         ack: entry.consumed,
         flags: 0x10,
         window: entry.window,
@@ -395,7 +407,7 @@ export class LiveConnection implements ConnectionPort {
     this.clearTimers();
     this.native?.close();
     this.native = undefined;
-    this.stack.application.closed();
+    this.stack?.application.closed();
     this.output.close();
     this.host.ended(this, how);
     await this.committer.remove();
@@ -410,7 +422,7 @@ export class LiveConnection implements ConnectionPort {
     this.committer.stop();
     this.native?.closeSilently();
     this.native = undefined;
-    this.stack.application.closed();
+    this.stack?.application.closed();
     this.output.close();
     this.host.ended(this, why);
   }
@@ -429,7 +441,7 @@ export class LiveConnection implements ConnectionPort {
   describe() {
     const acknowledged = this.acknowledged();
     const sent = this.native?.sentOffset() ?? acknowledged;
-    const application = this.stack.application.describe(acknowledged);
+    const application = this.stack?.application.describe(acknowledged);
     const { clientIsn, serverIsn } = this.identity.tcp;
     return {
       id: this.id,
@@ -438,9 +450,9 @@ export class LiveConnection implements ConnectionPort {
       bytesReceived: this.input.received,
       clientSeq: toSequence(clientIsn, this.input.consumed),
       serverSeq: toSequence(serverIsn, sent),
-      object: application.object,
-      objectOffset: application.objectOffset,
-      firstByteSeq: application.firstByteSequence,
+      object: application?.object ?? "",
+      objectOffset: application?.objectOffset ?? 0,
+      firstByteSeq: application?.firstByteSequence ?? 0,
       isProtected: this.protectionGap === "",
       reason: this.protectionGap,
       ageSeconds: Math.max(0, (wallClockUs() - this.identity.bornAtUs) / 1e6),

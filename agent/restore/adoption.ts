@@ -28,10 +28,6 @@ export interface ServiceOf {
   (port: number): { name: string; protocol: string; clientFirst: boolean } | undefined;
 }
 
-/** Our own stack's offers: what the servers' common settings make of a client's SYN. */
-export interface ServerOptions {
-  receiveScale: number;
-}
 
 /** Random ahead of the dead server's clock, so that an echo of it can only come from the client's own stack. */
 const NONCE_MS = 2 ** 20;
@@ -42,7 +38,14 @@ const NONCE_MS = 2 ** 20;
  */
 export async function adopt(
   orphan: Orphan,
-  deps: { table: ConnectionTable; desk: AnswerDesk; heir: Heir; serviceOf: ServiceOf; options: ServerOptions },
+  deps: {
+    table: ConnectionTable;
+    desk: AnswerDesk;
+    heir: Heir;
+    serviceOf: ServiceOf;
+    /** The window scale that this host's stack, and so the dead server's, answers a SYN with. */
+    receiveScale: number;
+  },
 ): Promise<ResumptionResult> {
   const { table, desk, heir } = deps;
   const id = connectionId(orphan.flow, orphan.clientIsn);
@@ -80,7 +83,7 @@ export async function adopt(
       serverSeq: orphan.clientAck,
       mss: orphan.mss,
       sendScale: orphan.windowScale ?? 0,
-      receiveScale: orphan.windowScale === undefined ? 0 : deps.options.receiveScale,
+      receiveScale: orphan.windowScale === undefined ? 0 : deps.receiveScale,
       windowScaling: orphan.windowScale !== undefined,
       sack: orphan.sack,
       timestamps: true,

@@ -1,6 +1,7 @@
 import { flowHash, MAGLEV_SIZE, maglevTable } from "../../bpf/maglev.js";
 import { logger } from "../../proto/log.js";
 import { type ConnectionRecord, decodeRecord, decodeTakeover, type Takeover } from "../../proto/record.js";
+import type { LiveConnection } from "../connection/connection.js";
 import type { ConnectionTable } from "../connection/table.js";
 import type { AnswerDesk } from "./reattachment.js";
 import { Resumption, type ResumptionResult } from "./resumption.js";
@@ -67,9 +68,36 @@ export class Heir {
     if (records) for (const [id, known] of [...records]) this.consider(open, id, known, decodeRecord(known.bytes));
   }
 
-  /** Ids of records in the store that name this worker as owner. */
-  *own(): Iterable<[string, Known]> {
-    yield* this.byOwner.get(ownerKey(this.table.host.serverId, this.table.host.incarnation)) ?? [];
+  /** A connection of ours that has to be rebuilt at another position: from its record, as if it were another's. */
+  resumeAgain(connection: LiveConnection): void {
+    const known = this.own.get(connection.id);
+    if (!known || this.started.has(connection.id)) return;
+    log.info({ connection: connection.id }, "rebuilt once more: the client has late data of the former owner");
+    connection.lost("late data of the former owner");
+    this.table.host.guard.remove(connection.flow);
+    const record = decodeRecord(known.bytes);
+    this.started.add(connection.id);
+    const resumption = new Resumption(this.table, this.desk, record, known.revision, { nonce: false, claimed: false });
+    this.enqueue(resumption, () => this.started.delete(connection.id));
+  }
+
+  /** Records that name this worker and have no connection, seen twice in a row: their removal was lost with the store. */
+  removeLeftovers(): void {
+    const suspects = new Set<string>();
+    for (const [id, { revision }] of this.own) {
+      if (this.table.get(id) || this.started.has(id)) continue;
+      suspects.add(id);
+      if (!this.leftovers.has(id)) continue;
+      this.table.host.bucket.remove(id, revision).catch((error) => log.warn({ err: error, id }, "a leftover stays"));
+    }
+    this.leftovers = suspects;
+  }
+
+  private leftovers = new Set<string>();
+
+  private get own(): Map<string, Known> {
+    const { serverId, incarnation } = this.table.host;
+    return this.byOwner.get(ownerKey(serverId, incarnation)) ?? new Map();
   }
 
   get known(): number {

@@ -1,3 +1,4 @@
+import { RefusedError } from "../../proto/errors.js";
 import { flowKey } from "../../proto/flow.js";
 import type { TcpState } from "../../proto/record.js";
 import { type Offset, toSequence } from "../../proto/sequence.js";
@@ -26,7 +27,7 @@ export interface Subject extends ProbeSubject {
 }
 
 export type Outcome =
-  | { kind: "match"; position: Offset; fd: number }
+  | { kind: "match"; position: Offset; fd: number; image: SocketImage }
   | { kind: "finished" }
   | { kind: "gone" }
   | { kind: "refused"; reason: string; answer: Answer | undefined };
@@ -106,9 +107,9 @@ export class Reattachment {
       window: event.window,
       payload: event.payload,
       flags: event.tcpFlags,
-      hasTimestamps: event.hasTimestamps,
-      tsval: event.tsval,
-      tsecr: event.tsecr,
+      hasTimestamps: event.timestamps !== undefined,
+      tsval: event.timestamps?.value ?? 0,
+      tsecr: event.timestamps?.echo ?? 0,
     };
     const result = this.comparison.compare(answer, this.lastProbe);
     if (result.kind === "ignore") return;
@@ -122,12 +123,14 @@ export class Reattachment {
     if (answer.hasTimestamps) this.clock.passed(answer.tsecr);
     try {
       this.beforeRebuild(result.position);
-      this.host.native.rebuild(this.fd, this.image(result.position, answer));
+      const image = this.image(result.position, answer);
+      this.host.native.rebuild(this.fd, image);
+      this.trace("rebuilt");
+      this.end({ kind: "match", position: result.position, fd: this.fd, image });
     } catch (error) {
-      return this.end({ kind: "refused", reason: (error as Error).message, answer });
+      const reason = error instanceof RefusedError ? error.reason : (error as Error).message;
+      this.end({ kind: "refused", reason, answer });
     }
-    this.trace("rebuilt");
-    this.end({ kind: "match", position: result.position, fd: this.fd });
   }
 
   private sendNow(): void {

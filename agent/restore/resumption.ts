@@ -9,6 +9,7 @@ import { LiveConnection } from "../connection/connection.js";
 import { Output } from "../connection/output.js";
 import { endpointsOf } from "../connection/host.js";
 import type { ConnectionTable } from "../connection/table.js";
+import { guardFlag, guardOption } from "../guard/index.js";
 import { exactReset } from "./probe.js";
 import { TimestampClock } from "./clock.js";
 import { earliestClock } from "./compare.js";
@@ -42,8 +43,7 @@ export interface ResumptionResult {
 export class Resumption {
   private readonly startedAt = performance.now();
   private readonly phasesUs: Record<string, number> = {};
-  private connection: LiveConnection | undefined;
-  private readonly objectRefusals = new Map<number, RefusedError>();
+  private readonly objectRefusals: Array<{ end: number; refusal: RefusedError }> = [];
   private socket = -1;
 
   /**
@@ -67,23 +67,29 @@ export class Resumption {
    * @param waiting called when all that is left is the client's answer, which may take its time.
    */
   async run(waiting: () => void): Promise<ResumptionResult | undefined> {
-    const { host } = this.table;
+    let connection: LiveConnection | undefined;
     try {
       if (!this.options.claimed && !(await this.claim())) return undefined;
       this.mark("claimed");
-      const refusal = await this.prepare().then(
+      connection = this.begin();
+      const refusal = await this.prepare(connection).then(
         () => undefined,
-        (error: unknown) => error,
+        (error: unknown) => {
+          if (error instanceof RefusedError) return error;
+          throw error;
+        },
       );
-      if (refusal && !(refusal instanceof RefusedError)) throw refusal;
       this.mark("unready");
-      const answered = this.reattach();
+      const answered = this.reattach(connection);
       waiting();
       const outcome = await answered;
-      return refusal ? await this.refuse((refusal as RefusedError).reason, outcome) : await this.finishWith(outcome);
+      return refusal ? this.refuse(connection, refusal.reason, outcome) : await this.finishWith(connection, outcome);
     } catch (error) {
       log.error({ err: error, connection: this.record.id }, "takeover failed");
-      this.letGo((error as Error).message);
+      if (connection) {
+        this.table.host.guard.remove(connection.flow);
+        connection.lost((error as Error).message);
+      }
       return this.result("failed", (error as Error).message);
     }
   }
@@ -126,13 +132,12 @@ export class Resumption {
     throw new BatonError("STORE_CONFLICT", `the record of a dead server kept changing: ${this.record.id}`);
   }
 
-  /** Everything that can be done before the client's position is known. */
-  private async prepare(): Promise<void> {
+  /** The connection in UNREADY: visible, its guard entry in PROBE, its socket in repair. */
+  private begin(): LiveConnection {
     const { host } = this.table;
     const { record } = this;
-    const output = new Output(record.output[0]?.offset ?? record.floor);
     const { clientIsn, serverIsn, mss, sendScale, receiveScale, windowScaling, sack, timestamps } = record.tcp;
-    this.connection = new LiveConnection(
+    const connection = new LiveConnection(
       host,
       {
         id: record.id,
@@ -149,49 +154,56 @@ export class Resumption {
         consumed: record.consumed,
         processed: record.processed,
         clientFinished: record.clientFinished,
-        output,
+        output: new Output(record.output[0]?.offset ?? record.floor),
         phase: "UNREADY",
       },
     );
-    this.connection.history.add("taken over", "", `from ${this.from}, epoch ${record.epoch}`);
-    const stack = this.table.createStack(this.connection, record);
-    this.connection.useStack(stack);
-    this.table.addUnready(this.connection);
+    connection.history.add("taken over", "", `from ${this.from}, epoch ${record.epoch}`);
     // An earlier life of this host may have left an orphan of the same flow; it would be in the way of the rebuilt socket.
     host.native.destroyOrphan(endpointsOf(record.flow));
     this.socket = host.native.prepare(endpointsOf(record.flow));
+    const last = record.output.at(-1);
     host.guard.install(record.flow, {
-      phase: "probe",
+      phase: "PROBE",
       incarnation: host.incarnation,
-      consumed: toSequence(clientIsn, record.consumed),
       clientIsn,
       serverIsn,
+      consumed: toSequence(clientIsn, record.consumed),
+      sendNext: toSequence(serverIsn, record.floor),
+      ...(last?.fin ? { finSeq: toSequence(serverIsn, last.offset) } : {}),
+      ...(windowScaling ? { sendScale, receiveScale } : {}),
+      options: (sack ? guardOption.SACK : 0) | (timestamps ? guardOption.TIMESTAMPS : 0),
       mss,
-      sndWscale: sendScale,
-      rcvWscale: receiveScale,
-      sack,
-      timestamps,
     });
+    this.table.addUnready(connection);
+    return connection;
+  }
+
+  /** The layers take their sections in, and every object that may be needed is opened and checked. */
+  private async prepare(connection: LiveConnection): Promise<void> {
+    const { record } = this;
+    const stack = this.table.createStack(connection, record);
+    connection.useStack(stack);
     await stack.unready(record.layers);
     for (const piece of record.output) {
       if (!piece.object || piece.offset + pieceLength(piece) <= record.floor) {
-        output.adopt(piece, undefined);
+        connection.output.adopt(piece, undefined);
         continue;
       }
       try {
-        output.adopt(piece, await stack.application.open(piece.object));
+        connection.output.adopt(piece, await stack.application.open(piece.object));
       } catch (error) {
         if (!(error instanceof RefusedError)) throw error;
         // Matters only if bytes of it turn out to be unacknowledged.
-        this.objectRefusals.set(piece.offset, error);
-        output.adopt(piece, undefined);
+        this.objectRefusals.push({ end: piece.offset + pieceLength(piece), refusal: error });
+        connection.output.adopt(piece, undefined);
       }
     }
   }
 
   private subject(): Subject {
     const { record } = this;
-    const output = this.connection.output;
+    const last = record.output.at(-1);
     return {
       flow: record.flow,
       clientIsn: record.tcp.clientIsn,
@@ -201,14 +213,14 @@ export class Resumption {
       floorByte: record.floorByte,
       consumed: record.consumed,
       tcp: record.tcp,
-      tail: Math.max(output.tail, record.floor),
-      finOffset: output.finOffset,
+      tail: last ? last.offset + pieceLength(last) : record.floor,
+      finOffset: last?.fin ? last.offset : undefined,
       nonce: this.options.nonce,
       earliestClock: this.options.nonce ? undefined : earliestClock(record),
     };
   }
 
-  private reattach(): Promise<Outcome> {
+  private reattach(connection: LiveConnection): Promise<Outcome> {
     const clock = new TimestampClock(this.record.tcp, this.record.takenAtUs);
     const attempt = new Reattachment(
       this.table.host,
@@ -217,75 +229,65 @@ export class Resumption {
       this.desk,
       (what, detail) => {
         this.mark(what);
-        this.connection.history.add(what, "", detail);
+        connection.history.add(what, "", detail);
       },
       (position) => {
-        for (const [offset, refusal] of this.objectRefusals) {
-          const piece = this.record.output.find((p) => p.offset === offset);
-          if (piece && position < offset + pieceLength(piece)) throw refusal;
-        }
+        const missing = this.objectRefusals.find(({ end }) => position < end);
+        if (missing) throw missing.refusal;
       },
       this.socket,
     );
     return attempt.run();
   }
 
-  private async finishWith(outcome: Outcome): Promise<ResumptionResult> {
+  private async finishWith(connection: LiveConnection, outcome: Outcome): Promise<ResumptionResult> {
     const { host } = this.table;
-    const { connection } = this;
     switch (outcome.kind) {
       case "finished":
       case "gone":
-        host.guard.change(connection.flow, { phase: "ended" });
+        host.guard.change(connection.flow, { phase: "ENDED" });
         await connection.discard(outcome.kind === "gone" ? "the client has reset it" : "everything was acknowledged");
         return this.result(outcome.kind, "");
       case "refused":
-        return await this.refuse(outcome.reason, outcome);
+        return this.refuse(connection, outcome.reason, outcome);
       case "match": {
         const { flow, identity } = connection;
         connection.phase.move("READY");
         host.guard.change(flow, {
-          phase: "live",
+          phase: "LIVE",
           consumed: toSequence(identity.tcp.clientIsn, this.record.consumed),
-          flagsSet: host.guard.flags.watchLate,
+          setFlags: guardFlag.WATCH_LATE,
         });
-        host.native.activate(outcome.fd);
+        host.native.activate(outcome.fd, outcome.image);
         connection.resume(outcome.fd, outcome.position, this.record.spool);
         connection.phase.move("LIVE");
         this.table.addLive(connection);
         this.mark("ready");
         setTimeout(() => {
-          if (!connection.isOver) host.guard.change(flow, { flagsClear: host.guard.flags.watchLate });
+          if (!connection.isOver) host.guard.change(flow, { clearFlags: guardFlag.WATCH_LATE });
         }, WATCH_LATE_MS).unref();
         return this.result("ok", "");
       }
     }
   }
 
-  private async refuse(reason: string, outcome: Outcome): Promise<ResumptionResult> {
+  private async refuse(connection: LiveConnection, reason: string, outcome: Outcome): Promise<ResumptionResult> {
     const { host } = this.table;
-    const { flow, identity } = this.connection;
+    const { flow, identity } = connection;
     let exact: number | undefined;
-    if (outcome.kind === "match") {
-      exact = toSequence(identity.tcp.serverIsn, outcome.position);
-      host.native.closeInRepair(outcome.fd);
-    } else if (outcome.kind === "refused" && outcome.answer) exact = outcome.answer.ack;
-    this.connection.phase.move("REFUSED");
-    this.connection.history.add("refused", "", reason);
-    log.warn({ connection: this.connection.id, flow: flowText(flow), reason }, "refused: the client is reset");
+    if (outcome.kind === "match") exact = toSequence(identity.tcp.serverIsn, outcome.position);
+    else if (outcome.kind === "refused" && outcome.answer) exact = outcome.answer.ack;
+    connection.phase.move("REFUSED");
+    connection.history.add("refused", "", reason);
+    log.warn({ connection: connection.id, flow: flowText(flow), reason }, "refused: the client is reset");
     if (exact !== undefined) {
-      host.guard.change(flow, { flagsSet: host.guard.flags.rstAsked });
+      host.guard.change(flow, { setFlags: guardFlag.RST_ASKED });
       host.native.sendSegments([exactReset(flow, exact, toSequence(identity.tcp.clientIsn, this.record.consumed))]);
     }
-    host.guard.change(flow, { phase: "ended" });
-    await this.connection.discard(reason);
+    host.guard.change(flow, { phase: "ENDED" });
+    if (outcome.kind === "match") host.native.closeInRepair(outcome.fd);
+    await connection.discard(reason);
     return this.result("refused", reason);
-  }
-
-  private letGo(reason: string): void {
-    if (!this.connection) return;
-    this.table.host.guard.remove(this.connection.flow);
-    this.connection.lost(reason);
   }
 
   private mark(what: string): void {

@@ -24,6 +24,10 @@ export interface CoordinatorDeps {
   /** Servers that are UP, with an agent connected. */
   living(): Member[];
   memberOf(id: string): Member | undefined;
+  /** Whether the server's slot still belongs to this incarnation. */
+  holds(server: string, incarnation: number): boolean;
+  /** The takeover is written: the server is beyond return in this incarnation. */
+  began(server: string, reason: string): void;
   /** The server's slot was closed: it may come back with a new generation. */
   buried(server: string, incarnation: number): void;
 }
@@ -35,6 +39,8 @@ export interface CoordinatorDeps {
  */
 export class TakeoverCoordinator {
   private readonly episodes = new Map<string, Episode>();
+  /** Takeovers of servers whose slot is not known yet, at the start. */
+  private unplaced: Array<{ bytes: Uint8Array; revision: number }> = [];
   private readonly timer: NodeJS.Timeout;
 
   constructor(private readonly deps: CoordinatorDeps) {
@@ -51,17 +57,19 @@ export class TakeoverCoordinator {
     return this.episodes.has(server);
   }
 
-  episodeOf(server: string): Episode | undefined {
-    return this.episodes.get(server);
+  episodeOfSlot(slot: number): Episode | undefined {
+    for (const episode of this.episodes.values()) if (episode.holds && episode.dead.slot === slot) return episode;
+    return undefined;
   }
 
   // ---- what membership says ----
 
-  suspected(dead: Member, incarnation: number, reason: string): void {
+  /** @param holds whether the slot is this incarnation's; see Episode. */
+  suspected(dead: Member, incarnation: number, reason: string, holds = true): void {
     if (this.episodes.has(dead.id)) return;
-    this.episodes.set(dead.id, new Episode(dead, incarnation, reason, performance.now()));
-    this.deps.appliance.setServer(dead, "held");
-    log.warn({ server: dead.id, incarnation, reason }, "suspected: its packets are held");
+    this.episodes.set(dead.id, new Episode(dead, incarnation, reason, performance.now(), holds));
+    if (holds) this.deps.appliance.setServer(dead, "held");
+    log.warn({ server: dead.id, incarnation, reason, holds }, "suspected: its packets are held");
   }
 
   /** It renewed its lease after all. */
@@ -77,10 +85,10 @@ export class TakeoverCoordinator {
   }
 
   /** Nothing leaves the server any more. */
-  async fenced(dead: Member, incarnation: number, reason: string): Promise<void> {
-    this.suspected(dead, incarnation, reason);
+  async fenced(dead: Member, incarnation: number, reason: string, holds = true): Promise<void> {
+    this.suspected(dead, incarnation, reason, holds);
     const episode = this.episodes.get(dead.id);
-    if (!episode || episode.fencedAt !== undefined) return;
+    if (episode?.incarnation !== incarnation || episode.fencedAt !== undefined) return;
     episode.fencedAt = episode.since();
     await this.announce(episode, reason);
   }
@@ -104,10 +112,13 @@ export class TakeoverCoordinator {
     if (takeover.finished) return;
     if (!episode) {
       const dead = this.deps.memberOf(takeover.serverId);
-      if (!dead) return;
-      episode = new Episode(dead, takeover.incarnation, takeover.reason, performance.now());
+      if (!dead) {
+        this.unplaced.push({ bytes, revision });
+        return;
+      }
+      this.suspected(dead, takeover.incarnation, takeover.reason, this.deps.holds(takeover.serverId, takeover.incarnation));
+      episode = this.episodes.get(dead.id) as Episode;
       episode.fencedAt = 0;
-      this.episodes.set(dead.id, episode);
       log.info({ takeover: takeover.id }, "an open takeover goes on");
     }
     if (episode.incarnation !== takeover.incarnation) return;
@@ -127,7 +138,7 @@ export class TakeoverCoordinator {
 
   private async announce(episode: Episode, reason: string): Promise<void> {
     const { dead, incarnation } = episode;
-    const survivors = this.deps.living().filter(({ id }) => id !== dead.id);
+    const survivors = this.deps.living().filter(({ id }) => !episode.holds || id !== dead.id);
     if (survivors.length === 0) {
       log.error({ server: dead.id }, "no server is left to take its connections over; they wait for one");
       episode.survivors = [];
@@ -136,7 +147,7 @@ export class TakeoverCoordinator {
     episode.survive(survivors);
     const now = wallClockUs();
     const takeover: Takeover = {
-      id: `${dead.id}.${incarnation}`,
+      id: episode.id,
       serverId: dead.id,
       incarnation,
       survivors: episode.survivors.map(({ id }) => id),
@@ -147,8 +158,9 @@ export class TakeoverCoordinator {
       round: (episode.takeover?.round ?? 0) + 1,
     };
     this.deps.placement.change([...survivors, ...this.heldMembers()], survivors);
-    this.deps.appliance.setServer(dead, "takeover");
+    if (episode.holds) this.deps.appliance.setServer(dead, "takeover");
     await this.write(episode, takeover);
+    if (episode.holds) this.deps.began(dead.id, reason);
   }
 
   private async write(episode: Episode, takeover: Takeover): Promise<void> {
@@ -196,7 +208,7 @@ export class TakeoverCoordinator {
 
   private settled(server: string, takeoverId: string, result: TakeoverResult, released: Released | undefined): void {
     const episode = this.episodes.get(result.from);
-    const ours = episode && `${episode.dead.id}.${episode.incarnation}` === takeoverId ? episode : undefined;
+    const ours = episode?.id === takeoverId ? episode : undefined;
     ours?.unsettled.delete(result.connectionId);
     const fenced = ours?.fencedAt ?? 0;
     const begun = ours ? Math.max(0, ours.since() - Math.max(0, ...Object.values(result.phasesUs))) : 0;
@@ -219,6 +231,7 @@ export class TakeoverCoordinator {
   // ---- the end ----
 
   private check(): void {
+    for (const { bytes, revision } of this.unplaced.splice(0)) this.seen(bytes, revision);
     for (const [server, episode] of this.episodes) {
       const owned = this.deps.index.count(server, episode.incarnation);
       if (!episode.takeover || !episode.isSettled(owned, performance.now())) continue;
@@ -240,7 +253,7 @@ export class TakeoverCoordinator {
     this.deps.placement.moved(waiting);
     const living = this.deps.living();
     this.deps.placement.change([...living, ...this.heldMembers()], living);
-    this.deps.appliance.setServer(dead, "down");
+    if (episode.holds) this.deps.appliance.setServer(dead, "down");
     await this.write(episode, { ...takeover, finished: true });
     this.deps.events.append({
       kind: "server",
@@ -253,8 +266,8 @@ export class TakeoverCoordinator {
     this.deps.buried(dead.id, incarnation);
   }
 
-  private heldMembers(): Member[] {
-    return [...this.episodes.values()].map(({ dead }) => dead);
+  heldMembers(): Member[] {
+    return [...this.episodes.values()].filter(({ holds }) => holds).map(({ dead }) => dead);
   }
 
   private ownerOf(flow: Flow): Member | undefined {

@@ -28,7 +28,13 @@ export class Episode {
     readonly reason: string,
     /** performance.now() at the suspicion. */
     readonly suspectedAt: number,
+    /** Whether the slot is still this incarnation's: its packets are held. A successor that is UP already is left alone. */
+    readonly holds: boolean,
   ) {}
+
+  get id(): string {
+    return `${this.dead.id}.${this.incarnation}`;
+  }
 
   survive(survivors: Member[]): void {
     this.survivors = [...survivors].sort((a, b) => (a.id < b.id ? -1 : 1));

@@ -83,7 +83,7 @@ export class Strays {
   private async adopt(flow: Flow, segment: ParsedSegment, heir: Member, episode: Episode): Promise<void> {
     const seen = this.deps.appliance.seen(flow);
     const syn = seen?.syn;
-    const takeoverId = `${episode.dead.id}.${episode.incarnation}`;
+    const takeoverId = episode.id;
     // Only a client that has had nothing from us but the SYN-ACK, and that begins its stream with this packet.
     if (!syn || !seen || segment.seq !== add(syn.isn, 1)) return this.turnAway(flow, segment, "no record, and its SYN was not seen");
     let result: TakeoverResult;

@@ -114,6 +114,8 @@ export interface Welcome {
   slot: number;
   generation: number;
   controllerId: string;
+  /** The appliance's, 6 bytes: where packets of connections that are not here go back to. */
+  mac: Buffer;
 }
 
 export interface Describe {

@@ -1,0 +1,66 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { type IntervalHistogram, monitorEventLoopDelay } from "node:perf_hooks";
+
+export interface Load {
+  /** Cores used by the host's cgroup since the last sample. */
+  cpu: number;
+  /** PSI "some avg10" of its CPU, percent. */
+  pressure: number;
+  /** Event-loop delay of this process since the last sample, p99. */
+  loopDelayMs: number;
+  egressBytesPerSecond: number;
+}
+
+/** Measures this host: its cgroup (which holds all its daemons), this process's event loop, its interface. */
+export class LoadMeter {
+  private readonly delay: IntervalHistogram = monitorEventLoopDelay({ resolution: 10 });
+  private before: { at: number; cpuUs: number; egress: number };
+
+  /** @param cgroup cgroup2 directory; undefined = the whole machine's CPU is not looked at. */
+  constructor(
+    private readonly ifname: string,
+    private readonly cgroup: string | undefined,
+  ) {
+    this.delay.enable();
+    this.before = this.counters();
+  }
+
+  sample(): Load {
+    const now = this.counters();
+    const seconds = Math.max(0.001, (now.at - this.before.at) / 1000);
+    const load: Load = {
+      cpu: Math.max(0, now.cpuUs - this.before.cpuUs) / 1e6 / seconds,
+      pressure: Number(/^some avg10=([\d.]+)/.exec(this.group("cpu.pressure"))?.[1] ?? 0),
+      loopDelayMs: Math.max(0, this.delay.percentile(99) / 1e6 - 10),
+      egressBytesPerSecond: Math.max(0, now.egress - this.before.egress) / seconds,
+    };
+    this.delay.reset();
+    this.before = now;
+    return load;
+  }
+
+  private counters(): { at: number; cpuUs: number; egress: number } {
+    const line = read("/proc/self/net/dev")
+      .split("\n")
+      .find((text) => text.trimStart().startsWith(`${this.ifname}:`));
+    const fields = line?.split(":")[1]?.trim().split(/\s+/) ?? [];
+    return {
+      at: performance.now(),
+      cpuUs: Number(/^usage_usec (\d+)/m.exec(this.group("cpu.stat"))?.[1] ?? 0),
+      egress: Number(fields[8] ?? 0),
+    };
+  }
+
+  private group(file: string): string {
+    return this.cgroup ? read(join(this.cgroup, file)) : "";
+  }
+}
+
+function read(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return ""; // a kernel without it: the value is 0
+  }
+}

@@ -1,0 +1,225 @@
+import { readFileSync } from "node:fs";
+import { networkInterfaces } from "node:os";
+import { addressBytes, addressText, type Flow } from "../proto/flow.js";
+import { type Config, natsUrls, serverOf } from "../proto/config/index.js";
+import { logger } from "../proto/log.js";
+import { Metrics, serveMetrics } from "../proto/metrics.js";
+import type { Adopt, Describe, FlowMessage, LiveConnection as Described, TakeoverResult } from "../proto/rpc/index.js";
+import { connectStore, type Store } from "../proto/store/index.js";
+import { listen } from "./connection/acceptor.js";
+import type { LiveConnection } from "./connection/connection.js";
+import type { ConnectionHost } from "./connection/host.js";
+import { ConnectionTable } from "./connection/table.js";
+import { Guard } from "./guard/index.js";
+import { AgentLink, linkTargets } from "./link/index.js";
+import { LoadMeter } from "./load.js";
+import { native } from "./native/index.js";
+import { adopt } from "./restore/adoption.js";
+import { dispatchGuardEvents } from "./restore/dispatch.js";
+import { Heir } from "./restore/heir.js";
+import { AnswerDesk } from "./restore/reattachment.js";
+import type { ResumptionResult } from "./restore/resumption.js";
+import { Services } from "./services.js";
+import { linkToSupervisor } from "./supervisor/link.js";
+
+const log = logger("worker");
+/** An idle connection is ended in order after this long. */
+const IDLE_MS = 75_000;
+const LOAD_MS = 500;
+const SWEEP_MS = 5_000;
+/** Guard entries of connections that are over stay for their TIME_WAIT. */
+const ENTRY_AGE_S = 90;
+
+/** The daemon `baton worker`: holds the sockets. Its supervisor says when it must let go of them. */
+export async function run({ config, id }: { config: Config; id: string }): Promise<void> {
+  const server = serverOf(config, id);
+  let fence: (why: string) => void = (why) => {
+    log.warn({ why }, "fenced before anything was served");
+    process.exit(0);
+  };
+  const { incarnation } = linkToSupervisor({ onFenced: (why) => fence(why) });
+  const guard = Guard.open(server.pins);
+  const local = config.vips.flatMap((address) => config.services.map(({ port }) => ({ address, port })));
+  // What an earlier worker left would be in the way of connections that come home, and of the listeners.
+  const orphans = native.destroyOrphans(local);
+  const services = await Services.open(config, id, native);
+  const store = await connectStore({ servers: natsUrls(config), name: `${id}-worker-${incarnation}` });
+
+  const counters = { ended: 0, takeovers: new Map<string, number>() };
+  const host: ConnectionHost = {
+    serverId: id,
+    incarnation,
+    writer: `${id}/${incarnation}`,
+    native,
+    guard,
+    bucket: store.connections,
+    limits: { inputBytes: config.limits.inputBytes },
+    ended: (connection) => {
+      counters.ended++;
+      table.drop(connection);
+    },
+  };
+  const table: ConnectionTable = new ConnectionTable(host, (c, offset) => services.stackOf(c, offset), IDLE_MS);
+  const desk = new AnswerDesk();
+  const results = new ResultBatch((takeoverId, batch) => link.reportTakenOver(takeoverId, batch));
+  const heir = new Heir(table, desk, (takeoverId, result) => {
+    counters.takeovers.set(result.result, (counters.takeovers.get(result.result) ?? 0) + 1);
+    results.add(takeoverId, result);
+  });
+  guard.events(dispatchGuardEvents(table, desk, heir));
+
+  const link: AgentLink = new AgentLink(linkTargets(config), {
+    hello: () => ({
+      serverId: id,
+      incarnation,
+      mac: macOf(server.interface),
+      addresses: (networkInterfaces()[server.interface] ?? []).map(({ address }) => address),
+      services: config.services.map(({ name }) => name),
+      version: "1",
+      pid: process.pid,
+    }),
+    describe: (request) => describe(table, request),
+    adopt: async (request) => {
+      const orphan = orphanOf(request);
+      const serviceOf = (port: number) => services.atPort(port);
+      const result = await adopt(orphan, { table, desk, heir, serviceOf, receiveScale: services.receiveScale });
+      return resultMessage(result);
+    },
+    hints: () => {},
+    welcome: (_controller, welcome) => {
+      const mac = [...welcome.mac].map((byte) => byte.toString(16).padStart(2, "0")).join(":");
+      guard.setAppliances([mac]);
+    },
+  });
+
+  await watch(store, heir);
+  for (const service of config.services) {
+    for (const vip of config.vips) {
+      listen(table, vip, { service: service.name, protocol: service.protocol, port: service.port });
+    }
+  }
+  link.start();
+
+  const meter = new LoadMeter(server.interface, server.cgroup);
+  setInterval(() => {
+    link.reportLoad({
+      ...meter.sample(),
+      connections: table.size,
+      problems: store.connected ? [] : ["the store is not connected"],
+      contentReady: services.contentReady,
+    });
+  }, LOAD_MS);
+  setInterval(() => {
+    guard.sweep(ENTRY_AGE_S);
+    heir.removeLeftovers();
+  }, SWEEP_MS);
+  if (server.metrics) await serveMetrics(server.metrics, metricsOf(id, guard, table, counters), () => []);
+
+  fence = (why) => {
+    log.warn({ why, connections: table.size }, "fenced: every connection is closed in silence");
+    table.abandon(why);
+    process.exit(0);
+  };
+  log.info({ server: id, incarnation, orphans, pid: process.pid }, "the worker serves");
+}
+
+/** Resolves when everything that the store holds has been seen. */
+function watch(store: Store, heir: Heir): Promise<void> {
+  return new Promise((resolve) => {
+    store.connections.watch({
+      onRecord: (id, revision, bytes) => heir.record(id, revision, bytes),
+      onRemoved: (id) => heir.removed(id),
+      onTakeover: (_key, _revision, bytes) => heir.takeover(bytes),
+      onCaughtUp: () => resolve(),
+    });
+  });
+}
+
+function describe(table: ConnectionTable, { connectionIds, all, detail }: Describe): Described[] {
+  const found: LiveConnection[] = [];
+  if (all) table.each((connection) => found.push(connection));
+  else for (const id of connectionIds) found.push(...(table.get(id) ? [table.get(id) as LiveConnection] : []));
+  return found.map((connection) => ({
+    ...connection.describe(),
+    history: detail ? [...connection.history.entries] : [],
+  }));
+}
+
+/** Results of one turn of the loop leave as one batch. */
+class ResultBatch {
+  private readonly waiting = new Map<string, TakeoverResult[]>();
+
+  constructor(private readonly send: (takeoverId: string, results: TakeoverResult[]) => void) {}
+
+  add(takeoverId: string, result: ResumptionResult): void {
+    const batch = this.waiting.get(takeoverId);
+    if (batch) {
+      batch.push(resultMessage(result));
+      return;
+    }
+    this.waiting.set(takeoverId, [resultMessage(result)]);
+    setImmediate(() => {
+      const results = this.waiting.get(takeoverId) ?? [];
+      this.waiting.delete(takeoverId);
+      this.send(takeoverId, results);
+    });
+  }
+}
+
+function resultMessage(result: ResumptionResult): TakeoverResult {
+  const { id, flow, phasesUs, epoch, from, reason } = result;
+  return { connectionId: id, flow: flowMessage(flow), result: result.result, reason, phasesUs, epoch, from };
+}
+
+function flowMessage(flow: Flow): FlowMessage {
+  return {
+    clientAddress: addressBytes(flow.client.address),
+    clientPort: flow.client.port,
+    vipAddress: addressBytes(flow.vip.address),
+    vipPort: flow.vip.port,
+    transport: flow.transport === "udp" ? "UDP" : "TCP",
+  };
+}
+
+function orphanOf(request: Adopt) {
+  const { flow } = request;
+  if (!flow) throw new Error("an adoption names no flow");
+  return {
+    flow: {
+      client: { address: addressText(flow.clientAddress), port: flow.clientPort },
+      vip: { address: addressText(flow.vipAddress), port: flow.vipPort },
+      transport: "tcp" as const,
+    },
+    from: request.from,
+    clientIsn: request.clientIsn,
+    clientAck: request.clientAck,
+    mss: request.mss,
+    windowScale: request.windowScale === 255 ? undefined : request.windowScale,
+    sack: request.sack,
+    timestamps: request.timestamps,
+    clientTsecr: request.clientTsecr,
+  };
+}
+
+function macOf(ifname: string): Buffer {
+  const text = readFileSync(`/sys/class/net/${ifname}/address`, "utf8").trim();
+  return Buffer.from(text.replaceAll(":", ""), "hex");
+}
+
+function metricsOf(
+  id: string,
+  guard: Guard,
+  table: ConnectionTable,
+  counters: { ended: number; takeovers: Map<string, number> },
+): Metrics {
+  const metrics = new Metrics({ server: id });
+  metrics.counterFrom("guard_verdicts_total", "Packets by the guard's verdict", ["verdict"], () =>
+    Object.entries(guard.verdicts()).map(([verdict, value]) => ({ labels: { verdict }, value })),
+  );
+  metrics.gauge("connections", "Connections of this worker", [], () => [{ value: table.size }]);
+  metrics.counterFrom("connections_ended_total", "Connections that ended here", [], () => [{ value: counters.ended }]);
+  metrics.counterFrom("takeovers_total", "Connections taken over by this worker, by result", ["result"], () =>
+    [...counters.takeovers].map(([result, value]) => ({ labels: { result }, value })),
+  );
+  return metrics;
+}

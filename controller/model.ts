@@ -1,0 +1,134 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Config } from "../proto/config/index.js";
+import { natsUrls } from "../proto/config/index.js";
+import { root } from "../proto/paths.js";
+import type { Phase } from "../proto/vocabulary.js";
+import type {
+  ConnectionDetail,
+  ConnectionMessage,
+  LiveConnection,
+  ServerMessage,
+  StatusMessage,
+} from "../proto/rpc/index.js";
+import type { Store } from "../proto/store/index.js";
+import type { AgentSessions } from "./agents/index.js";
+import type { ConnectionFilter, ControlModel, EventSource } from "./api/index.js";
+import { type ConnectionEntry, type ConnectionIndex, connectionDetail, connectionRow } from "./connections/index.js";
+import type { Membership } from "./membership/index.js";
+
+/** Agents answer at once or not at all: a list must not wait for a dead one. */
+const DESCRIBE_MS = 500;
+
+export const version: string = JSON.parse(readFileSync(join(root, "package.json"), "utf8")).version;
+
+export interface ModelParts {
+  config: Config;
+  id: string;
+  store: Store;
+  membership: Membership;
+  sessions: AgentSessions;
+  index: ConnectionIndex;
+  events: EventSource;
+  verdicts(): Record<string, number>;
+  /** Sentences about what is wrong with this appliance itself. */
+  problems(): string[];
+}
+
+/** What the API shows, read from the parts at the moment of the question. */
+export class Model implements ControlModel {
+  constructor(private readonly parts: ModelParts) {}
+
+  get events(): EventSource {
+    return this.parts.events;
+  }
+
+  status(): StatusMessage {
+    const { config, id, store, index } = this.parts;
+    const servers = this.servers();
+    const problems = [
+      ...this.parts.problems(),
+      ...(store.connected ? [] : ["The store is not connected: nothing new is protected until it is back."]),
+      ...servers
+        .filter(({ state }) => state !== "UP")
+        .map(({ id: server, state, reason }) => `Server ${server} is ${state}: ${reason}.`),
+      ...this.parts.sessions.list().flatMap(({ server, load }) => (load?.problems ?? []).map((p) => `${server}: ${p}`)),
+    ];
+    return {
+      version,
+      leader: id,
+      servers,
+      vips: config.vips,
+      services: config.services.map(({ name, port, protocol }) => ({ name, port, protocol })),
+      problems,
+      store: { url: natsUrls(config).join(","), connected: store.connected, embedded: config.nats.embedded },
+      verdicts: this.parts.verdicts(),
+      connections: index.size,
+    };
+  }
+
+  servers(): ServerMessage[] {
+    const { membership, sessions, index } = this.parts;
+    return membership.members().map(({ id, slot, generation, incarnation, state, reason, leaseAgeMs }) => {
+      const agent = sessions.get(id);
+      const load = agent?.load;
+      return {
+        id,
+        state,
+        connections: index.count(id),
+        load: load
+          ? {
+              cpu: load.cpu,
+              pressure: load.pressure,
+              loopDelayMs: load.loopDelayMs,
+              egressBytesPerSecond: load.egressBytesPerSecond,
+            }
+          : null,
+        leaseAgeMs: leaseAgeMs ?? 0,
+        reason,
+        incarnation,
+        generation,
+        slot,
+        addresses: agent?.hello.addresses ?? [],
+      };
+    });
+  }
+
+  async *connections(filter: ConnectionFilter): AsyncGenerator<ConnectionMessage> {
+    const { index } = this.parts;
+    const wanted = [...index.entries(filter.server || undefined)].filter(
+      ({ protocol }) => !filter.protocol || protocol === filter.protocol,
+    );
+    const owners = [...new Set(wanted.map(({ serverId }) => serverId))];
+    const answers = await Promise.all(owners.map((server) => this.describe(server, { all: true })));
+    const live = new Map(answers.flat().map((connection) => [connection.id, connection]));
+    for (const entry of wanted) yield connectionRow(entry, { connection: live.get(entry.id), phase: this.imposed(entry) });
+  }
+
+  async connection(id: string): Promise<ConnectionDetail | undefined> {
+    const { index, membership } = this.parts;
+    const entry = index.get(id);
+    if (!entry) return undefined;
+    const servers = membership.members().map((member) => member.id);
+    const answers = await Promise.all(
+      servers.map(async (server) => ({ server, found: (await this.describe(server, { ids: [id], detail: true }))[0] })),
+    );
+    const histories = answers.flatMap(({ server, found }) => (found ? [{ server, history: found.history }] : []));
+    const owner = answers.find(({ server }) => server === entry.serverId)?.found;
+    return connectionDetail(entry, { connection: owner, phase: this.imposed(entry) }, histories);
+  }
+
+  private describe(
+    server: string,
+    what: { ids?: string[]; all?: boolean; detail?: boolean },
+  ): Promise<LiveConnection[]> {
+    return this.parts.sessions.describe(server, what, DESCRIBE_MS);
+  }
+
+  /** A server that is being held or taken over holds all its connections. */
+  private imposed(entry: ConnectionEntry): Phase | undefined {
+    const owner = this.parts.membership.member(entry.serverId);
+    const held = owner?.state === "HELD" || owner?.state === "TAKEOVER";
+    return held && owner.incarnation === entry.incarnation ? "HELD" : undefined;
+  }
+}
