@@ -41,7 +41,6 @@ const live: LiveConnection = {
   history: [],
   tcpState: 1,
 };
-const greeting: Welcome = { slot: 1, generation: 2, controllerId: "lb1", mac: Buffer.alloc(6, 2) };
 const adoption = {
   flow: null,
   clientIsn: 1,
