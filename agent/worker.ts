@@ -82,7 +82,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     adopt: async (request) => {
       const orphan = orphanOf(request);
       const serviceOf = (port: number) => services.atPort(port);
-      const result = await adopt(orphan, { table, desk, heir, serviceOf, receiveScale: services.receiveScale });
+      const result = await adopt(orphan, { table, desk, heir, serviceOf, receiveScale: table.receiveScale });
       return resultMessage(result);
     },
     hints: () => {},

@@ -43,6 +43,7 @@ function accept(table: ConnectionTable, { service, protocol }: Listening, fd: nu
     native.closeInRepair(fd);
     return;
   }
+  if (entry.receiveScale !== undefined) table.receiveScale = entry.receiveScale;
   const timestamps = (entry.options & guardOption.TIMESTAMPS) !== 0;
   const connection = new LiveConnection(
     table.host,

@@ -16,6 +16,12 @@ export class ConnectionTable {
   private readonly timers: NodeJS.Timeout[] = [];
 
   /**
+   * The window scale that this stack answers a client's with, and so every server's of the same settings: seen at the latest
+   * accept, else as the kernel works it out from the listener's window clamp (tcp_select_initial_window, net/ipv4/tcp_output.c).
+   */
+  receiveScale: number;
+
+  /**
    * @param makeStack the layers of a connection, ip first; throws RefusedError where the service is not configured here.
    * @param idleMs an idle connection is ended in order after this long.
    */
@@ -24,6 +30,7 @@ export class ConnectionTable {
     private readonly makeStack: (connection: LiveConnection, inputOffset: number) => Stack,
     idleMs: number,
   ) {
+    this.receiveScale = Math.max(0, Math.floor(Math.log2(host.limits.inputBytes)) - 15);
     this.timers.push(
       setInterval(() => this.each((c) => c.isSendingMuch && c.tick(idleMs)), FAST_TICK_MS),
       setInterval(() => this.each((c) => c.tick(idleMs)), SLOW_TICK_MS),

@@ -1,0 +1,62 @@
+import { type Config, directoryOf, type ServiceConfig } from "../proto/config/index.js";
+import { RefusedError } from "../proto/errors.js";
+import type { LiveConnection } from "./connection/connection.js";
+import { DirectoryContent } from "./content/index.js";
+import type { Native } from "./native/api.js";
+import { type ApplicationFactory, applicationProtocols, IpLayer, Stack, TcpLayer } from "./protocols/index.js";
+
+interface Service {
+  config: ServiceConfig;
+  content: DirectoryContent;
+  makeApplication: ApplicationFactory;
+}
+
+/** The services of the configuration as this server offers them. */
+export class Services {
+  private warm = false;
+
+  private constructor(private readonly byName: Map<string, Service>) {
+    void Promise.all([...byName.values()].map(({ content }) => content.ready)).then(() => {
+      this.warm = true;
+    });
+  }
+
+  /** Throws CONTENT_UNAVAILABLE. Digests of the content are made in the background from now on. */
+  static async open(config: Config, serverId: string, native: Native): Promise<Services> {
+    const byName = new Map<string, Service>();
+    for (const service of config.services) {
+      const content = await DirectoryContent.open({
+        directory: directoryOf(service, serverId),
+        validator: service.validator,
+        hashFile: (path) => native.hashFile(path),
+      });
+      const makeApplication = applicationProtocols[service.protocol].factory({ content });
+      byName.set(service.name, { config: service, content, makeApplication });
+    }
+    return new Services(byName);
+  }
+
+  /** Whether the digests of everything that was there at the start are known. */
+  get contentReady(): boolean {
+    return this.warm;
+  }
+
+  /** The layers of a connection, ip first. Throws RefusedError where its service is not offered here. */
+  stackOf(connection: LiveConnection, inputOffset: number): Stack {
+    const { service, protocol, tcp } = connection.identity;
+    const offered = this.byName.get(service);
+    if (offered?.config.protocol !== protocol) throw new RefusedError("no such service here", `${service} (${protocol})`);
+    const application = offered.makeApplication(connection, inputOffset);
+    return new Stack([new IpLayer(), new TcpLayer(tcp, () => connection.tcpState())], application, (what, layer, detail) =>
+      connection.history.add(what, layer, detail),
+    );
+  }
+
+  atPort(port: number): { name: string; protocol: string; clientFirst: boolean } | undefined {
+    for (const { config } of this.byName.values()) {
+      if (config.port !== port) continue;
+      return { name: config.name, protocol: config.protocol, clientFirst: applicationProtocols[config.protocol].clientFirst };
+    }
+    return undefined;
+  }
+}
