@@ -1,0 +1,262 @@
+import type { LayerSection, ObjectReference } from "../../../proto/record.js";
+import { decodeHttpSection, encodeHttpSection, type HttpResponse } from "../../../proto/sections.js";
+import type { DirectoryContent } from "../../content/index.js";
+import type {
+  ApplicationDescription,
+  ApplicationLayer,
+  ConnectionPort,
+  OpenObject,
+  Response,
+  ResponsePiece,
+} from "../application.js";
+import { type Answer, answerFrom, headBytes, plain, refusal } from "./answer.js";
+import { type Request, RequestReader } from "./request.js";
+import { Responses } from "./responses.js";
+
+/** Bytes that are remembered as the head of what was no request. */
+const BAD_HEAD_KEPT = 1_024;
+
+/**
+ * HTTP/1.1 of one connection, serving a directory. Requests are answered one after the other, each with one promise which
+ * covers the whole response:
+ *
+ *   input ──► reader ── head ──► refusal? ──┐
+ *     ▲          └───── end ──► find, open ─┴► promise (head + object) ──► next request, while no more than 16 are ahead
+ *     └ kept here and in the record's spool until its request is answered: the twin on another server reads it again
+ */
+export class HttpLayer implements ApplicationLayer {
+  readonly name = "http";
+  private readonly responses = new Responses();
+  private requests = 0;
+
+  /** Input that the reader has not seen. */
+  private waiting: Buffer[] = [];
+  /** Client stream offset up to which input has come, and up to which the reader has seen it. */
+  private received: number;
+  private seen: number;
+  private inputEnded = false;
+
+  private reader: RequestReader | undefined;
+  private request: Request | undefined;
+  /** A request is being answered. */
+  private busy = false;
+  private over = false;
+
+  constructor(
+    private readonly port: ConnectionPort,
+    inputOffset: number,
+    private readonly content: DirectoryContent,
+    private readonly nowMs: () => number = Date.now,
+  ) {
+    this.received = inputOffset;
+    this.seen = inputOffset;
+  }
+
+  // ---- input ----
+
+  input(chunk: Buffer): void {
+    this.received += chunk.length;
+    this.waiting.push(chunk);
+    this.advance();
+  }
+
+  inputEnd(): void {
+    this.inputEnded = true;
+    this.advance();
+  }
+
+  acknowledged(position: number): void {
+    this.responses.advance(position);
+    // Not at once: a record may be in the making, and a new promise is none of its own.
+    if (this.waiting.length > 0 || this.inputEnded) queueMicrotask(() => this.advance());
+  }
+
+  /** Reads and answers as far as possible. */
+  private advance(): void {
+    while (!this.over && !this.busy) {
+      if (this.port.ended()) {
+        this.discard();
+        return;
+      }
+      if (!this.responses.hasRoom) return;
+      const chunk = this.waiting.shift();
+      if (!chunk) break;
+      this.read(chunk);
+    }
+    if (this.inputEnded && !this.over && !this.busy) this.end();
+  }
+
+  /** Nothing more will come. A request that was left unfinished is a bad one. */
+  private end(): void {
+    if (this.request || this.reader?.begun) this.promise(plain(400, { close: true }), this.request ?? NO_REQUEST);
+    else this.port.respond({ pieces: [], fin: true, processed: this.received });
+    this.discard();
+  }
+
+  private read(chunk: Buffer): void {
+    this.reader ??= new RequestReader();
+    const progress = this.reader.read(chunk);
+    if (progress.kind === "more") {
+      this.seen += chunk.length;
+      return;
+    }
+    if (progress.kind === "bad") {
+      const head = this.request?.head ?? Buffer.from(chunk.subarray(0, BAD_HEAD_KEPT));
+      this.promise(plain(progress.status, { close: true }), { ...NO_REQUEST, head });
+      return;
+    }
+    this.seen += progress.taken;
+    const rest = chunk.subarray(progress.taken);
+    if (progress.kind === "head") {
+      this.request = progress.request;
+      const answer = refusal(progress.request);
+      if (answer?.close) {
+        this.promise(answer, progress.request);
+        return;
+      }
+      this.waiting.unshift(rest); // even if it is empty: the reader has to be asked whether the request ends here
+      return;
+    }
+    if (rest.length > 0) this.waiting.unshift(rest);
+    this.freeReader();
+    void this.answer(this.request as Request);
+  }
+
+  private async answer(request: Request): Promise<void> {
+    this.busy = true;
+    let answer: Answer;
+    try {
+      answer = refusal(request) ?? (await answerFrom(this.content, request, this.nowSeconds()));
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      answer = plain(code === "EMFILE" || code === "ENFILE" ? 503 : 500, { close: true });
+    }
+    this.busy = false;
+    if (this.over || this.port.ended()) {
+      answer.object?.found.file.close();
+      return;
+    }
+    this.promise(answer, request);
+    this.advance();
+  }
+
+  /** Input behind our FIN is of no use. */
+  private discard(): void {
+    this.waiting = [];
+    this.freeReader();
+    this.seen = this.received;
+    this.port.processed(this.received);
+  }
+
+  // ---- output ----
+
+  private promise(answer: Answer, request: Request): void {
+    this.request = undefined;
+    const keepAlive = request.keepAlive && !answer.close;
+    const persistence = keepAlive ? (request.minorVersion === 0 ? "keep-alive" : undefined) : "close";
+    const head = headBytes(answer, persistence, this.nowSeconds());
+    const literal = request.method === "HEAD" ? head : Buffer.concat([head, answer.body]);
+    const { object } = answer;
+    const firstByteOffset = this.port.tail() + head.length;
+    const response: HttpResponse = {
+      requestHead: request.head,
+      responseHead: head,
+      objectId: object?.found.objectId ?? "",
+      validator: object?.found.validator ?? "",
+      firstByteSeq: this.port.sequence(firstByteOffset),
+      firstByteOffset,
+      objectOffset: object?.offset ?? 0,
+      length: object?.length ?? literal.length - head.length,
+      keepAlive,
+    };
+    this.requests++;
+    this.responses.add(response);
+    const pieces: ResponsePiece[] = [{ literal }];
+    if (object) pieces.push({ object: referenceTo(response), file: object.found.file });
+    this.port.respond({
+      pieces,
+      fin: !keepAlive,
+      processed: keepAlive ? this.seen : this.received,
+      ...this.protection(response, object?.found.pending),
+    });
+  }
+
+  /** For an object without a validator so far: the second commit, when there is one. */
+  private protection(response: HttpResponse, pending: Promise<string> | undefined): Partial<Response> {
+    if (!pending) return {};
+    const protect = pending.then((validator) => {
+      response.validator = validator;
+      return referenceTo(response);
+    });
+    protect.catch(() => {}); // the core listens, unless the connection is over already
+    return { unprotected: "digest pending", protect };
+  }
+
+  // ---- takeover ----
+
+  checkpoint(block: LayerSection[]): void {
+    const { first, behindFirst } = this.responses;
+    block.push(encodeHttpSection({ requests: this.requests, ...(first && { current: first }), queued: behindFirst }));
+  }
+
+  unready(section: LayerSection): void {
+    const { requests, current, queued } = decodeHttpSection(section);
+    this.requests = requests;
+    this.responses.restore(current ? [current, ...queued] : []);
+  }
+
+  open(reference: ObjectReference): Promise<OpenObject> {
+    return this.content.openObject(reference);
+  }
+
+  ready(position: number): void {
+    this.responses.advance(position);
+  }
+
+  undo(): void {
+    this.requests = 0;
+    this.responses.restore([]);
+  }
+
+  describe(position: number): ApplicationDescription {
+    const response = this.responses.at(position);
+    const sent = response ? Math.min(Math.max(0, position - response.firstByteOffset), response.length) : 0;
+    return {
+      object: response?.objectId ?? "",
+      objectOffset: response?.objectId ? response.objectOffset + sent : 0,
+      firstByteSequence: response?.objectId ? response.firstByteSeq : 0,
+      requests: this.requests,
+    };
+  }
+
+  closed(): void {
+    this.over = true;
+    this.waiting = [];
+    this.freeReader();
+  }
+
+  private freeReader(): void {
+    this.reader?.free();
+    this.reader = undefined;
+  }
+
+  private nowSeconds(): number {
+    return Math.floor(this.nowMs() / 1000);
+  }
+}
+
+/** Stands for what could not be read as a request. */
+const NO_REQUEST: Request = {
+  method: "",
+  target: "",
+  minorVersion: 1,
+  headers: new Map(),
+  head: Buffer.alloc(0),
+  keepAlive: false,
+  hasBody: false,
+};
+
+function referenceTo(response: HttpResponse): ObjectReference {
+  const { objectId, validator, objectOffset, length } = response;
+  return { objectId, validator, objectOffset, length };
+}

@@ -1,0 +1,160 @@
+import { Llhttp } from "./llhttp.js";
+
+/** Bounds of one request, bytes. A head larger than this is answered 431, a target 414, a body 413. */
+export const HEAD_MAX = 16_384;
+export const TARGET_MAX = 8_192;
+/** Everything of a request waits in the record's spool until it is answered: this must fit. */
+export const BODY_MAX = 65_536;
+
+export interface Request {
+  method: string;
+  /** As it was sent, Latin-1. */
+  target: string;
+  minorVersion: number;
+  /** Names in lower case; several lines of one name are one value, joined by ", " (RFC 9110 section 5.3). */
+  headers: Map<string, string>;
+  /** The head as it was sent, its empty line included. */
+  head: Buffer;
+  /** What the client wants. */
+  keepAlive: boolean;
+  /** A body follows or may follow. */
+  hasBody: boolean;
+}
+
+export type Progress =
+  /** The chunk is used up. */
+  | { kind: "more" }
+  | { kind: "head"; request: Request; taken: number }
+  /** The request ends behind the chunk's first `taken` bytes. */
+  | { kind: "end"; taken: number }
+  /** It is none, or none that is taken; nothing behind it can be understood. */
+  | { kind: "bad"; status: number };
+
+/** Reads one request out of chunks that are cut anywhere. */
+export class RequestReader {
+  private target = "";
+  private readonly lines: Array<[string, string]> = [];
+  private inValue = true;
+  private headParts: Buffer[] = [];
+  private headLength = 0;
+  private headDone = false;
+  private completed = false;
+  private bodyLength = 0;
+  private unknownMethod = false;
+  private readonly parser = new Llhttp({
+    url: (part) => {
+      this.target += part;
+    },
+    field: (part) => {
+      if (this.inValue) this.lines.push(["", ""]);
+      this.inValue = false;
+      this.line[0] += part;
+    },
+    value: (part) => {
+      this.inValue = true;
+      this.line[1] += part;
+    },
+    headComplete: () => {
+      this.headDone = true;
+    },
+    messageComplete: () => {
+      this.completed = true;
+    },
+  });
+
+  /** Whether there is more of a request than empty lines. */
+  get begun(): boolean {
+    return this.headDone || /[^\r\n]/.test(this.raw().toString("latin1"));
+  }
+
+  /** Goes on with the stream. After "head" call again with what is left of the chunk, also if that is nothing. */
+  read(chunk: Buffer): Progress {
+    if (this.unknownMethod) return this.judgeLine(chunk);
+    return this.headDone ? this.readBody(chunk) : this.readHead(chunk);
+  }
+
+  free(): void {
+    this.parser.free();
+  }
+
+  private get line(): [string, string] {
+    return this.lines[this.lines.length - 1] as [string, string];
+  }
+
+  private readHead(chunk: Buffer): Progress {
+    const { stop, taken } = this.parser.execute(chunk);
+    this.keep(chunk.subarray(0, taken));
+    if (this.target.length > TARGET_MAX) return { kind: "bad", status: 414 };
+    if (this.headLength > HEAD_MAX) return { kind: "bad", status: 431 };
+    if (stop === "end") return { kind: "more" };
+    if (stop === "paused") return this.completeHead(taken);
+    if (stop === "method") return this.judgeLine(chunk.subarray(taken));
+    this.keep(chunk.subarray(taken, taken + 1));
+    const otherVersion = stop === "version" && /HTTP\/(?!1\.[01])\d+(\.\d*)?\r?$/.test(this.raw().toString("latin1"));
+    return { kind: "bad", status: otherVersion ? 505 : 400 };
+  }
+
+  /** A method that the parser does not know: 501 if the line is a request's, else 400, at the first byte that says so. */
+  private judgeLine(chunk: Buffer): Progress {
+    this.unknownMethod = true;
+    this.keep(chunk);
+    const text = this.raw().toString("latin1");
+    const line = /^[\r\n]*([^\r\n]*)\r\n/.exec(text)?.[1];
+    if (line !== undefined) {
+      return { kind: "bad", status: /^[!#$%&'*+.^_`|~0-9A-Za-z-]+ [!-~]+ HTTP\/1\.[01]$/.test(line) ? 501 : 400 };
+    }
+    const plausible = /^[\r\n]*[ -~]*\r?$/.test(text) && this.headLength <= TARGET_MAX;
+    return plausible ? { kind: "more" } : { kind: "bad", status: 400 };
+  }
+
+  private keep(part: Buffer): void {
+    this.headLength += part.length;
+    this.headParts.push(part);
+  }
+
+  private raw(): Buffer {
+    return Buffer.concat(this.headParts);
+  }
+
+  private completeHead(taken: number): Progress {
+    const { major, minor } = this.parser.version;
+    if (major !== 1) return { kind: "bad", status: 505 };
+    const headers = new Map<string, string>();
+    let hosts = 0;
+    for (const [name, value] of this.lines) {
+      const key = name.toLowerCase();
+      if (key === "host") hosts++;
+      const present = headers.get(key);
+      const trimmed = value.replace(/[ \t]+$/, "");
+      headers.set(key, present === undefined ? trimmed : `${present}, ${trimmed}`);
+    }
+    // RFC 9112 section 3.2.
+    if (hosts > 1 || (hosts === 0 && minor > 0)) return { kind: "bad", status: 400 };
+    const head = this.raw();
+    this.headParts = [];
+    let start = 0;
+    while (head[start] === 13 || head[start] === 10) start++; // empty lines before a request (RFC 9112 section 2.2)
+    // The parser also speaks RTSP and ICE.
+    if (!/^[^\r]* HTTP\/1\.[01]\r/.test(head.toString("latin1", start))) return { kind: "bad", status: 400 };
+    const length = Number(headers.get("content-length") ?? 0);
+    if (length > BODY_MAX) return { kind: "bad", status: 413 };
+    const request: Request = {
+      method: this.parser.method,
+      target: this.target,
+      minorVersion: minor,
+      headers,
+      head: head.subarray(start),
+      keepAlive: this.parser.keepAlive,
+      hasBody: length > 0 || headers.has("transfer-encoding"),
+    };
+    return { kind: "head", request, taken };
+  }
+
+  private readBody(chunk: Buffer): Progress {
+    const { stop, taken } = this.parser.execute(chunk);
+    if (this.completed) return { kind: "end", taken };
+    this.bodyLength += taken;
+    if (this.bodyLength > BODY_MAX) return { kind: "bad", status: 413 };
+    return stop === "end" ? { kind: "more" } : { kind: "bad", status: 400 };
+  }
+}

@@ -1,0 +1,60 @@
+import type { HttpResponse } from "../../../proto/sections.js";
+
+/** Responses promised ahead of the client; requests behind them wait in the spool. */
+const AHEAD_MAX = 16;
+/** Bytes of their request heads, which are part of every record. */
+const HEADS_MAX = 65_536;
+
+/** The responses that the client is receiving or will receive, in order; the last one stays when all is done. */
+export class Responses {
+  private list: HttpResponse[] = [];
+  private acknowledged = 0;
+
+  get first(): HttpResponse | undefined {
+    return this.list[0];
+  }
+
+  get behindFirst(): HttpResponse[] {
+    return this.list.slice(1);
+  }
+
+  /** Whether one more may be promised. */
+  get hasRoom(): boolean {
+    let ahead = 0;
+    let heads = 0;
+    for (const response of this.list) {
+      if (endOf(response) <= this.acknowledged) continue;
+      ahead++;
+      heads += response.requestHead.length;
+    }
+    return ahead < AHEAD_MAX && heads < HEADS_MAX;
+  }
+
+  add(response: HttpResponse): void {
+    this.list.push(response);
+    this.drop();
+  }
+
+  restore(list: HttpResponse[]): void {
+    this.list = list;
+  }
+
+  /** The client has everything below `position`. */
+  advance(position: number): void {
+    this.acknowledged = position;
+    this.drop();
+  }
+
+  /** The one that has the byte at `position`, or the nearest before it. */
+  at(position: number): HttpResponse | undefined {
+    return this.list.find((response) => position < endOf(response)) ?? this.list.at(-1);
+  }
+
+  private drop(): void {
+    while (this.list.length > 1 && endOf(this.list[0] as HttpResponse) <= this.acknowledged) this.list.shift();
+  }
+}
+
+function endOf(response: HttpResponse): number {
+  return response.firstByteOffset + response.length;
+}
