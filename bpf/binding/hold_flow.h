@@ -50,7 +50,7 @@ struct HeldPacket {
  *     tickets   0 .. next-1      next ..            ...        held-1
  *               disposed of      queued (some may be on their way through the ring buffer)
  *
- * Records come nearly in order: a ticket is taken before its record is reserved, so that two CPUs may swap. A ticket is
+ * Records come nearly in order: a record is reserved before its ticket is taken, so that two CPUs may swap. A ticket is
  * disposed of when its packet was sent, or was thrown away and counted: both let the hold end.
  */
 class HoldFlow {

@@ -4,7 +4,7 @@ import { dirname, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
 /** Where this process's tests pin; removed at the end. */
-export const pins = `/sys/fs/bpf/baton-test-binding/${process.env["BATON_TEST_PINS"] ?? process.pid}`;
+export const pins = `/sys/fs/bpf/baton-test-binding/${process.env.BATON_TEST_PINS ?? process.pid}`;
 
 /** A folder of its own under bpffs (mounted if it is not). */
 export function makePins(): void {
