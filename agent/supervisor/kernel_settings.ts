@@ -19,7 +19,10 @@ export function settle(): void {
       const present = readFileSync(file, "utf8").trim();
       if (present === value) continue;
       writeFileSync(file, value);
-      logger("supervisor").info({ setting: name.replaceAll("/", "."), from: present, to: value }, "kernel setting changed");
+      logger("supervisor").info(
+        { setting: name.replaceAll("/", "."), from: present, to: value },
+        "kernel setting changed",
+      );
     } catch (error) {
       logger("supervisor").warn({ setting: name.replaceAll("/", "."), err: error }, "kernel setting cannot be changed");
     }

@@ -13,7 +13,7 @@ export function linkToSupervisor(handlers: LinkHandlers): { incarnation: number 
   const incarnation = Number(process.env[incarnationVariable]);
   const send = process.send?.bind(process);
   if (send === undefined || !Number.isSafeInteger(incarnation) || incarnation < 1) {
-    throw new BatonError("INTERNAL", "a worker is started by its agent, not by hand: use \"baton agent\"");
+    throw new BatonError("INTERNAL", 'a worker is started by its agent, not by hand: use "baton agent"');
   }
   const beat: WorkerMessage = { type: "heartbeat" };
   // An error means that the channel is closing: its "disconnect" says the rest.

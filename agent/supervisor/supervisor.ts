@@ -47,7 +47,8 @@ export class Supervisor {
         else this.#log.info("the lease is renewed again, connections go on");
       },
       onUnprotected: (on) => {
-        if (on) this.#log.error("the store is gone: this server goes on WITHOUT PROTECTION (onStoreLoss: serve-unprotected)");
+        if (on)
+          this.#log.error("the store is gone: this server goes on WITHOUT PROTECTION (onStoreLoss: serve-unprotected)");
         else this.#log.info("protected by a lease again");
         this.#worker?.tell({ type: "unprotected", on });
       },

@@ -322,7 +322,8 @@ export class Detector {
   #convict(server: string): void {
     const watched = this.#convictable(server);
     if (watched === undefined) return;
-    if (watched.suspicion === undefined && this.#suspect === undefined) this.#hold(server, watched, "lease not renewed");
+    if (watched.suspicion === undefined && this.#suspect === undefined)
+      this.#hold(server, watched, "lease not renewed");
     watched.declaring = true;
     const { lease, revision, seenNs } = watched;
     this.#ports.put({ ...lease, state: "dead" }, revision).then(

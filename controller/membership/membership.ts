@@ -203,7 +203,8 @@ export class Membership extends EventEmitter<MembershipEvents> {
   /** Steering is ready for a server that was `joining`. @returns whether it is UP now */
   admit(id: string): boolean {
     const entry = this.#entries.get(id);
-    if (entry?.state !== "JOINING" || entry.greeted !== entry.incarnation || entry.leased !== entry.incarnation) return false;
+    if (entry?.state !== "JOINING" || entry.greeted !== entry.incarnation || entry.leased !== entry.incarnation)
+      return false;
     return this.#move(entry, "UP", "lease and session are there");
   }
 

@@ -37,7 +37,9 @@ export class Slots {
 
   /** The place in the configuration if it is free, which it is unless the configuration was reordered; else the lowest free. */
   async #freeSlot(id: string, all: string[]): Promise<number> {
-    const others = await Promise.all(all.filter((other) => other !== id).map((other) => this.#bucket.read(other, deadlineMs)));
+    const others = await Promise.all(
+      all.filter((other) => other !== id).map((other) => this.#bucket.read(other, deadlineMs)),
+    );
     const taken = new Set(others.map(({ document }) => document?.slot));
     const own = all.indexOf(id) + 1;
     if (own > 0 && !taken.has(own)) return own;

@@ -4,7 +4,7 @@ import { BatonError } from "../errors.js";
 import { ConflictError, type Present, StoreRefusal } from "./errors.js";
 import type { Ack, Publisher } from "./publisher.js";
 import { streamOf, subjectOf } from "./streams.js";
-import { type WatchHandlers, Watcher } from "./watcher.js";
+import { Watcher, type WatchHandlers } from "./watcher.js";
 
 const wrongLastSequence = 10071;
 const nothing: Present = { revision: 0, bytes: new Uint8Array(0), removed: false, messageId: "" };

@@ -1,5 +1,12 @@
 export type { ConnectionsBucket, ConnectionsHandlers } from "./connections.js";
 export { ConflictError, type Present, StoreRefusal } from "./errors.js";
-export { decodeLease, type Lease, type LeaseEntry, type LeaseState, type LeasesBucket, type LeasesHandlers } from "./leases.js";
+export {
+  decodeLease,
+  type Lease,
+  type LeaseEntry,
+  type LeaseState,
+  type LeasesBucket,
+  type LeasesHandlers,
+} from "./leases.js";
 export type { DocumentBucket, DocumentHandlers } from "./servers.js";
 export { connectStore, type ServerDocument, type Store, type StoreOptions } from "./store.js";

@@ -176,7 +176,10 @@ export class Publisher {
   #expire(entry: Pending): void {
     this.#take(entry);
     entry.reject(
-      new BatonError("STORE_UNAVAILABLE", `the store has not acknowledged ${entry.subject} in time; its outcome is unknown`),
+      new BatonError(
+        "STORE_UNAVAILABLE",
+        `the store has not acknowledged ${entry.subject} in time; its outcome is unknown`,
+      ),
     );
   }
 

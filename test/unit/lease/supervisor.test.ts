@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test, { type ExecutionContext } from "ava";
-import { type LeaseMapValue, LeaseHolder } from "../../../agent/supervisor/lease.js";
+import { LeaseHolder, type LeaseMapValue } from "../../../agent/supervisor/lease.js";
 import { Supervisor } from "../../../agent/supervisor/supervisor.js";
 import { WorkerProcess } from "../../../agent/supervisor/worker_process.js";
 import { connectStore, type Store } from "../../../proto/store/index.js";
@@ -130,7 +130,9 @@ test("declared dead: the worker is told, and a new one begins", async (t) => {
     const { lease, revision } = await running.store.leases.read("s1");
     if (lease === undefined) throw new Error("no lease");
     const dead = { ...lease, state: "dead" as const };
-    const won = await running.store.leases.put(dead, revision, { messageId: `d${revision}`, deadlineMs: 1_000 }).catch(() => 0);
+    const won = await running.store.leases
+      .put(dead, revision, { messageId: `d${revision}`, deadlineMs: 1_000 })
+      .catch(() => 0);
     if (won !== 0) break;
   }
   await until(() => running.heard().includes("started 2"));
@@ -145,7 +147,9 @@ test("a worker that does not end when the lease is lost is killed", async (t) =>
     const { lease, revision } = await running.store.leases.read("s1");
     if (lease === undefined) throw new Error("no lease");
     const dead = { ...lease, state: "dead" as const };
-    won = await running.store.leases.put(dead, revision, { messageId: `d${revision}`, deadlineMs: 1_000 }).catch(() => 0);
+    won = await running.store.leases
+      .put(dead, revision, { messageId: `d${revision}`, deadlineMs: 1_000 })
+      .catch(() => 0);
   }
   await until(() => running.heard().includes("started 2"));
   t.pass();
