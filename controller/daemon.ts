@@ -12,7 +12,7 @@ import { EventLog } from "./events/index.js";
 import { Membership } from "./membership/index.js";
 import { ControllerMetrics } from "./metrics/index.js";
 import { Model } from "./model.js";
-import { EmbeddedNats } from "./nats/index.js";
+import { EmbeddedNats, maxPayload, runsNats } from "./nats/index.js";
 import { interfaceMac } from "./steering/index.js";
 import { SteeredAppliance } from "./takeover/steered_appliance.js";
 import { TakeoverCoordinator } from "./takeover/coordinator.js";
@@ -21,8 +21,6 @@ import { Roster } from "./takeover/roster.js";
 import { Strays } from "./takeover/strays.js";
 
 const log = logger("controller");
-/** Records with their heads and spools; JetStream's own default is 1 MiB. */
-const NATS_PAYLOAD_MAX = 1 << 20;
 const TRIM_MS = 10_000;
 const TOMBSTONE_AGE_MS = 120_000;
 
@@ -32,14 +30,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   mkdirSync(own.state, { recursive: true });
   writeFileSync(join(own.state, "controller.pid"), `${process.pid}\n`);
 
-  const nats = config.nats.embedded
-    ? await EmbeddedNats.start({
-        state: own.state,
-        name: `${config.cluster}-${id}`,
-        listen: config.nats.listen,
-        maxPayload: NATS_PAYLOAD_MAX,
-      })
-    : undefined;
+  const nats = config.nats.embedded && runsNats(config, id) ? await startNats(config, own.state, id) : undefined;
   const store = await connectStore({ servers: natsUrls(config), name: `${id}-controller` });
   const events = new EventLog(own.state);
   const index = new ConnectionIndex();
