@@ -3,11 +3,19 @@ import type { LayerSection, TcpState } from "../../proto/record.js";
 import { decodeTcpSection, encodeTcpSection } from "../../proto/sections.js";
 import type { ProtocolLayer } from "./layer.js";
 
+const IDENTITY = [
+  "clientIsn",
+  "serverIsn",
+  "mss",
+  "sendScale",
+  "receiveScale",
+  "windowScaling",
+  "sack",
+  "timestamps",
+] as const satisfies ReadonlyArray<keyof TcpState>;
+
 /** What never changes in a connection's life. */
-export type TcpIdentity = Pick<
-  TcpState,
-  "clientIsn" | "serverIsn" | "mss" | "sendScale" | "receiveScale" | "windowScaling" | "sack" | "timestamps"
->;
+export type TcpIdentity = Pick<TcpState, (typeof IDENTITY)[number]>;
 
 /** TCP's part: the live socket's state at a checkpoint; on the other server, that it is this very connection's. */
 export class TcpLayer implements ProtocolLayer {
@@ -25,7 +33,7 @@ export class TcpLayer implements ProtocolLayer {
 
   unready(section: LayerSection): void {
     const taken = decodeTcpSection(section);
-    for (const name of Object.keys(this.identity) as Array<keyof TcpIdentity>) {
+    for (const name of IDENTITY) {
       if (taken[name] !== this.identity[name]) {
         throw new RefusedError("contradictory TCP state", `${name}: ${taken[name]} and ${this.identity[name]}`);
       }

@@ -241,5 +241,5 @@ test("a record takes microseconds", (t) => {
   const encode = time(() => encodeRecord(record));
   const decode = time(() => decodeRecord(bytes));
   t.log(`${bytes.length} bytes: encode ${encode.toFixed(1)} us, decode ${decode.toFixed(1)} us`);
-  t.true(encode < 100 && decode < 100); // the aim is 20; this catches what is wrong by an order of magnitude
+  t.true(encode < 400 && decode < 400); // the aim is 20, on an idle machine; this catches another order of growth
 });
