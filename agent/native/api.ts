@@ -23,10 +23,17 @@ export interface SocketImage extends Endpoints {
   timestampUsec: boolean;
   window: { sndWl1: number; sndWnd: number; maxWindow: number; rcvWnd: number; rcvWup: number };
   receiveQueue: Buffer; // received, not yet read by the application
-  sendQueue: Buffer;    // sent, not yet acknowledged
-  unsentQueue: Buffer;  // accepted by the kernel, not yet sent
-  state: number;        // TCP_ESTABLISHED 1, ... as linux/tcp_states.h
-  options: { nodelay: boolean; keepalive: boolean; keepIdleS: number; keepIntervalS: number; keepCount: number; congestion: string };
+  sendQueue: Buffer; // sent, not yet acknowledged
+  unsentQueue: Buffer; // accepted by the kernel, not yet sent
+  state: number; // TCP_ESTABLISHED 1, ... as linux/tcp_states.h
+  options: {
+    nodelay: boolean;
+    keepalive: boolean;
+    keepIdleS: number;
+    keepIntervalS: number;
+    keepCount: number;
+    congestion: string;
+  };
 }
 
 export interface TcpInfo {
@@ -39,7 +46,7 @@ export interface TcpInfo {
   rttUs: number;
   retransmits: number;
   totalRetransmits: number;
-  bytesAcked: number;    // counts the SYN; for a rebuilt socket from its rebuild
+  bytesAcked: number; // counts the SYN; for a rebuilt socket from its rebuild
   bytesReceived: number;
   notSentBytes: number;
   sendQueueBytes: number; // SIOCOUTQ
@@ -48,8 +55,8 @@ export interface TcpInfo {
 export interface Segment extends Endpoints {
   seq: number;
   ack: number;
-  flags: number;       // FIN 1, SYN 2, RST 4, PSH 8, ACK 16
-  window: number;      // as on the wire
+  flags: number; // FIN 1, SYN 2, RST 4, PSH 8, ACK 16
+  window: number; // as on the wire
   timestamps?: { value: number; echo: number };
   payload?: Buffer;
 }
@@ -93,7 +100,13 @@ export interface ConnectionHandlers {
 
 export interface Native {
   /** Listens on a VIP (IP_FREEBIND, plain TCP). The cgroup must be joined before. onAccept gets descriptors in batches. */
-  listen(options: { address: string; port: number; backlog: number; receiveBuffer?: number; onAccept: (fds: Array<{ fd: number; endpoints: Endpoints }>) => void }): { port: number; close(): void };
+  listen(options: {
+    address: string;
+    port: number;
+    backlog: number;
+    receiveBuffer?: number;
+    onAccept: (fds: Array<{ fd: number; endpoints: Endpoints }>) => void;
+  }): { port: number; close(): void };
   connection(fd: number, options: { sendOffset: number; handlers: ConnectionHandlers }): Connection;
 
   info(fd: number): TcpInfo;
@@ -123,7 +136,9 @@ export interface Native {
   destroyOrphan(endpoints: Endpoints): boolean;
 
   /** SHA-256 of a file's content on a low-priority thread; hex. `signal`-less: bounded by the file's size. Rejects on I/O errors or if it changed meanwhile (mtime, ctime, size, inode). */
-  hashFile(path: string): Promise<{ sha256: string; device: bigint; inode: bigint; size: number; mtimeNs: bigint; ctimeNs: bigint }>;
+  hashFile(
+    path: string,
+  ): Promise<{ sha256: string; device: bigint; inode: bigint; size: number; mtimeNs: bigint; ctimeNs: bigint }>;
 
   /** Calls back once when the process ends. */
   watchProcess(pid: number, onExit: () => void): { close(): void };

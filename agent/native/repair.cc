@@ -64,6 +64,14 @@ void makeRoom(int fd, const Image &image) {
   setOption(fd, SOL_SOCKET, SO_BUF_LOCK, SOCK_RCVBUF_LOCK, "buffers", "setsockopt(SO_BUF_LOCK)");
 }
 
+/**
+ * The client's MSS. Once more before connect, which sizes segments by it: TCP_REPAIR_OPTIONS alone comes too late for that,
+ * and the socket would send segments of 536 bytes until the path's MTU changes (tcp_connect_init, tcp_current_mss).
+ */
+void setSegmentSize(int fd, const Image& image) {
+  if (image.mss > 0) setOption(fd, IPPROTO_TCP, TCP_MAXSEG, image.mss, "mss", "setsockopt(TCP_MAXSEG)");
+}
+
 void setSequence(int fd, int queue, uint32_t sequence) {
   chooseQueue(fd, queue);
   check(setsockopt(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &sequence, sizeof sequence), "sequence",
@@ -238,6 +246,7 @@ int prepare(const Endpoints &ends) {
 void rebuild(int fd, const Image &image) {
   try {
     makeRoom(fd, image);
+    setSegmentSize(fd, image);
     // Sequence numbers can only be set before connect.
     bool finAcknowledged = image.state == FIN_WAIT2;
     setSequence(fd, TCP_RECV_QUEUE, image.receiveNext - static_cast<uint32_t>(image.receiveQueue.size()));
