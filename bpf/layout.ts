@@ -1,6 +1,6 @@
 /** The appliance's half of bpf/shared.h: codecs between the bytes of maps and objects. A test compares it with BTF. */
 import { address16, addressText, type Flow } from "../proto/flow.js";
-import { serverStates, type ServerState } from "./vocabulary.js";
+import { type ServerState, serverStates } from "./vocabulary.js";
 
 const TCP = 6;
 const UDP = 17;
@@ -67,6 +67,11 @@ export function decodeServer(bytes: Buffer): Server {
     state: serverStates[bytes[serverLayout.state] ?? 0] ?? "down",
     generation: bytes.readUInt32LE(serverLayout.generation),
   };
+}
+
+/** struct baton_mac as the key of `server_macs`. @param mac 6 bytes */
+export function macKey(mac: Buffer): Buffer {
+  return Buffer.concat([mac, Buffer.alloc(2)], 8);
 }
 
 /** Field offsets of struct baton_syn. */

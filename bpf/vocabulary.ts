@@ -48,6 +48,7 @@ export const guardVerdicts = [
   "out_icmp",
   "out_malformed",
   "table_full",
+  "event_lost",
 ] as const;
 export type GuardVerdict = (typeof guardVerdicts)[number];
 

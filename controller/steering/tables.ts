@@ -1,0 +1,231 @@
+import type { BpfMap } from "../../bpf/binding/index.js";
+import { encodeService } from "../../bpf/guard_layout.js";
+import {
+  decodeException,
+  decodeRecent,
+  encodeException,
+  encodeHold,
+  encodeServer,
+  flowFromKey,
+  flowKey,
+  indexKey,
+  MAGLEV_BYTES,
+  macKey,
+  maglevLayout,
+  RECENT_BYTES,
+  type Server,
+  type Syn,
+} from "../../bpf/layout.js";
+import { flowHashOfKey, MAGLEV_SIZE, maglevTable } from "../../bpf/maglev.js";
+import { type SteerVerdict, steerVerdicts } from "../../bpf/vocabulary.js";
+import { BatonError } from "../../proto/errors.js";
+import type { Flow } from "../../proto/flow.js";
+import { address16 } from "../../proto/flow.js";
+import { ExceptionFilter } from "./filter.js";
+
+/** The maps of steer.bpf.c that outlive a controller; steer_maps.h says what each is for. */
+export const steerMaps = [
+  "servers",
+  "server_macs",
+  "maglev",
+  "services",
+  "recent",
+  "exceptions",
+  "exceptions_filter",
+  "holds",
+  "held_packets",
+  "verdicts",
+] as const;
+export type SteerMaps = Record<(typeof steerMaps)[number], BpfMap>;
+
+const TRANSPORT = { tcp: 6, udp: 17 } as const;
+const ONE = indexKey(1);
+const BPF_NOEXIST = 1;
+const RECENT_LINES = 2 ** 20;
+
+/** A server in a Maglev table: the name decides, the slot is what the packet path knows it by. */
+export interface TableMember {
+  name: string;
+  slot: number;
+}
+
+/** Where a flow lives. */
+export interface Owner {
+  slot: number;
+  generation: number;
+}
+
+/** What the appliance saw last of a flow: to prepare by, never to decide by. */
+export interface Hints extends Owner {
+  ack: number;
+  /** End of the client's last segment. */
+  seq: number;
+  /** 0, 0 without timestamps. */
+  tsval: number;
+  tsecr: number;
+  /** As on the wire. */
+  window: number;
+  /** The SYN of the connection, or of the handshake that is under way. */
+  syn: Syn | undefined;
+}
+
+/** The control plane's side of the packet path's tables. One writer: the controller of this appliance. */
+export class Tables {
+  private readonly filter = new ExceptionFilter();
+  /** Flows in `exceptions`, by the bytes of their keys. */
+  private readonly excepted = new Map<string, Owner>();
+  private readonly servers = new Map<number, Server>();
+  private maglev: Buffer = Buffer.alloc(0);
+
+  constructor(private readonly maps: SteerMaps) {}
+
+  /** Takes over what an earlier controller left: exceptions and their filter. Servers and tables are to be set anew. */
+  adopt(): void {
+    for (const [key, value] of this.maps.exceptions.entries()) {
+      const { slot, generation } = decodeException(value);
+      this.excepted.set(key.toString("latin1"), { slot, generation });
+      this.filter.add(flowHashOfKey(key));
+    }
+    this.writeFilter();
+  }
+
+  /** Exactly these take part from now on. */
+  setServices(services: Array<{ port: number; transport?: Flow["transport"] }>): void {
+    const wanted = services.map(({ port, transport }) => encodeService(port, TRANSPORT[transport ?? "tcp"]));
+    for (const key of wanted) this.maps.services.update(key, ONE);
+    for (const [key] of this.maps.services.entries()) {
+      if (!wanted.some((other) => other.equals(key))) this.maps.services.delete(key);
+    }
+  }
+
+  setServer(slot: number, server: Server): void {
+    const before = this.servers.get(slot);
+    if (before && !before.mac.equals(server.mac)) this.maps.server_macs.delete(macKey(before.mac));
+    this.servers.set(slot, { ...server, mac: Buffer.from(server.mac) });
+    this.maps.server_macs.update(macKey(server.mac), indexKey(slot));
+    this.maps.servers.update(indexKey(slot), encodeServer(server));
+  }
+
+  /** As last set. Throws NOT_FOUND. */
+  server(slot: number): Server {
+    const server = this.servers.get(slot);
+    if (!server) throw new BatonError("NOT_FOUND", `no server has slot ${slot}`);
+    return server;
+  }
+
+  /** @param main who gets flows; @param heirs who takes over, and gets the new flows of those that are held. */
+  setTables(main: TableMember[], heirs: TableMember[]): void {
+    const next = maglevElements(main, heirs);
+    const keys: Buffer[] = [];
+    const values: Buffer[] = [];
+    for (let at = 0; at < next.length; at += MAGLEV_BYTES) {
+      const element = next.subarray(at, at + MAGLEV_BYTES);
+      if (this.maglev.length > 0 && element.equals(this.maglev.subarray(at, at + MAGLEV_BYTES))) continue;
+      keys.push(indexKey(at / MAGLEV_BYTES));
+      values.push(element);
+    }
+    if (keys.length > 0) this.maps.maglev.updateBatch(Buffer.concat(keys), Buffer.concat(values));
+    this.maglev = next;
+  }
+
+  /** These flows live there, whatever Maglev says. Throws LIMIT_REACHED when the table is full. */
+  putExceptions(items: Array<{ flow: Flow } & Owner>): void {
+    this.write(items.map(({ flow, slot, generation }) => ({ key: flowKey(flow), slot, generation, hold: false })));
+  }
+
+  private write(items: Array<{ key: Buffer; hold: boolean } & Owner>): void {
+    if (items.length === 0) return;
+    try {
+      this.maps.exceptions.updateBatch(
+        Buffer.concat(items.map(({ key }) => key)),
+        Buffer.concat(items.map((item) => encodeException(item))),
+      );
+    } catch (error) {
+      if ((error as { code?: string }).code !== "E2BIG") throw error;
+      throw new BatonError(
+        "LIMIT_REACHED",
+        `the appliance's table of ${this.maps.exceptions.maxEntries} moved flows is full`,
+        error,
+      );
+    }
+    for (const { key, slot, generation } of items) {
+      const name = key.toString("latin1");
+      if (!this.excepted.has(name)) this.filter.add(flowHashOfKey(key));
+      this.excepted.set(name, { slot, generation });
+    }
+    this.writeFilter();
+  }
+
+  removeExceptions(flows: Flow[]): void {
+    const keys = flows.map(flowKey).filter((key) => this.excepted.delete(key.toString("latin1")));
+    if (keys.length === 0) return;
+    this.maps.exceptions.deleteBatch(Buffer.concat(keys));
+    for (const key of keys) this.filter.remove(flowHashOfKey(key));
+    this.writeFilter();
+  }
+
+  exceptions(): Array<{ flow: Flow } & Owner> {
+    return [...this.excepted].map(([key, owner]) => ({ flow: flowFromKey(Buffer.from(key, "latin1")), ...owner }));
+  }
+
+  private writeFilter(): void {
+    const { keys, values } = this.filter.takeChanges();
+    if (keys.length > 0) this.maps.exceptions_filter.updateBatch(keys, values);
+  }
+
+  /**
+   * From now on every packet of the flow is held, until it is assigned or `deadlineNs` (CLOCK_MONOTONIC) is past: then it goes
+   * to `owner`, whose flow it is committed to be. For migrations. Throws PROTOCOL_VIOLATED if it is held already.
+   */
+  beginHold(flow: Flow, owner: Owner, deadlineNs: bigint): void {
+    const key = flowKey(flow);
+    try {
+      this.maps.holds.update(key, encodeHold({ deadlineNs, slot: owner.slot }), BPF_NOEXIST);
+    } catch (error) {
+      const { code } = error as { code?: string };
+      if (code === "EEXIST") throw new BatonError("PROTOCOL_VIOLATED", "the flow is held already", error);
+      if (code === "E2BIG") throw new BatonError("LIMIT_REACHED", "the appliance's table of held flows is full", error);
+      throw error;
+    }
+    this.write([{ key, ...owner, hold: true }]);
+  }
+
+  /** What the cache knows of a flow. */
+  hintsOf(flow: Flow): Hints | undefined {
+    const key = flowKey(flow);
+    const bytes = this.maps.recent.lookup(indexKey(flowHashOfKey(key) % RECENT_LINES));
+    if (bytes?.length !== RECENT_BYTES) return undefined;
+    const line = decodeRecent(bytes);
+    const { client, vip } = flow;
+    if (line.slot === 0 || !line.client.equals(address16(client.address))) return undefined;
+    if (line.clientPort !== client.port || line.vipPort !== vip.port) return undefined;
+    return { ...line, syn: line.syn ?? (line.tentative ? line.newSyn : undefined) };
+  }
+
+  /** Packets by verdict since the maps were made. */
+  verdicts(): Record<SteerVerdict, number> {
+    const perCpu = this.maps.verdicts.lookup(indexKey(0)) ?? Buffer.alloc(0);
+    const counters = this.maps.verdicts.valueSize;
+    const count = (verdict: number) => {
+      let sum = 0;
+      for (let at = verdict * 8; at < perCpu.length; at += counters) sum += Number(perCpu.readBigUInt64LE(at));
+      return sum;
+    };
+    return Object.fromEntries(steerVerdicts.map((name, i) => [name, count(i)])) as Record<SteerVerdict, number>;
+  }
+}
+
+/** Both tables as struct baton_maglev; slot 0 where there is nobody. */
+export function maglevElements(main: TableMember[], heirs: TableMember[]): Buffer {
+  const out = Buffer.alloc(((MAGLEV_SIZE + 1) / 2) * MAGLEV_BYTES);
+  for (const [members, offset] of [
+    [main, maglevLayout.main],
+    [heirs, maglevLayout.heir],
+  ] as const) {
+    const table = maglevTable(members.map(({ name }) => name));
+    for (const [position, index] of table.entries()) {
+      out.writeUInt16LE(members[index]?.slot ?? 0, (position >> 1) * MAGLEV_BYTES + offset + (position & 1) * 2);
+    }
+  }
+  return out;
+}
