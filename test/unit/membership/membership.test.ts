@@ -154,6 +154,7 @@ test.serial(
     membership.on("fenced", () => {
       fencedWhileSending = (s3.map()?.untilNs ?? 0n) >= process.hrtime.bigint();
     });
+    await new Promise((resolve) => setTimeout(resolve, 2 * durationMs)); // the grace after its start
     const started = performance.now();
     await s3.vanish();
     await until(() => said.includes("fenced s3 1 lease"));
