@@ -30,7 +30,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   mkdirSync(own.state, { recursive: true });
   writeFileSync(join(own.state, "controller.pid"), `${process.pid}\n`);
 
-  const nats = config.nats.embedded && runsNats(config, id) ? await startNats(config, own.state, id) : undefined;
+  const nats = runsNats(config, id) ? await startNats(config, id) : undefined;
   const store = await connectStore({ servers: natsUrls(config), name: `${id}-controller` });
   const events = new EventLog(own.state);
   const index = new ConnectionIndex();
@@ -136,7 +136,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     index,
     events,
     verdicts: () => appliance.verdicts(),
-    problems: () => (nats?.problem ? [nats.problem] : []),
+    problems: () => (nats?.problem ? [`${nats.problem}.`] : []),
   });
   const metrics = new ControllerMetrics(id, {
     servers: () => model.servers(),
@@ -169,6 +169,13 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     process.exit(0);
   };
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => void stop());
+}
+
+async function startNats(config: Config, id: string): Promise<EmbeddedNats> {
+  if (!config.nats.embedded) throw new BatonError("INTERNAL", "an embedded store was asked for, and others are configured");
+  const { state } = controllerOf(config, id);
+  const name = `${config.cluster}-${id}`;
+  return EmbeddedNats.start({ state, name, listen: config.nats.listen, maxPayload: maxPayload(config) });
 }
 
 function watchConnections(

@@ -125,14 +125,15 @@ export class LiveConnection implements ConnectionPort {
    * A rebuilt socket goes to work at `position`, the client's exact ack. Promises below it are done; the layers have had their
    * `ready`. Input that the record spooled is given to the application again.
    */
-  resume(fd: number, position: Offset, spool: Uint8Array): void {
+  resume(fd: number, position: Offset, spool: Buffer): void {
     this.floor = position;
     this.acknowledgedMax = position;
     this.layers.ready(position);
     this.native = this.host.native.connection(fd, { sendOffset: position, handlers: this.handlers() });
     this.native.append(this.output.from(position));
     this.setLimit();
-    if (spool.length > 0) this.deliver(Buffer.from(spool));
+    this.input.refill(spool);
+    if (spool.length > 0) this.deliver(spool);
     if (this.input.ended) this.layers.application.inputEnd();
     this.commit();
   }
@@ -407,8 +408,7 @@ export class LiveConnection implements ConnectionPort {
     this.clearTimers();
     this.native?.close();
     this.native = undefined;
-    this.stack?.application.closed();
-    this.output.close();
+    this.closeLayers();
     this.host.ended(this, how);
     await this.committer.remove();
   }
@@ -422,15 +422,14 @@ export class LiveConnection implements ConnectionPort {
     this.committer.stop();
     this.native?.closeSilently();
     this.native = undefined;
-    this.stack?.application.closed();
-    this.output.close();
+    this.closeLayers();
     this.host.ended(this, why);
   }
 
-  /** Leaves the socket to the caller, silent and in no one's hands: it is rebuilt at another position. */
-  surrenderSocket(): void {
-    this.native?.closeSilently();
-    this.native = undefined;
+  private closeLayers(): void {
+    if (this.phase.phase === "UNREADY" || this.phase.phase === "REFUSED") this.stack?.undo();
+    this.stack?.application.closed();
+    this.output.close();
   }
 
   private clearTimers(): void {
