@@ -33,6 +33,8 @@ export interface SocketImage extends Endpoints {
     keepIntervalS: number;
     keepCount: number;
     congestion: string;
+    /** Bound of the window that is ever advertised, in bytes, as for `listen`. Missing: `window.rcvWnd`. */
+    receiveBuffer?: number;
   };
 }
 
