@@ -283,9 +283,9 @@ int guard_birth(struct bpf_sock_ops *ops)
 	if (ops->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB || !ops->sk || !l)
 		return 1;
 	tp = bpf_skc_to_tcp_sock(ops->sk);
-	if (!tp || tp->inet_conn.icsk_inet.sk.__sk_common.skc_net.net->ns.inum != netns_inode)
+	if (!tp || netns_of(tp) != netns_inode)
 		return 1;
-	flow_from_sock(&flow, &tp->inet_conn.icsk_inet.sk.__sk_common);
+	flow_from_sock(&flow, tp);
 	if (!is_vip(flow.vip) || !is_service(flow.vip_port, BATON_PROTO_TCP) || entry_stands(&flow, l))
 		return 1;
 	g.phase = BATON_GUARD_LIVE;
@@ -325,20 +325,21 @@ int guard_birth(struct bpf_sock_ops *ops)
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(guard_silence, const struct sock *sk, const int from, const int to)
 {
+	const struct tcp_sock *tp = bpf_skc_to_tcp_sock((void *)sk);
 	struct baton_guarded *g;
 	struct baton_flow flow;
 
-	if (sk->__sk_common.skc_net.net->ns.inum != netns_inode || sk->sk_protocol != BATON_PROTO_TCP)
+	if (!tp || netns_of(tp) != netns_inode)
 		return 0;
-	if (!is_service(bpf_htons(sk->__sk_common.skc_num), BATON_PROTO_TCP))
+	flow_from_sock(&flow, tp);
+	if (!is_service(flow.vip_port, BATON_PROTO_TCP))
 		return 0;
-	flow_from_sock(&flow, &sk->__sk_common);
 	g = bpf_map_lookup_elem(&flows, &flow);
 	if (!g)
 		return 0;
 	g->tcp_state = to;
 	if (g->phase == BATON_GUARD_LIVE) { /* in the other phases nothing leaves, or all has left */
-		g->phase = phase_after(g, from, to, sk->sk_err);
+		g->phase = phase_after(g, from, to, tp->inet_conn.icsk_inet.sk.sk_err);
 		if (g->phase == BATON_GUARD_SILENT)
 			report_state(&flow, BATON_EVENT_SILENCED, to);
 	}

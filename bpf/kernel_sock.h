@@ -24,7 +24,6 @@ struct sock_common {
 	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
 	__be16 skc_dport;
-	__u16 skc_num;
 	unsigned short skc_family;
 	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
@@ -33,12 +32,12 @@ struct sock_common {
 
 struct sock {
 	struct sock_common __sk_common;
-	__u16 sk_protocol;
 	int sk_err;
 };
 
 struct inet_sock {
 	struct sock sk;
+	__be16 inet_sport;
 };
 
 struct inet_connection_sock {
@@ -76,9 +75,15 @@ enum baton_tcp_state {
 #define BATON_ECONNRESET 104
 #define BATON_EPIPE 32
 
-/* The flow of a socket whose local end is the VIP. An IPv6 socket may carry IPv4: its addresses are mapped then, too. */
-static __always_inline void flow_from_sock(struct baton_flow *f, const struct sock_common *sk)
+/*
+ * The flow of a socket whose local end is the VIP. An IPv6 socket may carry IPv4: its addresses are mapped then, too. The
+ * port is inet_sport: tcp_set_state() has cleared skc_num already when it reports TCP_CLOSE.
+ */
+static __always_inline void flow_from_sock(struct baton_flow *f, const struct tcp_sock *tp)
 {
+	const struct inet_sock *inet = &tp->inet_conn.icsk_inet;
+	const struct sock_common *sk = &inet->sk.__sk_common;
+
 	__builtin_memset(f, 0, sizeof(*f));
 	if (sk->skc_family == BATON_AF_INET) {
 		address_from_ipv4(f->client, sk->skc_daddr);
@@ -93,8 +98,13 @@ static __always_inline void flow_from_sock(struct baton_flow *f, const struct so
 		}
 	}
 	f->client_port = sk->skc_dport;
-	f->vip_port = bpf_htons(sk->skc_num);
+	f->vip_port = inet->inet_sport;
 	f->transport = BATON_PROTO_TCP;
+}
+
+static __always_inline __u32 netns_of(const struct tcp_sock *tp)
+{
+	return tp->inet_conn.icsk_inet.sk.__sk_common.skc_net.net->ns.inum;
 }
 
 #endif
