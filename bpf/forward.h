@@ -5,10 +5,11 @@
 
 #include "steered.h"
 
-static __always_inline void set_mac(__u8 *to, const __u8 *mac)
+/* volatile, because own_mac is a setting: without it the compiler would take the zeros of the object file for granted. */
+static __always_inline void set_mac(__u8 *to, const volatile __u8 *mac)
 {
-	*(__u32 *)to = *(const __u32 *)mac;
-	*(__u16 *)(to + 4) = *(const __u16 *)(mac + 4);
+	*(__u32 *)to = *(const volatile __u32 *)mac;
+	*(__u16 *)(to + 4) = *(const volatile __u16 *)(mac + 4);
 }
 
 /*
@@ -18,7 +19,7 @@ static __always_inline void set_mac(__u8 *to, const __u8 *mac)
 static __always_inline int forward(struct xdp_md *ctx, struct ethhdr *eth, const struct baton_server *server)
 {
 	set_mac(eth->h_dest, server->mac);
-	set_mac(eth->h_source, (const __u8 *)own_mac);
+	set_mac(eth->h_source, own_mac);
 	return bpf_redirect(ctx->ingress_ifindex, 0);
 }
 

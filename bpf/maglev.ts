@@ -83,20 +83,25 @@ export function flowHash(flow: Flow): number {
 export function maglevTable(names: string[]): Uint16Array {
   const table = new Uint16Array(names.length === 0 ? 0 : MAGLEV_SIZE);
   const taken = new Uint8Array(MAGLEV_SIZE);
-  const order = names.map((name, index) => ({ name, index })).sort((a, b) => (a.name < b.name ? -1 : 1));
-  const turns = order.map(({ name, index }) => ({ index, ...permutation(name) }));
-  for (let filled = 0; filled < table.length; ) {
-    for (const turn of turns) {
-      while (taken[turn.next]) turn.next = (turn.next + turn.skip) % MAGLEV_SIZE;
-      taken[turn.next] = 1;
-      table[turn.next] = turn.index;
-      if (++filled === table.length) break;
+  const order = names.map((_, index) => index).sort((a, b) => ((names[a] ?? "") < (names[b] ?? "") ? -1 : 1));
+  const next = new Uint32Array(names.length);
+  const skip = new Uint32Array(names.length);
+  for (const [turn, index] of order.entries()) {
+    const digest = createHash("sha256").update(names[index] ?? "").digest();
+    next[turn] = digest.readUInt32LE(0) % MAGLEV_SIZE;
+    skip[turn] = (digest.readUInt32LE(4) % (MAGLEV_SIZE - 1)) + 1;
+  }
+  for (let filled = 0, turn = 0; filled < table.length; filled++) {
+    let position = next[turn] as number;
+    const step = skip[turn] as number;
+    while (taken[position]) {
+      position += step;
+      if (position >= MAGLEV_SIZE) position -= MAGLEV_SIZE; // much cheaper than %, and this runs 700,000 times
     }
+    taken[position] = 1;
+    table[position] = order[turn] as number;
+    next[turn] = position;
+    turn = turn + 1 === order.length ? 0 : turn + 1;
   }
   return table;
-}
-
-function permutation(name: string): { next: number; skip: number } {
-  const digest = createHash("sha256").update(name).digest();
-  return { next: digest.readUInt32LE(0) % MAGLEV_SIZE, skip: (digest.readUInt32LE(4) % (MAGLEV_SIZE - 1)) + 1 };
 }

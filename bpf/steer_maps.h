@@ -25,7 +25,7 @@
 
 /* ---- settings: set before the load; a change means to load again and to swap the program, maps kept -------------- */
 
-const volatile __u8 own_mac[6];
+const volatile __u8 own_mac[6] __attribute__((aligned(8)));
 /* VIPs in network order; behind the count all zero. A VIP's seed is where the hash of its flows begins (flow_hash). */
 const volatile __u32 vip4_count, vip6_count;
 const volatile __u32 vip4[BATON_VIPS_MAX];

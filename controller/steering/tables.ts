@@ -199,7 +199,9 @@ export class Tables {
     const { client, vip } = flow;
     if (line.slot === 0 || !line.client.equals(address16(client.address))) return undefined;
     if (line.clientPort !== client.port || line.vipPort !== vip.port) return undefined;
-    return { ...line, syn: line.syn ?? (line.tentative ? line.newSyn : undefined) };
+    const { slot, generation, ack, seq, tsval, tsecr, window } = line;
+    const syn = line.syn ?? (line.tentative ? line.newSyn : undefined);
+    return { slot, generation, ack, seq, tsval, tsecr, window, syn };
   }
 
   /** Packets by verdict since the maps were made. */
