@@ -77,14 +77,12 @@ export const functions = {
   stopListening() {
     listener!.close();
   },
-  connect(sendOffset: number) {
+  connect(sendOffset: number, paused = false) {
     connection = native.connection(fd, { sendOffset, handlers });
+    if (paused) connection.pauseInput();
   },
   send(content: Content, from: number, limit: number) {
     send(content, from, limit);
-  },
-  pauseInput() {
-    connection!.pauseInput();
   },
   async received(text: string): Promise<number> {
     await until(`"${text}" from the client`, () => input.includes(text));
@@ -121,6 +119,15 @@ export const functions = {
   },
   fin() {
     connection!.append([{ fin: true }]);
+  },
+  /** Asks for the FIN of a connection that was detached. */
+  shutdown() {
+    connection = native.connection(fd, { sendOffset: 0, handlers });
+    connection.append([{ fin: true }]);
+    connection.setLimit(1);
+    return new Promise((resolve) => setTimeout(resolve, 20)).then(() => {
+      fd = connection!.detach();
+    });
   },
   capture: () => native.capture(fd),
   resume() {
