@@ -49,7 +49,7 @@ static __always_inline int replace_window(struct __sk_buff *skb, __u32 tcp_at, _
 
 /*
  * Returns OUT_PASSED, OUT_CLAMPED, OUT_CLAMPED_SHUT, or OUT_MALFORMED where the packet could not be changed. Packet pointers are void
- * afterwards. Only the kernel's own segments move the clamp's clock: a nudge acknowledges exactly `consumed`.
+ * afterwards. The clamp is over once an ack has left that covers the kernel's, be it in a segment of the kernel or a nudge.
  */
 static __always_inline int clamp(struct __sk_buff *skb, const struct baton_headers *h, struct baton_guarded *g,
 				 __u64 now, int from_kernel)
@@ -65,7 +65,7 @@ static __always_inline int clamp(struct __sk_buff *skb, const struct baton_heade
 		g->window = bpf_ntohs(window);
 	}
 	if (!clamp_applies(g) || !seq_after(ack, consumed)) {
-		if (from_kernel)
+		if (!seq_after(g->kernel_ack, ack))
 			g->clamped_since_ns = 0;
 		if (seq_after(ack, g->sent_ack))
 			g->sent_ack = ack;

@@ -132,7 +132,8 @@ static __always_inline int ingress(struct xdp_md *ctx)
 	return address_back(h.eth) ? BATON_GUARD_IN_NOT_HERE : BATON_GUARD_IN_NOT_HERE_DROPPED;
 }
 
-SEC("xdp")
+/* frags: headers are all that is read, so jumbo frames and a neighbour's unsegmented ones may come as they are. */
+SEC("xdp.frags")
 int guard_ingress(struct xdp_md *ctx)
 {
 	int verdict = ingress(ctx);
@@ -355,8 +356,8 @@ static __always_inline void change_consumed(struct baton_guarded *g, __u32 consu
 	if (!seq_after(consumed, g->consumed))
 		return;
 	g->consumed = consumed;
-	if (g->clamped_since_ns) /* progress: the window opens again and the clock starts anew */
-		g->clamped_since_ns = seq_after(g->kernel_ack, consumed) ? bpf_ktime_get_ns() : 0;
+	if (g->clamped_since_ns) /* progress: the window opens again. Not clamped is only what has left */
+		g->clamped_since_ns = bpf_ktime_get_ns();
 }
 
 SEC("syscall")
@@ -377,6 +378,8 @@ int guard_change(struct baton_guard_change *change)
 	}
 	if (change->what & BATON_CHANGE_FLAGS)
 		g->flags = (g->flags & ~change->flags_clear) | change->flags_set;
+	if ((change->what & BATON_CHANGE_SND_NXT) && seq_after(change->snd_nxt, g->snd_nxt))
+		g->snd_nxt = change->snd_nxt;
 	if (change->what & BATON_CHANGE_INCARNATION)
 		g->incarnation = change->incarnation;
 	if ((change->what & BATON_CHANGE_PHASE) &&

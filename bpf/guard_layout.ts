@@ -21,7 +21,7 @@ export const guardFlag = {
 export const guardOption = { SACK: 1, TIMESTAMPS: 2, COOKIE: 4 } as const;
 
 /** BATON_CHANGE_* */
-const changeBit = { CONSUMED: 1, FIN: 2, PHASE: 4, FLAGS: 8, INCARNATION: 16 } as const;
+const changeBit = { CONSUMED: 1, FIN: 2, PHASE: 4, FLAGS: 8, INCARNATION: 16, SND_NXT: 32 } as const;
 
 /** enum baton_guard_event_type. */
 export const guardEventType = { ANSWER: 1, STATE: 2, SILENCED: 3, LATE_ACK: 4 } as const;
@@ -64,14 +64,16 @@ export const guardChangeLayout = {
   what: 40,
   consumed: 44,
   fin_seq: 48,
-  phase: 52,
-  flags_set: 53,
-  flags_clear: 54,
-  found: 55,
-  incarnation: 56,
-  entry: 64,
+  snd_nxt: 52,
+  phase: 56,
+  flags_set: 57,
+  flags_clear: 58,
+  found: 59,
+  pad: 60,
+  incarnation: 64,
+  entry: 72,
 } as const;
-export const GUARD_CHANGE_BYTES = 144;
+export const GUARD_CHANGE_BYTES = 152;
 
 /** Field offsets of struct baton_guard_event. */
 export const guardEventLayout = {
@@ -135,7 +137,7 @@ export interface GuardEntry {
   tsval: number;
   tsecr: number;
   window: number;
-  /** 0n: not clamped. */
+  /** 0n: the client was told all that the kernel has acknowledged; else since when not, or since `consumed` last moved. */
   clampedSinceNs: bigint;
   lastEgressNs: bigint;
   /** The client's last segment: its end and its ack. */
@@ -215,6 +217,8 @@ export interface GuardChange {
   setFlags?: number;
   clearFlags?: number;
   incarnation?: number;
+  /** Where a rebuilt socket begins to send; only ever forward. With WATCH_LATE acks above it are reported. */
+  sendNext?: number;
 }
 
 /** @param flow 40 bytes, struct baton_flow */
@@ -243,6 +247,10 @@ export function encodeGuardChange(flow: Buffer, change: GuardChange): Buffer {
   if (change.incarnation !== undefined) {
     what |= changeBit.INCARNATION;
     bytes.writeBigUInt64LE(BigInt(change.incarnation), at.incarnation);
+  }
+  if (change.sendNext !== undefined) {
+    what |= changeBit.SND_NXT;
+    bytes.writeUInt32LE(change.sendNext, at.snd_nxt);
   }
   bytes.writeUInt32LE(what, at.what);
   return bytes;

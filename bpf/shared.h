@@ -221,7 +221,8 @@ struct baton_guarded {
 	__u32 kernel_ack; /* what the kernel had put there */
 	__u32 tsval, tsecr;
 	__u32 window;     /* as on the wire, unscaled; the kernel's, also where the clamp has sent 0 instead */
-	__u64 clamped_since_ns; /* since `consumed` last moved; 0: not clamped */
+	/* the client was not told `kernel_ack` yet: since when, or since `consumed` last moved; 0: it was */
+	__u64 clamped_since_ns;
 	__u64 last_egress_ns;
 	/* what came last: */
 	__u32 client_seq; /* end of the client's last segment */
@@ -234,14 +235,17 @@ struct baton_guarded {
 #define BATON_CHANGE_PHASE 4    /* SILENT never becomes LIVE again directly: a rebuilt socket goes through PROBE */
 #define BATON_CHANGE_FLAGS 8    /* flags = flags & ~flags_clear | flags_set */
 #define BATON_CHANGE_INCARNATION 16
+#define BATON_CHANGE_SND_NXT 32 /* only ever forward: where a rebuilt socket begins; acks above it count as late */
 struct baton_guard_change {
 	struct baton_flow flow;
 	__u32 what; /* BATON_CHANGE_* */
 	__u32 consumed;
 	__u32 fin_seq;
+	__u32 snd_nxt;
 	__u8 phase;
 	__u8 flags_set, flags_clear;
 	__u8 found; /* out: 0 = no such entry */
+	__u32 pad;
 	__u64 incarnation;
 	struct baton_guarded entry; /* out */
 };

@@ -489,13 +489,29 @@ test.serial("change: only what is named changes, and consumed only grows", (t) =
   t.is(entryNow()!.incarnation, 8);
 });
 
-test.serial("change: progress under a clamp starts its clock anew, an end of the clamp stops it", (t) => {
+test.serial("change: progress under a clamp starts its clock anew; it ends when the ack has left", (t) => {
   const change = (consumed: number) =>
     decodeGuardChange(
       guard.program("guard_change").testRun({ context: encodeGuardChange(flowKey(flowOf()), { consumed }) })
         .contextOut!,
     )!;
-  enter({ kernelAck: CONSUMED + 100, clampedSinceNs: 5n });
+  const clamped = { kernelAck: CONSUMED + 100, clampedSinceNs: 5n };
+  enter(clamped);
   t.true(change(CONSUMED + 50).clampedSinceNs > 5n);
-  t.is(change(CONSUMED + 100).clampedSinceNs, 0n);
+  run("guard_egress", reply({ ack: CONSUMED + 50 }), MARK);
+  t.true(entryNow()!.clampedSinceNs > 5n, "a nudge that covers a part");
+  t.true(change(CONSUMED + 100).clampedSinceNs > 5n, "nobody has told the client yet");
+  run("guard_egress", reply({ ack: CONSUMED + 100 }), MARK);
+  t.like(entryNow(), { clampedSinceNs: 0n, sentAck: CONSUMED + 100 });
+});
+
+test.serial("change: a rebuilt socket's beginning only moves forward, and late acks are those above it", (t) => {
+  const change = (sendNext: number) =>
+    decodeGuardChange(
+      guard.program("guard_change").testRun({ context: encodeGuardChange(flowKey(flowOf()), { sendNext }) })
+        .contextOut!,
+    )!;
+  enter({ sendNext: 2 ** 32 - 5, flags: guardFlag.WATCH_LATE });
+  t.is(change(20).sendNext, 20);
+  t.is(change(2 ** 32 - 1).sendNext, 20);
 });
