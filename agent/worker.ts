@@ -1,7 +1,7 @@
-import { readFileSync } from "node:fs";
 import { networkInterfaces } from "node:os";
 import { addressBytes, addressText, type Flow } from "../proto/flow.js";
 import { type Config, natsUrls, serverOf } from "../proto/config/index.js";
+import { interfaceMac } from "../proto/interface.js";
 import { logger } from "../proto/log.js";
 import { Metrics, serveMetrics } from "../proto/metrics.js";
 import type { Adopt, Describe, FlowMessage, LiveConnection as Described, TakeoverResult } from "../proto/rpc/index.js";
@@ -72,7 +72,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     hello: () => ({
       serverId: id,
       incarnation,
-      mac: macOf(server.interface),
+      mac: interfaceMac(server.interface),
       addresses: (networkInterfaces()[server.interface] ?? []).map(({ address }) => address),
       services: config.services.map(({ name }) => name),
       version: "1",
@@ -199,11 +199,6 @@ function orphanOf(request: Adopt) {
     timestamps: request.timestamps,
     clientTsecr: request.clientTsecr,
   };
-}
-
-function macOf(ifname: string): Buffer {
-  const text = readFileSync(`/sys/class/net/${ifname}/address`, "utf8").trim();
-  return Buffer.from(text.replaceAll(":", ""), "hex");
 }
 
 function metricsOf(

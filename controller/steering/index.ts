@@ -1,4 +1,3 @@
-export { interfaceMac } from "./interface.js";
 export { type SteerSettings, steerRodata } from "./settings.js";
 export { type HeldFlow, Steering, type SteeringOptions } from "./steering.js";
 export { type Hints, type Owner, type TableMember, Tables } from "./tables.js";

@@ -1,6 +1,7 @@
 import type { Config, ControllerConfig } from "../../proto/config/index.js";
 import type { Flow } from "../../proto/flow.js";
-import { interfaceMac, Steering } from "../steering/index.js";
+import { interfaceMac } from "../../proto/interface.js";
+import { Steering } from "../steering/index.js";
 import type { Appliance, HeldFlow, Member, Released, Seen, SlotState } from "./appliance.js";
 
 export interface SteeredHandlers {

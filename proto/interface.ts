@@ -1,5 +1,5 @@
 import { networkInterfaces } from "node:os";
-import { BatonError } from "../../proto/errors.js";
+import { BatonError } from "./errors.js";
 
 /**
  * MAC address (6 bytes) of an interface of this network namespace that is up and has an address. Asks the kernel and not
