@@ -200,10 +200,11 @@ Napi::Value hashFile(const Info &info) {
       [](Napi::Env env, const Digest &digest) { return convert::fromDigest(env, digest); });
 }
 
-Napi::Value watchProcess(const Info &info) {
+/** @param open openProcess or openThread, of the first argument; the second is called back. */
+Napi::Value watchEnd(const Info &info, Descriptor (*open)(int)) {
   Instance &instance = Instance::of(info.Env());
   auto process =
-      std::make_shared<Descriptor>(guarded(info.Env(), [&] { return openProcess(info[0].ToNumber().Int32Value()); }));
+      std::make_shared<Descriptor>(guarded(info.Env(), [&] { return open(info[0].ToNumber().Int32Value()); }));
   auto watcher = std::make_shared<Watcher *>(nullptr);
   auto stop = [process, watcher] {
     if (!*process) return;
@@ -220,6 +221,18 @@ Napi::Value watchProcess(const Info &info) {
   });
   (*watcher)->start();
   return closable(info.Env(), stop);
+}
+
+Napi::Value watchProcess(const Info &info) {
+  return watchEnd(info, openProcess);
+}
+
+Napi::Value watchThread(const Info &info) {
+  return watchEnd(info, openThread);
+}
+
+Napi::Value startCanaryThread(const Info &info) {
+  return guarded(info.Env(), [&] { return Napi::Number::New(info.Env(), startCanary()); });
 }
 
 Napi::Value passDescriptors(const Info &info) {
@@ -300,6 +313,8 @@ Napi::Value open(const Info &info) {
   member("destroyOrphan", destroyOneOrphan);
   member("hashFile", hashFile);
   member("watchProcess", watchProcess);
+  member("startCanary", startCanaryThread);
+  member("watchThread", watchThread);
   member("sendDescriptors", passDescriptors);
   member("receiveDescriptors", receiveDescriptors);
   member("closeFd", closeFd);
