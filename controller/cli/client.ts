@@ -34,7 +34,11 @@ export function apiTargets(env: string | undefined, labDirectory = lab): string[
 }
 
 function isSocket(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isSocket() ?? false;
+  try {
+    return statSync(path).isSocket();
+  } catch {
+    return false; // nothing there, or the parent is a file
+  }
 }
 
 /** Runs `call` against the first controller that is there. Errors of the call are sentences. */
