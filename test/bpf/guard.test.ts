@@ -183,7 +183,8 @@ for (const v6 of [false, true]) {
     const frames = await client.frames();
     t.deepEqual(endings(frames), []);
     const last = incoming(frames).at(-1)!;
-    t.true(last.timeNs - killed < 300_000_000n, `the last byte came ${last.timeNs - killed} ns after the kill`);
+    t.log(`the last byte came ${Number(last.timeNs - killed) / 1e6} ms after the kill`);
+    t.true(last.timeNs - killed < 300_000_000n);
     t.is(entryOf(flow).phase, "SILENT");
     t.regex((await eventually(eventNames, (names) => names.length > 0)).join(), /SILENCED [47]/);
     t.true((guard.verdicts().out_silent ?? 0) > 0, "the orphan kept trying");
@@ -237,7 +238,8 @@ test.serial("the lease ends to the packet, and a renewal lets the connection go 
     "it was sending up to then",
   );
   const last = frames.at(-1)!.timeNs - until;
-  t.true(last < 20_000_000n, `the last frame came ${last} ns after the lease's end`);
+  t.log(`the last frame came ${Number(last) / 1e6} ms after the lease's end`);
+  t.true(last < 20_000_000n);
   t.true(guard.verdicts().out_fenced_lease! > fenced);
   holdLease(60);
   t.is((await client.do("receive", 1 << 20, 10)).got, 1 << 20);
