@@ -1,4 +1,5 @@
 import { BatonError } from "../../proto/errors.js";
+import { native } from "../native/index.js";
 import { heartbeatMs, incarnationVariable, type SupervisorMessage, type WorkerMessage } from "./messages.js";
 
 export interface LinkHandlers {
@@ -15,10 +16,11 @@ export function linkToSupervisor(handlers: LinkHandlers): { incarnation: number 
   if (send === undefined || !Number.isSafeInteger(incarnation) || incarnation < 1) {
     throw new BatonError("INTERNAL", 'a worker is started by its agent, not by hand: use "baton agent"');
   }
-  const beat: WorkerMessage = { type: "heartbeat" };
   // An error means that the channel is closing: its "disconnect" says the rest.
-  const timer = setInterval(() => send(beat, undefined, undefined, () => {}), heartbeatMs);
-  send(beat, undefined, undefined, () => {});
+  const say = (message: WorkerMessage) => send(message, undefined, undefined, () => {});
+  say({ type: "canary", thread: native.startCanary() });
+  say({ type: "heartbeat" });
+  const timer = setInterval(() => say({ type: "heartbeat" }), heartbeatMs);
   process.on("message", (message: SupervisorMessage) => {
     if (message.type === "fenced") handlers.onFenced(message.reason);
     else if (message.type === "stop") handlers.onFenced("the agent is being stopped");

@@ -73,7 +73,8 @@ export async function run({ config, id }: RunOptions): Promise<void> {
         incarnation,
         silentMsMax: workerSilentMsMax,
         startMsMax: workerStartMsMax,
-        watch: (pid, onExit) => native.watchProcess(pid, onExit),
+        watchProcess: (pid, onExit) => native.watchProcess(pid, onExit),
+        watchThread: (thread, onExit) => native.watchThread(thread, onExit),
       }),
   });
   if (stop.signal.aborted) supervisor.stop();

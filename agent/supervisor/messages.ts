@@ -8,8 +8,11 @@ export type SupervisorMessage =
   /** Policy serve-unprotected has come into force or ended. */
   | { type: "unprotected"; on: boolean };
 
-/** Sent every heartbeatMs from the worker's event loop, first when it is up. */
-export type WorkerMessage = { type: "heartbeat" };
+export type WorkerMessage =
+  /** Sent every heartbeatMs from the worker's event loop, first when it is up. */
+  | { type: "heartbeat" }
+  /** A thread of the worker that ends with it, only sooner. */
+  | { type: "canary"; thread: number };
 
 export const heartbeatMs = 100;
 /** Environment variable by which the worker learns its incarnation. */

@@ -12,7 +12,7 @@ export interface SupervisorOptions {
   startWorker(incarnation: number): WorkerProcess;
 }
 
-type Ending = { kind: "ended"; why: string } | { kind: "lost"; why: string } | { kind: "stop" };
+type Ending = { kind: "ended" } | { kind: "lost"; why: string } | { kind: "stop" };
 
 const backoffMsMin = 50;
 const backoffMsMax = 5_000;
@@ -94,12 +94,14 @@ export class Supervisor {
     this.#worker = worker;
     writeFileSync(join(this.#options.state, "agent.pid"), `${worker.pid}\n`);
     this.#log.info({ incarnation, worker: worker.pid }, "the worker is started");
-    const ended = worker.ended.then((why): Ending => ({ kind: "ended", why }));
-    const ending = await Promise.race([ended, lost, this.#stopped]);
+    const dying = worker.dying.then((): Ending => ({ kind: "ended" }));
+    const ending = await Promise.race([dying, lost, this.#stopped]);
 
     const fenced = this.#lease.fence(); // before anything else: from here on nothing leaves
     if (ending.kind === "ended") {
-      this.#log.error({ incarnation, worker: worker.pid, why: ending.why }, "the worker is gone; fenced");
+      worker.finish();
+      const why = await worker.ended;
+      this.#log.error({ incarnation, worker: worker.pid, why }, "the worker is gone; fenced");
     } else if (ending.kind === "lost") {
       this.#log.error({ incarnation, why: ending.why }, "the lease is lost; fenced, the worker closes its connections");
       worker.tell({ type: "fenced", reason: ending.why });

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { BatonError } from "../../proto/errors.js";
+import { logger } from "../../proto/log.js";
 import { incarnationVariable, type SupervisorMessage, type WorkerMessage } from "./messages.js";
 
 export interface WorkerOptions {
@@ -11,7 +12,9 @@ export interface WorkerOptions {
   /** The same from its start to its first heartbeat. */
   startMsMax: number;
   /** Calls back once when the process ends; by pidfd, so earlier than the event of its parent. */
-  watch(pid: number, onExit: () => void): { close(): void };
+  watchProcess(pid: number, onExit: () => void): { close(): void };
+  /** Calls back once when the thread ends. May throw where the kernel cannot tell. */
+  watchThread(thread: number, onExit: () => void): { close(): void };
 }
 
 const checksASpan = 4;
@@ -19,12 +22,18 @@ const checksASpan = 4;
 /** The process that holds the sockets. */
 export class WorkerProcess {
   readonly pid: number;
+  /**
+   * Resolves at the first sign of its end: its canary is gone, up to tens of milliseconds before the process is. From
+   * then on it is over, whatever becomes of the rest.
+   */
+  readonly dying: Promise<void>;
   /** Resolves once, with why, when the process is gone. */
   readonly ended: Promise<string>;
   readonly startedAt = performance.now();
   readonly #child: ChildProcess;
-  readonly #watch: { close(): void } | undefined;
+  readonly #watches: Array<{ close(): void }> = [];
   readonly #resolve: (why: string) => void;
+  readonly #resolveDying: () => void;
   #monitor: NodeJS.Timeout | undefined;
   #killedFor: string | undefined;
   #gone = false;
@@ -41,6 +50,11 @@ export class WorkerProcess {
       resolve = r;
     });
     this.#resolve = resolve;
+    let resolveDying: () => void = () => {};
+    this.dying = new Promise((r) => {
+      resolveDying = r;
+    });
+    this.#resolveDying = resolveDying;
     let failure: Error | undefined;
     this.#child.on("error", (error) => {
       failure ??= error; // of a message to a worker that is gone; its end is told by the rest
@@ -49,10 +63,11 @@ export class WorkerProcess {
       throw new BatonError("INTERNAL", `${options.command} cannot be started`, failure);
     }
     this.pid = this.#child.pid;
-    this.#watch = options.watch(this.pid, () => this.#end("its process ended"));
+    this.#watches.push(options.watchProcess(this.pid, () => this.#end("its process ended")));
     this.#child.once("exit", (code, signal) => this.#end(signal === null ? `exit status ${code}` : `signal ${signal}`));
     this.#child.on("message", (message: WorkerMessage) => {
       if (message.type === "heartbeat") this.#heard(options.silentMsMax);
+      else if (message.type === "canary") this.#keepCanary(message.thread, options);
     });
     this.#listen(options.startMsMax);
   }
@@ -69,6 +84,11 @@ export class WorkerProcess {
     if (this.#gone) return;
     this.#killedFor ??= why;
     this.#child.kill("SIGKILL");
+  }
+
+  /** It is dying: makes sure that nothing of it stays. */
+  finish(): void {
+    if (!this.#gone) this.#child.kill("SIGKILL");
   }
 
   /** Kills it unless it has ended by itself within this time. */
@@ -100,11 +120,21 @@ export class WorkerProcess {
   }
   #first = true;
 
+  #keepCanary(thread: number, options: WorkerOptions): void {
+    if (this.#gone) return;
+    try {
+      this.#watches.push(options.watchThread(thread, () => this.#resolveDying()));
+    } catch (error) {
+      logger("supervisor").warn({ err: error }, "the worker's end will be noticed late: its threads cannot be watched");
+    }
+  }
+
   #end(why: string): void {
     if (this.#gone) return;
     this.#gone = true;
     clearInterval(this.#monitor);
-    this.#watch?.close();
+    for (const watch of this.#watches) watch.close();
+    this.#resolveDying();
     this.#resolve(this.#killedFor === undefined ? why : `killed, because ${this.#killedFor}`);
   }
 }

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test, { type ExecutionContext } from "ava";
+import { native } from "../../../agent/native/index.js";
 import { LeaseHolder, type LeaseMapValue } from "../../../agent/supervisor/lease.js";
 import { Supervisor } from "../../../agent/supervisor/supervisor.js";
 import { WorkerProcess } from "../../../agent/supervisor/worker_process.js";
@@ -58,7 +59,8 @@ async function supervise(t: ExecutionContext, startMode = "works"): Promise<Runn
         incarnation,
         silentMsMax: 800,
         startMsMax: 20_000,
-        watch: () => ({ close: () => {} }),
+        watchProcess: (pid, onExit) => native.watchProcess(pid, onExit),
+        watchThread: (thread, onExit) => native.watchThread(thread, onExit),
       }),
   });
   const done = supervisor.run();
