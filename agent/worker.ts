@@ -1,4 +1,5 @@
 import { networkInterfaces } from "node:os";
+import { maglevTable } from "../bpf/maglev.js";
 import { addressBytes, addressText, type Flow } from "../proto/flow.js";
 import { type Config, natsUrls, serverOf } from "../proto/config/index.js";
 import { interfaceMac } from "../proto/interface.js";
@@ -93,6 +94,9 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   });
 
   await watch(store, heir);
+  // Whoever of the others dies next: the table of its heirs is made before it is needed.
+  const ids = config.servers.map((other) => other.id).sort();
+  for (const dead of ids) if (dead !== id) maglevTable(ids.filter((other) => other !== dead));
   for (const service of config.services) {
     for (const vip of config.vips) {
       listen(table, vip, { service: service.name, protocol: service.protocol, port: service.port });

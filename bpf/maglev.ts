@@ -81,6 +81,23 @@ export function flowHash(flow: Flow): number {
  * 3.4), so that shares differ by at most one and little moves when a name comes or goes.
  */
 export function maglevTable(names: string[]): Uint16Array {
+  const key = names.join("\0");
+  const known = remembered.get(key);
+  if (known) return known;
+  const table = fill(names);
+  if (remembered.size >= REMEMBERED_MAX) remembered.delete(remembered.keys().next().value as string);
+  remembered.set(key, table);
+  return table;
+}
+
+/**
+ * A takeover must not wait for its table: whoever may need one of these asks once ahead of time. Tables are shared: nobody
+ * writes into one.
+ */
+const remembered = new Map<string, Uint16Array>();
+const REMEMBERED_MAX = 64;
+
+function fill(names: string[]): Uint16Array {
   const table = new Uint16Array(names.length === 0 ? 0 : MAGLEV_SIZE);
   const taken = new Uint8Array(MAGLEV_SIZE);
   const order = names.map((_, index) => index).sort((a, b) => ((names[a] ?? "") < (names[b] ?? "") ? -1 : 1));

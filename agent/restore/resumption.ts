@@ -256,6 +256,7 @@ export class Resumption {
         host.guard.change(flow, {
           phase: "LIVE",
           consumed: toSequence(identity.tcp.clientIsn, this.record.consumed),
+          sendNext: toSequence(identity.tcp.serverIsn, outcome.position), // acks past it are late data's
           setFlags: guardFlag.WATCH_LATE,
         });
         host.native.activate(outcome.fd, outcome.image);

@@ -116,15 +116,8 @@ export class Tables {
   /** @param main who gets flows; @param heirs who takes over, and gets the new flows of those that are held. */
   setTables(main: TableMember[], heirs: TableMember[]): void {
     const next = maglevElements(main, heirs);
-    const keys: Buffer[] = [];
-    const values: Buffer[] = [];
-    for (let at = 0; at < next.length; at += MAGLEV_BYTES) {
-      const element = next.subarray(at, at + MAGLEV_BYTES);
-      if (this.maglev.length > 0 && element.equals(this.maglev.subarray(at, at + MAGLEV_BYTES))) continue;
-      keys.push(indexKey(at / MAGLEV_BYTES));
-      values.push(element);
-    }
-    if (keys.length > 0) this.maps.maglev.updateBatch(Buffer.concat(keys), Buffer.concat(values));
+    const { keys, values } = changedElements(this.maglev, next);
+    if (keys.length > 0) this.maps.maglev.updateBatch(keys, values);
     this.maglev = next;
   }
 
@@ -217,17 +210,36 @@ export class Tables {
   }
 }
 
+/** Indexes and values of the elements of `next` that are not in `before`; all where `before` is empty. */
+function changedElements(before: Buffer, next: Buffer): { keys: Buffer; values: Buffer } {
+  const words = (bytes: Buffer) => new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+  const [old, now] = [words(before), words(next)];
+  const keys = new Uint32Array(now.length / 2);
+  const values = new Uint32Array(now.length);
+  let count = 0;
+  for (let i = 0; i < now.length; i += 2) {
+    if (old.length > 0 && old[i] === now[i] && old[i + 1] === now[i + 1]) continue;
+    keys[count] = i / 2;
+    values[2 * count] = now[i] ?? 0;
+    values[2 * count + 1] = now[i + 1] ?? 0;
+    count++;
+  }
+  return { keys: Buffer.from(keys.buffer, 0, count * 4), values: Buffer.from(values.buffer, 0, count * 8) };
+}
+
 /** Both tables as struct baton_maglev; slot 0 where there is nobody. */
 export function maglevElements(main: TableMember[], heirs: TableMember[]): Buffer {
-  const out = Buffer.alloc(((MAGLEV_SIZE + 1) / 2) * MAGLEV_BYTES);
+  const halves = new Uint16Array(((MAGLEV_SIZE + 1) / 2) * (MAGLEV_BYTES / 2));
   for (const [members, offset] of [
     [main, maglevLayout.main],
     [heirs, maglevLayout.heir],
   ] as const) {
     const table = maglevTable(members.map(({ name }) => name));
-    for (const [position, index] of table.entries()) {
-      out.writeUInt16LE(members[index]?.slot ?? 0, (position >> 1) * MAGLEV_BYTES + offset + (position & 1) * 2);
+    const slots = Uint16Array.from(members, ({ slot }) => slot);
+    for (let position = 0; position < table.length; position++) {
+      const at = (position >> 1) * (MAGLEV_BYTES / 2) + offset / 2 + (position & 1);
+      halves[at] = slots[table[position] ?? 0] ?? 0;
     }
   }
-  return out;
+  return Buffer.from(halves.buffer);
 }

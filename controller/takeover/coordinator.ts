@@ -157,9 +157,11 @@ export class TakeoverCoordinator {
       finished: false,
       round: (episode.takeover?.round ?? 0) + 1,
     };
+    // The survivors begin while the appliance's tables are made ready for the answers to their probes.
+    const written = this.write(episode, takeover);
     this.deps.placement.change([...survivors, ...this.heldMembers()], survivors);
     if (episode.holds) this.deps.appliance.setServer(dead, "takeover");
-    await this.write(episode, takeover);
+    await written;
     if (episode.holds) this.deps.began(dead.id, reason);
   }
 

@@ -3,6 +3,9 @@ import { type Flow, flowKey } from "../../proto/flow.js";
 import type { ConnectionEntry, ConnectionIndex } from "../connections/index.js";
 import type { Appliance, Member } from "./appliance.js";
 
+/** Tables are made ahead of a death in clusters of up to this many servers; a table takes some milliseconds. */
+const FORESEEN_MAX = 32;
+
 /**
  * Who gets which flow: Maglev over the members, and exceptions for the flows that live elsewhere. Exceptions for a new table
  * are in place before the table is; those that it makes needless go after it.
@@ -52,6 +55,7 @@ export class Placement {
     this.table = table;
     this.appliance.setTables(sorted, [...heirs].sort(byId));
     if (needless.length > 0) this.appliance.removeExceptions(needless);
+    setImmediate(() => foresee(heirs.map(({ id }) => id)));
   }
 
   /** These flows live at these members now, whatever Maglev says. */
@@ -74,6 +78,12 @@ export class Placement {
   get exceptions(): number {
     return this.excepted.size;
   }
+}
+
+/** Any one of these may die next: the tables without it are made now, while nobody waits for them. */
+function foresee(ids: string[]): void {
+  const sorted = [...ids].sort();
+  for (const dead of sorted.length <= FORESEEN_MAX ? sorted : []) maglevTable(sorted.filter((id) => id !== dead));
 }
 
 /** Who inherits a flow: the same computation as every survivor's. */
