@@ -22,10 +22,10 @@ int fdOf(const Info &info) {
   return info[0].ToNumber().Int32Value();
 }
 
-/** {close()} */
-Napi::Object closable(Napi::Env env, std::function<void()> close) {
-  auto made = Napi::Object::New(env);
-  made["close"] = Napi::Function::New(env, [close](const Info &) { close(); });
+/** {close()} for what the instance keeps open under `number`. */
+Napi::Object closable(Instance &instance, uint64_t number) {
+  auto made = Napi::Object::New(instance.env);
+  made["close"] = Napi::Function::New(instance.env, [&instance, number](const Info &) { instance.shut(number); });
   return made;
 }
 
@@ -92,7 +92,7 @@ Napi::Value listenOn(const Info &info) {
                                       options.Get("backlog").ToNumber().Int32Value(),
                                       receiveBuffer.IsNumber() ? receiveBuffer.ToNumber().Uint32Value() : 0, accept);
   });
-  Napi::Object made = closable(env, [listener] { listener->close(); });
+  Napi::Object made = closable(instance, instance.keepOpen([listener] { listener->close(); }));
   made["port"] = Napi::Number::New(env, listener->port());
   return made;
 }
@@ -207,21 +207,20 @@ Napi::Value watchEnd(const Info &info, Descriptor (*open)(int)) {
   Instance &instance = Instance::of(info.Env());
   auto process =
       std::make_shared<Descriptor>(guarded(info.Env(), [&] { return open(info[0].ToNumber().Int32Value()); }));
-  auto watcher = std::make_shared<Watcher *>(nullptr);
-  auto stop = [process, watcher] {
-    if (!*process) return;
-    (*watcher)->close();
-    process->reset();
-  };
   auto onExit = keep(info[1]);
-  *watcher = guarded(info.Env(), [&] {
-    return Watcher::open(instance.loop, process->get(), [&instance, stop, onExit](int) {
-      stop();
+  auto number = std::make_shared<uint64_t>();
+  Watcher *watcher = guarded(info.Env(), [&] {
+    return Watcher::open(instance.loop, process->get(), [&instance, number, onExit](int) {
+      instance.shut(*number);
       instance.enter([&] { instance.call(Napi::Object::New(instance.env), onExit->Value(), {}); });
     });
   });
-  (*watcher)->start();
-  return closable(info.Env(), stop);
+  *number = instance.keepOpen([watcher, process] {
+    watcher->close();
+    process->reset();
+  });
+  watcher->start();
+  return closable(instance, *number);
 }
 
 Napi::Value watchProcess(const Info &info) {
@@ -266,7 +265,7 @@ Napi::Value receiveDescriptors(const Info &info) {
   };
   auto receiver = guarded(
       info.Env(), [&] { return std::make_shared<DescriptorReceiver>(instance.loop, info[0].ToString(), receive); });
-  return closable(info.Env(), [receiver] { receiver->close(); });
+  return closable(instance, instance.keepOpen([receiver] { receiver->close(); }));
 }
 
 void closeFd(const Info &info) {

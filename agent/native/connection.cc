@@ -116,8 +116,9 @@ void Connection::resumeInput(const Napi::CallbackInfo &info) {
 void Connection::closeSilently(const Napi::CallbackInfo &info) {
   open(info.Env());
   watcher_->close();
-  guarded(info.Env(), [&] { instance_.pump.closeSilently(stream_); });
+  std::shared_ptr<Stream> stream = stream_;
   letGo();
+  guarded(info.Env(), [&] { instance_.pump.closeSilently(stream); });
 }
 
 void Connection::close(const Napi::CallbackInfo &info) {

@@ -53,9 +53,24 @@ Instance::Instance(Napi::Env env)
           living().instances.erase(instance);
         }
         instance->stopThreads();
+        while (!instance->kept_.empty())
+          instance->shut(instance->kept_.begin()->first);
         instance->loop.shutDown([hook] { napi_remove_async_cleanup_hook(hook); });
       },
       this, &cleanup_);
+}
+
+uint64_t Instance::keepOpen(std::function<void()> close) {
+  kept_.emplace(nextKept_, std::move(close));
+  return nextKept_++;
+}
+
+void Instance::shut(uint64_t number) {
+  auto found = kept_.find(number);
+  if (found == kept_.end()) return;
+  auto close = std::move(found->second);
+  kept_.erase(found);
+  close();
 }
 
 void Instance::stopThreads() {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <initializer_list>
 #include <string>
+#include <unordered_map>
 
 #include "failure.h"
 #include "loop.h"
@@ -36,6 +37,14 @@ class Instance {
   /** As above, for a method of a handlers object. */
   void call(Napi::Object handlers, const char *name, std::initializer_list<napi_value> arguments);
 
+  /**
+   * Keeps what has a `close` open until that is called, by `shut` or by the end of the environment, whatever the
+   * garbage collector thinks of the object that JavaScript got for it. @returns a number for `shut`
+   */
+  uint64_t keepOpen(std::function<void()> close);
+  /** Runs the `close` of that number, once. */
+  void shut(uint64_t number);
+
   void stopThreads();
 
   Napi::Env env;
@@ -50,6 +59,8 @@ class Instance {
 
  private:
   Napi::AsyncContext context_;
+  std::unordered_map<uint64_t, std::function<void()>> kept_;
+  uint64_t nextKept_ = 0;
   napi_async_cleanup_hook_handle cleanup_ = nullptr;
 };
 

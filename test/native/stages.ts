@@ -101,8 +101,10 @@ export const stages: Record<string, () => unknown> = {
     throw new Error("still here");
   },
   async collected() {
-    // Connections hold themselves while they are open, whatever the collector thinks.
+    // Connections and listeners hold themselves while they are open, whatever the collector thinks.
     let got = "";
+    let accepted = 0;
+    const { port } = native.listen({ address: "127.0.0.1", port: 0, backlog: 8, onAccept: () => accepted++ });
     const clients = await Promise.all(
       Array.from({ length: 20 }, async () => (await connected({ onInput: (chunk) => (got += chunk) })).client),
     );
@@ -112,6 +114,9 @@ export const stages: Record<string, () => unknown> = {
     }
     for (const client of clients) client.write("x");
     await sleep(100);
+    createConnection({ host: "127.0.0.1", port });
+    await sleep(100);
+    if (accepted !== 1) throw new Error("the listener was collected");
     if (got.length !== clients.length) throw new Error(`${got.length} of ${clients.length} bytes`);
     process.exit(0);
   },
