@@ -48,7 +48,7 @@ export interface TcpInfo {
   rttUs: number;
   retransmits: number;
   totalRetransmits: number;
-  bytesAcked: number; // counts the SYN; for a rebuilt socket from its rebuild
+  bytesAcked: number; // of our stream, without the SYN; for a rebuilt socket from its rebuild
   bytesReceived: number;
   notSentBytes: number;
   sendQueueBytes: number; // SIOCOUTQ
@@ -126,7 +126,10 @@ export interface Native {
   capture(fd: number): SocketImage;
   resume(fd: number): void;
   closeInRepair(fd: number): void;
-  /** Many at once in a worker thread, for mass takeover: rebuild + activate. One result an item: null or an error. */
+  /**
+   * Many at once in a worker thread, for mass takeover: rebuild + activate. One result an item: null or an error. About
+   * 32 us an item there, but 11 us here for its conversion: batches of 500 keep the loop responsive.
+   */
   rebuildBatch(items: Array<{ fd: number; image: SocketImage }>): Promise<Array<null | { code: string; step: string }>>;
 
   /** Sends raw TCP segments (probes, nudges, exact resets) through one raw socket a family. Bounded batch, never blocks. */
