@@ -45,17 +45,24 @@ export class Services {
   stackOf(connection: LiveConnection, inputOffset: number): Stack {
     const { service, protocol, tcp } = connection.identity;
     const offered = this.byName.get(service);
-    if (offered?.config.protocol !== protocol) throw new RefusedError("no such service here", `${service} (${protocol})`);
+    if (offered?.config.protocol !== protocol)
+      throw new RefusedError("no such service here", `${service} (${protocol})`);
     const application = offered.makeApplication(connection, inputOffset);
-    return new Stack([new IpLayer(), new TcpLayer(tcp, () => connection.tcpState())], application, (what, layer, detail) =>
-      connection.history.add(what, layer, detail),
+    return new Stack(
+      [new IpLayer(), new TcpLayer(tcp, () => connection.tcpState())],
+      application,
+      (what, layer, detail) => connection.history.add(what, layer, detail),
     );
   }
 
   atPort(port: number): { name: string; protocol: string; clientFirst: boolean } | undefined {
     for (const { config } of this.byName.values()) {
       if (config.port !== port) continue;
-      return { name: config.name, protocol: config.protocol, clientFirst: applicationProtocols[config.protocol].clientFirst };
+      return {
+        name: config.name,
+        protocol: config.protocol,
+        clientFirst: applicationProtocols[config.protocol].clientFirst,
+      };
     }
     return undefined;
   }

@@ -1,11 +1,11 @@
 import { networkInterfaces } from "node:os";
 import { maglevTable } from "../bpf/maglev.js";
-import { addressBytes, addressText, type Flow } from "../proto/flow.js";
 import { type Config, natsUrls, serverOf } from "../proto/config/index.js";
+import { addressBytes, addressText, type Flow } from "../proto/flow.js";
 import { interfaceMac } from "../proto/interface.js";
 import { logger } from "../proto/log.js";
 import { Metrics, serveMetrics } from "../proto/metrics.js";
-import type { Adopt, Describe, FlowMessage, LiveConnection as Described, TakeoverResult } from "../proto/rpc/index.js";
+import type { Adopt, Describe, LiveConnection as Described, FlowMessage, TakeoverResult } from "../proto/rpc/index.js";
 import { connectStore, type Store } from "../proto/store/index.js";
 import { listen } from "./connection/acceptor.js";
 import type { LiveConnection } from "./connection/connection.js";

@@ -104,7 +104,9 @@ function fill(names: string[]): Uint16Array {
   const next = new Uint32Array(names.length);
   const skip = new Uint32Array(names.length);
   for (const [turn, index] of order.entries()) {
-    const digest = createHash("sha256").update(names[index] ?? "").digest();
+    const digest = createHash("sha256")
+      .update(names[index] ?? "")
+      .digest();
     next[turn] = digest.readUInt32LE(0) % MAGLEV_SIZE;
     skip[turn] = (digest.readUInt32LE(4) % (MAGLEV_SIZE - 1)) + 1;
   }

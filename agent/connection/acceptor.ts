@@ -38,7 +38,7 @@ function accept(table: ConnectionTable, { service, protocol }: Listening, fd: nu
   const { guard, native } = table.host;
   const flow: Flow = { client: endpoints.remote, vip: endpoints.local, transport: "tcp" };
   const entry = guard.lookup(flow);
-  if (!entry || entry.phase !== "LIVE") {
+  if (entry?.phase !== "LIVE") {
     log.warn({ flow }, "a connection without the guard's entry is closed unseen");
     native.closeInRepair(fd);
     return;

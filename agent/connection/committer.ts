@@ -1,5 +1,5 @@
 import { type ConnectionRecord, decodeRecord, encodeRecord } from "../../proto/record.js";
-import { type ConnectionsBucket, ConflictError, type Present } from "../../proto/store/index.js";
+import { ConflictError, type ConnectionsBucket, type Present } from "../../proto/store/index.js";
 
 export interface CommitSource {
   /** The record as it is now. */

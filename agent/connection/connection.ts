@@ -6,7 +6,7 @@ import type { ConnectionRecord, TcpState } from "../../proto/record.js";
 import { add, type Offset, type Sequence, toSequence } from "../../proto/sequence.js";
 import type { Phase } from "../../proto/vocabulary.js";
 import { guardFlag } from "../guard/index.js";
-import type { Connection as NativeConnection, ConnectionHandlers } from "../native/api.js";
+import type { ConnectionHandlers, Connection as NativeConnection } from "../native/api.js";
 import type { ConnectionPort, Response } from "../protocols/application.js";
 import type { Stack } from "../protocols/stack.js";
 import { Committer } from "./committer.js";
@@ -65,7 +65,16 @@ export class LiveConnection implements ConnectionPort {
   constructor(
     readonly host: ConnectionHost,
     readonly identity: Identity,
-    start: { epoch: number; revision: number; position: Offset; consumed: Offset; processed: Offset; clientFinished: boolean; output?: Output; phase: Phase },
+    start: {
+      epoch: number;
+      revision: number;
+      position: Offset;
+      consumed: Offset;
+      processed: Offset;
+      clientFinished: boolean;
+      output?: Output;
+      phase: Phase;
+    },
   ) {
     this.phase = new PhaseMachine(start.phase);
     this.epoch = start.epoch;
@@ -313,7 +322,10 @@ export class LiveConnection implements ConnectionPort {
       consumed: toSequence(this.identity.tcp.clientIsn, record.consumed),
       ...(finOffset === undefined ? {} : { finSeq: toSequence(this.identity.tcp.serverIsn, finOffset) }),
     });
-    if (!entry) return this.lost("the guard does not know this connection");
+    if (!entry) {
+      this.lost("the guard does not know this connection");
+      return;
+    }
     this.setLimit();
     // A clamped ack is not repeated by the kernel, which believes that it was sent: say it, unless data goes out now and carries it.
     if (entry.clampedSinceNs !== 0n) this.nudge(!sendsMore);

@@ -6,8 +6,8 @@ import { type ConnectionRecord, encodeRecord } from "../../proto/record.js";
 import { add } from "../../proto/sequence.js";
 import type { ConnectionTable } from "../connection/table.js";
 import type { Heir } from "./heir.js";
-import { Resumption, type ResumptionResult } from "./resumption.js";
 import type { AnswerDesk } from "./reattachment.js";
+import { Resumption, type ResumptionResult } from "./resumption.js";
 
 /** A connection that died between its handshake and its first commit, as the appliance remembers it. */
 export interface Orphan {
@@ -24,10 +24,7 @@ export interface Orphan {
   clientTsecr: number;
 }
 
-export interface ServiceOf {
-  (port: number): { name: string; protocol: string; clientFirst: boolean } | undefined;
-}
-
+export type ServiceOf = (port: number) => { name: string; protocol: string; clientFirst: boolean } | undefined;
 
 /** Random ahead of the dead server's clock, so that an echo of it can only come from the client's own stack. */
 const NONCE_MS = 2 ** 20;
@@ -113,5 +110,7 @@ export async function adopt(
     nonce: true,
     claimed: true,
   });
-  return new Promise((resolve) => heir.enqueue(resumption, (result) => resolve(result ?? refused("somebody else has it"))));
+  return new Promise((resolve) =>
+    heir.enqueue(resumption, (result) => resolve(result ?? refused("somebody else has it"))),
+  );
 }

@@ -37,7 +37,7 @@ interface Events {
   /** An answer to adopt() that came after its deadline. */
   adopted: [server: string, result: TakeoverResult];
   /** The stream is over. Suspicion at most, never a proof of death. */
-  closed: [server: string, reason: string];
+  closed: [server: string, incarnation: number, reason: string];
 }
 
 /** The agents that are connected to this controller. */
@@ -106,12 +106,13 @@ export class AgentSessions extends EventEmitter<Events> {
     });
     const over = (reason: string) => {
       if (!session) return;
-      const server = session.hello.serverId;
+      const { hello } = session;
+      const server = hello.serverId;
       session.close();
       // Only the current session's end counts: a reconnected agent has replaced this one already.
       if (this.#sessions.get(server) === session) {
         this.#sessions.delete(server);
-        this.emit("closed", server, reason);
+        this.emit("closed", server, hello.incarnation, reason);
       }
       session = undefined;
     };

@@ -1,4 +1,4 @@
-import { type Flow, flowKey, addressBytes } from "../../proto/flow.js";
+import { addressBytes, type Flow, flowKey } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
 import type { Adopt, FlowMessage, TakeoverResult } from "../../proto/rpc/index.js";
 import { add } from "../../proto/sequence.js";
@@ -85,7 +85,8 @@ export class Strays {
     const syn = seen?.syn;
     const takeoverId = episode.id;
     // Only a client that has had nothing from us but the SYN-ACK, and that begins its stream with this packet.
-    if (!syn || !seen || segment.seq !== add(syn.isn, 1)) return this.turnAway(flow, segment, "no record, and its SYN was not seen");
+    if (!syn || !seen || segment.seq !== add(syn.isn, 1))
+      return this.turnAway(flow, segment, "no record, and its SYN was not seen");
     let result: TakeoverResult;
     try {
       result = await this.deps.adopt(
