@@ -1,3 +1,4 @@
+import "../../support/quiet.js";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,3 +1,4 @@
+import "../../support/quiet.js";
 import test, { type ExecutionContext } from "ava";
 import { LeaseHolder, type LeaseMapValue } from "../../../agent/supervisor/lease.js";
 import { Membership } from "../../../controller/membership/index.js";

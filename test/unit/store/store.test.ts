@@ -1,3 +1,4 @@
+import "../../support/quiet.js";
 import test, { type ExecutionContext } from "ava";
 import { BatonError } from "../../../proto/errors.js";
 import { ConflictError, type ConnectionsHandlers, connectStore, type Store } from "../../../proto/store/index.js";
