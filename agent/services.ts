@@ -1,4 +1,5 @@
-import { type Config, directoryOf, type ServiceConfig } from "../proto/config/index.js";
+import { join } from "node:path";
+import { type Config, directoryOf, type ServiceConfig, serverOf } from "../proto/config/index.js";
 import { RefusedError } from "../proto/errors.js";
 import type { LiveConnection } from "./connection/connection.js";
 import { DirectoryContent } from "./content/index.js";
@@ -29,6 +30,7 @@ export class Services {
         directory: directoryOf(service, serverId),
         validator: service.validator,
         hashFile: (path) => native.hashFile(path),
+        digestFile: join(serverOf(config, serverId).state, `digests-${service.name}`),
       });
       const makeApplication = applicationProtocols[service.protocol].factory({ content });
       byName.set(service.name, { config: service, content, makeApplication });

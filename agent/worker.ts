@@ -1,11 +1,17 @@
 import { networkInterfaces } from "node:os";
 import { maglevTable } from "../bpf/maglev.js";
 import { type Config, natsUrls, serverOf } from "../proto/config/index.js";
-import { addressBytes, addressText, type Flow } from "../proto/flow.js";
 import { interfaceMac } from "../proto/interface.js";
 import { logger } from "../proto/log.js";
 import { Metrics, serveMetrics } from "../proto/metrics.js";
-import type { Adopt, Describe, LiveConnection as Described, FlowMessage, TakeoverResult } from "../proto/rpc/index.js";
+import {
+  type Adopt,
+  type Describe,
+  type LiveConnection as Described,
+  flowMessage,
+  flowOfMessage,
+  type TakeoverResult,
+} from "../proto/rpc/index.js";
 import { connectStore, type Store } from "../proto/store/index.js";
 import { listen } from "./connection/acceptor.js";
 import type { LiveConnection } from "./connection/connection.js";
@@ -175,25 +181,11 @@ function resultMessage(result: ResumptionResult): TakeoverResult {
   return { connectionId: id, flow: flowMessage(flow), result: result.result, reason, phasesUs, epoch, from };
 }
 
-function flowMessage(flow: Flow): FlowMessage {
-  return {
-    clientAddress: addressBytes(flow.client.address),
-    clientPort: flow.client.port,
-    vipAddress: addressBytes(flow.vip.address),
-    vipPort: flow.vip.port,
-    transport: flow.transport === "udp" ? "UDP" : "TCP",
-  };
-}
-
 function orphanOf(request: Adopt) {
   const { flow } = request;
   if (!flow) throw new Error("an adoption names no flow");
   return {
-    flow: {
-      client: { address: addressText(flow.clientAddress), port: flow.clientPort },
-      vip: { address: addressText(flow.vipAddress), port: flow.vipPort },
-      transport: "tcp" as const,
-    },
+    flow: flowOfMessage(flow),
     from: request.from,
     clientIsn: request.clientIsn,
     clientAck: request.clientAck,

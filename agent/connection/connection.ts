@@ -24,6 +24,10 @@ const SPOOL_DELAY_MS = 5;
 /** A connection without a request gets its record after this long: then a survivor needs no luck to adopt it. */
 const BIRTH_DELAY_MS = 50;
 const NUDGE_REPEAT_MS = 20;
+/** How long a client that has our FIN may take to send its own (RFC 9112 section 9.6, lingering). */
+const LINGER_MS = 10_000;
+/** A client that acknowledges nothing for so long, its window shut or itself gone, is given up. */
+const STUCK_MS = 600_000;
 
 export interface Identity {
   id: string;
@@ -232,7 +236,7 @@ export class LiveConnection implements ConnectionPort {
       },
       onDrained: (offset) => {
         this.lastActivityMs = performance.now();
-        if (offset < this.output.tail) this.moveFloor(1);
+        if (offset >= this.floor + FLOOR_REACH) this.moveFloor(1);
         this.layers.application.acknowledged(this.acknowledged());
       },
       onError: (code) => this.finish(code),
@@ -364,13 +368,18 @@ export class LiveConnection implements ConnectionPort {
   tick(idleMs: number): void {
     if (this.finished || !this.native) return;
     this.moveFloor(FLOOR_STEP);
-    const pending = this.output.tail > this.acknowledged();
-    if (pending) this.lastActivityMs = performance.now();
-    else if (performance.now() - this.lastActivityMs > idleMs && this.output.finOffset === undefined) {
-      this.history.add("idle");
-      this.respond({ pieces: [], fin: true, processed: this.input.processed });
-    }
     this.finishIfDone();
+    if (this.finished) return;
+    const quietMs = performance.now() - this.lastActivityMs;
+    const fin = this.output.finOffset;
+    if (fin !== undefined && this.acknowledged() > fin) {
+      if (quietMs > LINGER_MS) this.finish("lingered");
+    } else if (this.output.tail > this.acknowledged()) {
+      if (quietMs > STUCK_MS) this.reset("the client took nothing for too long");
+    } else if (quietMs > idleMs) {
+      this.history.add("idle");
+      this.layers.application.inputEnd();
+    }
   }
 
   /** Whether the clock should look at it often. */
@@ -386,7 +395,11 @@ export class LiveConnection implements ConnectionPort {
     if (this.native) {
       // In this order: bytes sent in between make the difference smaller, never larger.
       const sent = this.native.sentOffset();
-      this.acknowledgedMax = Math.max(this.acknowledgedMax, sent - this.native.info().sendQueueBytes);
+      const now = sent - this.native.info().sendQueueBytes;
+      if (now > this.acknowledgedMax) {
+        this.acknowledgedMax = now;
+        this.lastActivityMs = performance.now();
+      }
     }
     return this.acknowledgedMax;
   }

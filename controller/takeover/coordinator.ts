@@ -1,8 +1,8 @@
 import { wallClockUs } from "../../proto/clock.js";
-import { addressText, type Flow } from "../../proto/flow.js";
+import type { Flow } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
 import { decodeTakeover, encodeTakeover, type Takeover } from "../../proto/record.js";
-import type { FlowMessage, TakenOver, TakeoverResult } from "../../proto/rpc/index.js";
+import { flowOfMessage, type TakenOver, type TakeoverResult } from "../../proto/rpc/index.js";
 import { ConflictError, type ConnectionsBucket } from "../../proto/store/index.js";
 import type { ConnectionIndex } from "../connections/index.js";
 import type { EventLog } from "../events/index.js";
@@ -209,7 +209,7 @@ export class TakeoverCoordinator {
     const heir = this.deps.memberOf(server);
     const to: Array<{ flow: Flow; member: Member }> = [];
     for (const result of batch.results) {
-      const flow = flowOf(result.flow);
+      const flow = result.flow && flowOfMessage(result.flow);
       if (!flow) continue;
       if (result.result === "ok" && heir) to.push({ flow, member: heir });
       else this.deps.appliance.drop(flow);
@@ -297,13 +297,4 @@ export class TakeoverCoordinator {
     const heldMember = this.heldMembers().find((member) => member.slot === slot);
     return heldMember ?? this.deps.living().find((member) => member.slot === slot) ?? this.deps.placement.homeOf(flow);
   }
-}
-
-export function flowOf(message: FlowMessage | null): Flow | undefined {
-  if (!message) return undefined;
-  return {
-    client: { address: addressText(message.clientAddress), port: message.clientPort },
-    vip: { address: addressText(message.vipAddress), port: message.vipPort },
-    transport: message.transport === "UDP" ? "udp" : "tcp",
-  };
 }

@@ -1,9 +1,9 @@
-import { addressBytes, type Flow, flowKey } from "../../proto/flow.js";
+import { type Flow, flowKey } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
-import type { Adopt, FlowMessage, TakeoverResult } from "../../proto/rpc/index.js";
+import { type Adopt, flowMessage, type TakeoverResult } from "../../proto/rpc/index.js";
 import { add } from "../../proto/sequence.js";
 import type { ConnectionIndex } from "../connections/index.js";
-import type { Appliance, Member } from "./appliance.js";
+import type { Appliance, HeldFlow, Member } from "./appliance.js";
 import type { Episode } from "./episode.js";
 import { type ParsedSegment, parseFrame, resetFor } from "./frame.js";
 import { heirOf } from "./placement.js";
@@ -49,24 +49,27 @@ export class Strays {
 
   /** A takeover is announced: the index holds every record of the dead server, so a held flow without one has none. */
   look(episode: Episode): void {
-    for (const { flow } of this.deps.appliance.held()) this.consider(flow, episode);
+    for (const held of this.deps.appliance.held()) this.consider(held, episode);
   }
 
   /** Packets are being held for flows that had none held before. */
   held(flows: Flow[]): void {
-    for (const flow of flows) {
-      const slot = this.deps.appliance.seen(flow)?.slot;
+    const unknown = new Set(flows.filter((flow) => !this.deps.index.ofFlow(flow)).map(flowKey));
+    if (unknown.size === 0) return;
+    for (const held of this.deps.appliance.held()) {
+      if (!unknown.has(flowKey(held.flow))) continue;
+      const slot = this.deps.appliance.seen(held.flow)?.slot;
       const episode = slot === undefined ? undefined : this.deps.episodeOfSlot(slot);
-      if (episode?.announced) this.consider(flow, episode);
+      if (episode?.announced) this.consider(held, episode);
     }
   }
 
-  private consider(flow: Flow, episode: Episode): void {
+  private consider(held: HeldFlow, episode: Episode): void {
+    const { flow } = held;
     const key = flowKey(flow);
     if (this.adopting.has(key) || this.deps.index.ofFlow(flow)) return;
-    const held = this.deps.appliance.held().find((item) => flowKey(item.flow) === key);
     const heir = heirOf(flow, episode.survivors, episode.heirs);
-    if (!held || !heir) return;
+    if (!heir) return;
     const seen = this.deps.appliance.seen(flow);
     if (seen && seen.slot !== episode.dead.slot) return;
     const segment = [held.last, held.first].map(parseFrame).find((parsed) => parsed && !parsed.syn);
@@ -158,14 +161,4 @@ export class Strays {
     this.counters.reset++;
     this.deps.appliance.send(resetFor(segment));
   }
-}
-
-export function flowMessage(flow: Flow): FlowMessage {
-  return {
-    clientAddress: addressBytes(flow.client.address),
-    clientPort: flow.client.port,
-    vipAddress: addressBytes(flow.vip.address),
-    vipPort: flow.vip.port,
-    transport: flow.transport === "udp" ? "UDP" : "TCP",
-  };
 }
