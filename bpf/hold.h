@@ -141,7 +141,7 @@ static __always_inline int hold_released(struct steered *s, const struct baton_h
  * A packet whose owner (`s->slot`, in `state`) is held, or whose exception says that the flow is. `found` is the verdict
  * if it turns out not to be.
  */
-static __noinline int hold_flow(struct xdp_md *ctx, struct steered *s, __u8 state, int found)
+BATON_GLOBAL int hold_flow(struct xdp_md *ctx, struct steered *s BATON_NONNULL, __u8 state, int found)
 {
 	int held = state == BATON_SERVER_HELD || state == BATON_SERVER_TAKEOVER, verdict;
 	struct baton_hold *hold = bpf_map_lookup_elem(&holds, &s->flow);

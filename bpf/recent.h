@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The cache of flows seen lately: one direct-mapped line a flow. Every CPU writes without a lock; what two CPUs tear is a
- * miss by its check, and a miss is only slow. A SYN changes nothing but `new_syn`:
+ * The cache of flows seen lately: one line a flow, in one of the four ways of its set. Every CPU writes without a lock; what
+ * two CPUs tear is a miss by its check, and a miss is only slow. A SYN changes nothing but `new_syn`:
  *
  *            SYN                            ACK at its isn + 1
  *   empty ─────────► TENTATIVE, new_syn ─────────────────────────► syn = new_syn
@@ -13,27 +13,73 @@
 
 #include "steered.h"
 
-static __always_inline struct baton_recent *recent_line(__u32 hash)
+static __always_inline __u16 recent_check(__u32 hash, __u32 slot, __u32 generation)
+{
+	return hash >> 16 ^ slot ^ generation;
+}
+
+/* Whether the line is this flow's. Ports and VIP are one compare of 5 bytes. */
+static __always_inline int recent_is(const struct baton_recent *line, const struct steer_key *key)
+{
+	const __u64 *client = (const void *)line->client;
+	__u64 rest = *(const __u64 *)&line->client_port;
+	__u64 wanted = key->ports | (__u64)key->vip << 32;
+
+	return client[0] == key->client0 && client[1] == key->client1 && (rest ^ wanted) << 24 == 0 &&
+	       line->check == recent_check(key->hash, line->slot, line->generation);
+}
+
+static __always_inline struct baton_recent_set *recent_set(__u32 hash)
 {
 	__u32 index = hash & ((1 << BATON_RECENT_BITS) - 1);
 
 	return bpf_map_lookup_elem(&recent, &index);
 }
 
-static __always_inline __u16 recent_check(__u32 hash, __u32 slot, __u32 generation)
+/* The ways in the order in which this flow prefers them: all lines are equally often somebody's first. */
+static __always_inline struct baton_recent *recent_way(struct baton_recent_set *set, __u32 hash, __u32 i)
 {
-	return hash >> 16 ^ slot ^ generation;
+	return &set->way[((hash >> BATON_RECENT_BITS) ^ i) % BATON_RECENT_WAYS];
 }
 
-/* Whether the line is this flow's, with these BATON_RECENT_ flags. Ports, VIP and flags are one compare of 6 bytes. */
-static __always_inline int recent_is(const struct baton_recent *line, const struct steer_key *key, __u8 flags)
+/* The flow's line, if it has one. */
+static __always_inline struct baton_recent *recent_find(const struct steer_key *key)
 {
-	const __u64 *client = (const void *)line->client;
-	__u64 rest = *(const __u64 *)&line->client_port;
-	__u64 wanted = key->ports | (__u64)key->vip << 32 | (__u64)flags << 40;
+	struct baton_recent_set *set = recent_set(key->hash);
 
-	return client[0] == key->client0 && client[1] == key->client1 && (rest ^ wanted) << 16 == 0 &&
-	       line->check == recent_check(key->hash, line->slot, line->generation);
+	if (!set)
+		return NULL;
+#pragma unroll
+	for (int i = 0; i < BATON_RECENT_WAYS; i++) {
+		struct baton_recent *line = recent_way(set, key->hash, i);
+
+		if (recent_is(line, key))
+			return line;
+	}
+	return NULL;
+}
+
+/*
+ * A line for a flow that has none: one that is nobody's or of a server that is gone, else one of a handshake that has not
+ * ended, else the flow's first. So a flood of SYNs takes its own lines again and again.
+ */
+static __always_inline struct baton_recent *recent_victim(const struct steer_key *key)
+{
+	struct baton_recent_set *set = recent_set(key->hash);
+	__u32 victim = BATON_RECENT_WAYS;
+
+	if (!set)
+		return NULL;
+#pragma unroll
+	for (int i = 0; i < BATON_RECENT_WAYS; i++) {
+		const struct baton_recent *line = recent_way(set, key->hash, i);
+
+		if (!line->slot || !server_of(line->slot, line->generation))
+			return recent_way(set, key->hash, i);
+		if (victim == BATON_RECENT_WAYS && (line->flags & BATON_RECENT_TENTATIVE))
+			victim = i;
+	}
+	return recent_way(set, key->hash, victim % BATON_RECENT_WAYS);
 }
 
 /* Takes note of a segment that the owner gets. */
@@ -60,20 +106,16 @@ static __always_inline int tentative_fits(const struct baton_recent *line, const
 	return !s->icmp && s->start == line->new_syn.isn + 1;
 }
 
-/* Finds the owner in the line. Returns whether it did. */
+/* Finds the owner in the flow's line. Returns whether it did. */
 static __always_inline int recent_owner(struct steered *s)
 {
-	const struct baton_recent *line = recent_line(s->key.hash);
+	const struct baton_recent *line = recent_find(&s->key);
 	const struct baton_server *server;
-	int tentative;
 
-	if (!line || !line->slot)
-		return 0;
-	tentative = recent_is(line, &s->key, BATON_RECENT_TENTATIVE);
-	if (!tentative && !recent_is(line, &s->key, 0))
+	if (!line)
 		return 0;
 	server = server_of(line->slot, line->generation);
-	if (!server || (tentative && !tentative_fits(line, s, server)))
+	if (!server || ((line->flags & BATON_RECENT_TENTATIVE) && !tentative_fits(line, s, server)))
 		return 0;
 	s->slot = line->slot;
 	s->generation = line->generation;
@@ -109,24 +151,28 @@ static __always_inline void recent_take(struct baton_recent *line, const struct 
  * A packet found its verdict. Only where its owner was found does the line point there; a packet that is held, or went
  * to an heir that asked for it, tells a line that is there what the client said last.
  */
-static __always_inline void recent_learn(const struct steered *s, int verdict)
+BATON_GLOBAL int recent_learn(const struct steered *s BATON_NONNULL, int verdict)
 {
-	struct baton_recent *line = recent_line(s->key.hash);
 	int owner = verdict >= BATON_STEER_FORWARD_RECENT && verdict <= BATON_STEER_FORWARD_RELEASED;
+	struct baton_recent *line = recent_find(&s->key);
 	int living, tentative, confirmed;
 
-	if (!line || s->icmp)
-		return;
-	living = recent_is(line, &s->key, 0) && server_of(line->slot, line->generation);
-	tentative = recent_is(line, &s->key, BATON_RECENT_TENTATIVE);
+	if (s->icmp)
+		return 0;
+	tentative = line && (line->flags & BATON_RECENT_TENTATIVE);
+	living = line && !tentative && server_of(line->slot, line->generation);
 	confirmed = tentative && !s->syn && s->start == line->new_syn.isn + 1;
 	if (!living && !confirmed && !owner)
-		return;
+		return 0;
+	if (!line)
+		line = recent_victim(&s->key);
+	if (!line)
+		return 0;
 	if (s->syn) {
 		if (!living)
 			recent_take(line, s);
 		line->new_syn = s->offered;
-		return;
+		return 0;
 	}
 	if (!living && !tentative)
 		recent_take(line, s);
@@ -134,6 +180,7 @@ static __always_inline void recent_learn(const struct steered *s, int verdict)
 		recent_point(line, s, 0);
 	if (s->acks)
 		recent_note(line, s->start, s->end, s->ack, s->tsval, s->tsecr, s->window);
+	return 0;
 }
 
 #endif

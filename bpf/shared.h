@@ -24,7 +24,8 @@
 #define BATON_SERVERS_MAX 1024      /* slots; slot 0 is never a server */
 #define BATON_VIPS_MAX 8            /* VIP addresses a family */
 #define BATON_MAGLEV_SIZE 65537     /* prime; as katran and Maglev's paper (section 3.4) */
-#define BATON_RECENT_BITS 20        /* 2^20 cache lines of 64 bytes */
+#define BATON_RECENT_BITS 18        /* 2^18 sets of ... */
+#define BATON_RECENT_WAYS 4         /* ... four cache lines of 64 bytes */
 #define BATON_FILTER_BITS 22        /* bits in the filter that spares the exceptions lookup */
 #define BATON_FRAME_MAX 9216        /* the largest frame that can be held */
 
@@ -69,7 +70,7 @@ struct baton_syn {
 #define BATON_SYN_SEEN 4
 
 /*
- * recent: a direct-mapped cache, one line a flow, written by XDP alone. A miss or a collision costs nothing but a walk
+ * recent: a cache, one line a flow in one of the ways of its set, written by XDP alone. A miss costs nothing but a walk
  * through exceptions and Maglev, which are both authoritative.
  */
 struct baton_recent {
@@ -89,6 +90,11 @@ struct baton_recent {
 };
 #define BATON_RECENT_TENTATIVE 1 /* made by a SYN: good for that SYN and for the ACK that ends its handshake only */
 BATON_ASSERT(sizeof(struct baton_recent) == 64, "baton_recent is one cache line");
+
+/* An element of `recent`, found by the low bits of the flow's hash. */
+struct baton_recent_set {
+	struct baton_recent way[BATON_RECENT_WAYS];
+};
 
 /* exceptions: flows that are not where Maglev says. The control plane writes, nothing evicts. */
 struct baton_exception {

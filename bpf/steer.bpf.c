@@ -113,11 +113,12 @@ static __always_inline void key_of_tcp(struct steer_key *key, const struct baton
 	}
 }
 
-/* Everything that the fast path left aside about a TCP segment. */
-static __always_inline void describe_tcp(struct steered *s, const struct baton_cursor *c, const struct baton_headers *h)
+static __always_inline void describe_tcp(struct steered *s, const struct baton_cursor *c, const struct baton_headers *h,
+					 const struct vip *vip)
 {
 	const struct tcphdr *tcp = h->tcp;
 
+	key_of_tcp(&s->key, h, vip);
 	flow_from_client(&s->flow, h);
 	s->syn = tcp->syn && !tcp->ack;
 	s->acks = tcp->ack && !tcp->syn;
@@ -168,6 +169,30 @@ static __always_inline int describe_icmp(struct steered *s, struct baton_cursor 
 	s->flow.vip_port = q.source;
 	s->flow.transport = BATON_PROTO_TCP;
 	set_key(&s->key, vip, ((__u64 *)s->flow.client)[0], ((__u64 *)s->flow.client)[1], q.dest | (__u32)q.source << 16);
+	return BATON_GO_ON;
+}
+
+/*
+ * Everything about a packet that the fast path did not know what to do with, read anew: handing over what it has read
+ * would cost it registers. Returns BATON_GO_ON or a verdict.
+ */
+BATON_GLOBAL int describe(struct xdp_md *ctx, struct steered *s BATON_NONNULL)
+{
+	struct baton_cursor c = baton_cursor(ctx->data, ctx->data_end);
+	struct baton_headers h = {};
+	struct vip vip = {};
+	int protocol = read_ip(&c, &h, &vip);
+
+	if (protocol < 0)
+		return ~protocol;
+	__builtin_memcpy(s->source.bytes, h.eth->h_source, 6);
+	if (protocol == (h.version == 4 ? BATON_PROTO_ICMP : BATON_PROTO_ICMPV6))
+		return describe_icmp(s, &c, &h, &vip);
+	if (protocol != BATON_PROTO_TCP)
+		return BATON_STEER_PASS_VIP_OTHER;
+	if (parse_tcp(&c, &h))
+		return BATON_STEER_DROP_MALFORMED;
+	describe_tcp(s, &c, &h, &vip);
 	return BATON_GO_ON;
 }
 
@@ -268,7 +293,7 @@ static __always_inline int bounced(struct xdp_md *ctx, const struct steered *s, 
 }
 
 /* A packet that the fast path does not know: finds its owner and its verdict. The owner is in s->slot then. */
-static __noinline int steer_flow(struct xdp_md *ctx, struct steered *s)
+BATON_GLOBAL int steer_flow(struct xdp_md *ctx, struct steered *s BATON_NONNULL)
 {
 	int verdict = find_owner(s);
 	const struct baton_server *server;
@@ -291,15 +316,18 @@ static __noinline int steer_flow(struct xdp_md *ctx, struct steered *s)
 /* The fast path: a segment of an established flow in `recent`, owner well. Returns its server, or NULL for steer_flow. */
 static __always_inline const struct baton_server *steer_recent(const struct baton_cursor *c,
 								const struct baton_headers *h,
-								const struct steer_key *key)
+								const struct vip *vip)
 {
-	struct baton_recent *line = recent_line(key->hash);
 	const struct baton_server *server;
+	struct baton_recent *line;
+	struct steer_key key;
 	__u32 tsval, tsecr;
 
-	if ((tcp_flags(h->tcp) & (BATON_TCP_SYN | BATON_TCP_ACK)) != BATON_TCP_ACK)
+	key_of_tcp(&key, h, vip);
+	if ((tcp_flags(h->tcp) & (BATON_TCP_SYN | BATON_TCP_ACK)) != BATON_TCP_ACK || filtered(key.hash))
 		return NULL;
-	if (filtered(key->hash) || !line || !recent_is(line, key, 0))
+	line = recent_find(&key);
+	if (!line || (line->flags & BATON_RECENT_TENTATIVE))
 		return NULL;
 	server = server_at(line->slot);
 	if (!takes_flows(server) || server->generation != line->generation || same_mac(h->eth->h_source, server->mac))
@@ -331,31 +359,19 @@ int steer(struct xdp_md *ctx)
 	struct baton_cursor c = baton_cursor(ctx->data, ctx->data_end);
 	const struct baton_server *server;
 	struct baton_headers h = {};
-	struct steer_key key;
 	struct vip vip = {};
 	int protocol = read_ip(&c, &h, &vip), verdict;
 	struct steered s;
 
 	if (protocol < 0)
 		return finish(ctx, &h, ~protocol, NULL);
-	if (protocol == BATON_PROTO_TCP) {
-		if (parse_tcp(&c, &h))
-			return finish(ctx, &h, BATON_STEER_DROP_MALFORMED, NULL);
-		key_of_tcp(&key, &h, &vip);
-		server = steer_recent(&c, &h, &key);
+	if (protocol == BATON_PROTO_TCP && !parse_tcp(&c, &h)) {
+		server = steer_recent(&c, &h, &vip);
 		if (server)
 			return finish(ctx, &h, BATON_STEER_FORWARD_RECENT, server);
 	}
 	__builtin_memset(&s, 0, sizeof(s));
-	verdict = BATON_STEER_PASS_VIP_OTHER;
-	if (protocol == BATON_PROTO_TCP) {
-		s.key = key;
-		describe_tcp(&s, &c, &h);
-		verdict = BATON_GO_ON;
-	} else if (protocol == (h.version == 4 ? BATON_PROTO_ICMP : BATON_PROTO_ICMPV6)) {
-		verdict = describe_icmp(&s, &c, &h, &vip);
-	}
-	__builtin_memcpy(s.source.bytes, h.eth->h_source, 6);
+	verdict = describe(ctx, &s);
 	if (verdict == BATON_GO_ON)
 		verdict = steer_flow(ctx, &s);
 	return finish(ctx, &h, verdict, server_at(s.slot));

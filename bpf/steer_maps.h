@@ -9,7 +9,7 @@
  * maglev             control           XDP               fixed
  * server_macs        control           XDP               fixed, as servers
  * services           control           XDP               the controller refuses the configuration
- * recent             XDP               XDP, control      the line's last flow is forgotten: it costs a Maglev walk
+ * recent             XDP               XDP, control      another flow is forgotten: it costs a Maglev walk
  * exceptions         control           XDP               the controller moves nothing more (LIMIT_REACHED)
  * exceptions_filter  control           XDP               fixed; more bits set mean more lookups, never a wrong one
  * holds              XDP, control,     XDP, control,     DROP_HOLD_FULL, the client repeats
@@ -71,7 +71,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1 << BATON_RECENT_BITS);
 	__type(key, __u32); /* low bits of the flow's hash */
-	__type(value, struct baton_recent);
+	__type(value, struct baton_recent_set);
 } recent SEC(".maps");
 
 struct {

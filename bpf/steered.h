@@ -9,6 +9,13 @@
 
 #define BATON_GO_ON (-1) /* no verdict yet */
 
+/*
+ * A function that the verifier looks at once, by itself, whatever the ways that lead to it: without these the program would
+ * have too many to look at. Its pointers are never null.
+ */
+#define BATON_GLOBAL __attribute__((noinline))
+#define BATON_NONNULL __attribute__((btf_decl_tag("arg:nonnull")))
+
 /* Which flow a packet is of: what the fast path keeps in registers. */
 struct steer_key {
 	__u64 client0, client1; /* 16 byte form */

@@ -49,17 +49,18 @@ Napi::Value promise(Napi::Env env, Worker &worker, std::function<Result()> work,
       failure = thrown;
     }
     instance.loop.post([&instance, deferred, answer, result, failure] {
-      Napi::Env env = instance.env;
-      Napi::HandleScope scope(env);
       instance.loop.letGo();
-      // Settled inside a callback, so that what awaits it runs at once.
-      auto settle = Napi::Function::New(env, [&](const Info &) {
-        if (result)
-          deferred->Resolve(answer(env, *result));
-        else
-          deferred->Reject(instance.error(failure).Value());
+      instance.enter([&] {
+        Napi::Env env = instance.env;
+        // Settled inside a callback, so that what awaits it runs at once.
+        auto settle = Napi::Function::New(env, [&](const Info &) {
+          if (result)
+            deferred->Resolve(answer(env, *result));
+          else
+            deferred->Reject(instance.error(failure).Value());
+        });
+        instance.call(Napi::Object::New(env), settle, {});
       });
-      instance.call(Napi::Object::New(env), settle, {});
     });
   });
   return deferred->Promise();
@@ -73,22 +74,23 @@ Napi::Value listenOn(const Info &info) {
   auto options = info[0].As<Napi::Object>();
   auto onAccept = keep(options.Get("onAccept"));
   Napi::Value receiveBuffer = options.Get("receiveBuffer");
+  auto accept = [&instance, onAccept](std::vector<Accepted> batch) {
+    instance.enter([&] {
+      Napi::Env env = instance.env;
+      auto made = Napi::Array::New(env, batch.size());
+      for (size_t i = 0; i < batch.size(); i++) {
+        auto item = Napi::Object::New(env);
+        item["fd"] = Napi::Number::New(env, batch[i].fd);
+        item["endpoints"] = convert::fromEndpoints(env, batch[i].ends);
+        made[i] = item;
+      }
+      instance.call(Napi::Object::New(env), onAccept->Value(), {made});
+    });
+  };
   auto listener = guarded(env, [&] {
     return std::make_shared<Listener>(instance.loop, convert::toAddress(options),
                                       options.Get("backlog").ToNumber().Int32Value(),
-                                      receiveBuffer.IsNumber() ? receiveBuffer.ToNumber().Uint32Value() : 0,
-                                      [&instance, onAccept](std::vector<Accepted> batch) {
-                                        Napi::Env env = instance.env;
-                                        Napi::HandleScope scope(env);
-                                        auto made = Napi::Array::New(env, batch.size());
-                                        for (size_t i = 0; i < batch.size(); i++) {
-                                          auto item = Napi::Object::New(env);
-                                          item["fd"] = Napi::Number::New(env, batch[i].fd);
-                                          item["endpoints"] = convert::fromEndpoints(env, batch[i].ends);
-                                          made[i] = item;
-                                        }
-                                        instance.call(Napi::Object::New(env), onAccept->Value(), {made});
-                                      });
+                                      receiveBuffer.IsNumber() ? receiveBuffer.ToNumber().Uint32Value() : 0, accept);
   });
   Napi::Object made = closable(env, [listener] { listener->close(); });
   made["port"] = Napi::Number::New(env, listener->port());
@@ -214,9 +216,8 @@ Napi::Value watchEnd(const Info &info, Descriptor (*open)(int)) {
   auto onExit = keep(info[1]);
   *watcher = guarded(info.Env(), [&] {
     return Watcher::open(instance.loop, process->get(), [&instance, stop, onExit](int) {
-      Napi::HandleScope scope(instance.env);
       stop();
-      instance.call(Napi::Object::New(instance.env), onExit->Value(), {});
+      instance.enter([&] { instance.call(Napi::Object::New(instance.env), onExit->Value(), {}); });
     });
   });
   (*watcher)->start();
@@ -254,17 +255,17 @@ Napi::Value passDescriptors(const Info &info) {
 Napi::Value receiveDescriptors(const Info &info) {
   Instance &instance = Instance::of(info.Env());
   auto onMessage = keep(info[1]);
-  auto receiver = guarded(info.Env(), [&] {
-    return std::make_shared<DescriptorReceiver>(
-        instance.loop, info[0].ToString(), [&instance, onMessage](std::vector<int> fds, std::string message) {
-          Napi::Env env = instance.env;
-          Napi::HandleScope scope(env);
-          auto made = Napi::Array::New(env, fds.size());
-          for (size_t i = 0; i < fds.size(); i++)
-            made[i] = Napi::Number::New(env, fds[i]);
-          instance.call(Napi::Object::New(env), onMessage->Value(), {made, convert::fromBytes(env, message)});
-        });
-  });
+  auto receive = [&instance, onMessage](std::vector<int> fds, std::string message) {
+    instance.enter([&] {
+      Napi::Env env = instance.env;
+      auto made = Napi::Array::New(env, fds.size());
+      for (size_t i = 0; i < fds.size(); i++)
+        made[i] = Napi::Number::New(env, fds[i]);
+      instance.call(Napi::Object::New(env), onMessage->Value(), {made, convert::fromBytes(env, message)});
+    });
+  };
+  auto receiver = guarded(
+      info.Env(), [&] { return std::make_shared<DescriptorReceiver>(instance.loop, info[0].ToString(), receive); });
   return closable(info.Env(), [receiver] { receiver->close(); });
 }
 

@@ -136,11 +136,12 @@ Napi::Value Connection::detach(const Napi::CallbackInfo &info) {
 }
 
 void Connection::readSome() {
-  Napi::HandleScope scope(Env());
-  Value(); // a handle keeps this alive: a handler may close the connection
-  for (int reads = 0; reads < READS_A_TURN && stream_ && !paused_; reads++) {
-    if (!readOnce()) return;
-  }
+  instance_.enter([this] {
+    Value(); // a handle keeps this alive: a handler may close the connection
+    for (int reads = 0; reads < READS_A_TURN && stream_ && !paused_; reads++) {
+      if (!readOnce()) return;
+    }
+  });
 }
 
 /** @returns whether there may be more. */
@@ -188,18 +189,19 @@ void Connection::fail(const std::string &code) {
 }
 
 void Connection::deliver(Instance &instance, const std::vector<Outcome> &outcomes) {
-  Napi::HandleScope scope(instance.env);
   for (const Outcome &outcome : outcomes) {
-    auto found = connections().find(outcome.stream.get());
-    if (found == connections().end()) continue;
-    Connection &connection = *found->second;
-    Napi::HandleScope each(instance.env);
-    connection.Value(); // a handle keeps it alive
-    if (outcome.error != 0) {
-      connection.fail(Failure(outcome.error, "", "").code());
-    } else {
-      instance.call(connection.handlers_.Value(), "onDrained",
-                    {Napi::Number::New(instance.env, static_cast<double>(outcome.drained))});
-    }
+    instance.enter([&] {
+      // Not there: it was closed meanwhile.
+      auto found = connections().find(outcome.stream.get());
+      if (found == connections().end()) return;
+      Connection &connection = *found->second;
+      connection.Value(); // a handle keeps it alive
+      if (outcome.error != 0) {
+        connection.fail(Failure(outcome.error, "", "").code());
+      } else {
+        auto offset = Napi::Number::New(instance.env, static_cast<double>(outcome.drained));
+        instance.call(connection.handlers_.Value(), "onDrained", {offset});
+      }
+    });
   }
 }

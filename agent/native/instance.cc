@@ -75,8 +75,18 @@ Napi::Error Instance::error(const Failure &failure) {
   return Napi::Error(env, made);
 }
 
-void Instance::call(Napi::Object receiver, Napi::Function function, std::initializer_list<napi_value> arguments) {
+void Instance::enter(const std::function<void()> &body) {
   if (loop.isShuttingDown()) return;
+  Napi::HandleScope scope(env);
+  try {
+    body();
+  } catch (const Napi::Error &error) {
+    // Without a value the environment is ending.
+    if (!error.IsEmpty()) napi_fatal_exception(env, error.Value());
+  }
+}
+
+void Instance::call(Napi::Object receiver, Napi::Function function, std::initializer_list<napi_value> arguments) {
   napi_value result;
   napi_status status =
       napi_make_callback(env, context_, receiver, function, arguments.size(), arguments.begin(), &result);

@@ -2,6 +2,7 @@
 
 #include <napi.h>
 
+#include <functional>
 #include <initializer_list>
 #include <string>
 
@@ -25,7 +26,12 @@ class Instance {
 
   /** TcpError of index.ts, made from a Failure. */
   Napi::Error error(const Failure &failure);
-  /** Calls into JavaScript from the loop. What it throws becomes an uncaught exception. */
+  /**
+   * Every callback of the loop that makes JavaScript values runs in here: an environment that is ending refuses them at
+   * any moment, and nothing may be thrown through libuv.
+   */
+  void enter(const std::function<void()> &body);
+  /** Calls into JavaScript from within `enter`. What it throws becomes an uncaught exception. */
   void call(Napi::Object receiver, Napi::Function function, std::initializer_list<napi_value> arguments);
   /** As above, for a method of a handlers object. */
   void call(Napi::Object handlers, const char *name, std::initializer_list<napi_value> arguments);

@@ -135,6 +135,9 @@ void Pump::close(const std::shared_ptr<Stream> &stream) {
   forget(stream);
   std::lock_guard held(stream->lock);
   stream->stopped = true;
+  // From here on the caller may close the file that the pump is about to send from, and another may get its number:
+  // what is only now on its way into the kernel must fail there.
+  if (stream->busy) shutdown(stream->fd, SHUT_WR);
   closeOrLeave(*stream);
 }
 

@@ -88,7 +88,8 @@ class Pump {
   void setLimit(const std::shared_ptr<Stream> &stream, int64_t limit);
   int64_t sentOffset(const std::shared_ptr<Stream> &stream);
 
-  /** close(2). Does not wait: if the pump is inside a system call it closes afterwards. */
+  /** close(2). Does not wait: if the pump is inside a system call it closes afterwards. Files of pieces may be closed
+   * at once. */
   void close(const std::shared_ptr<Stream> &stream);
   /** As close, inside repair mode, which needs CAP_NET_ADMIN. @throws Failure: the fd stays open, stopped for good */
   void closeSilently(const std::shared_ptr<Stream> &stream);

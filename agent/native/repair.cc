@@ -65,10 +65,11 @@ void makeRoom(int fd, const Image &image) {
 }
 
 /**
- * The client's MSS. Once more before connect, which sizes segments by it: TCP_REPAIR_OPTIONS alone comes too late for that,
- * and the socket would send segments of 536 bytes until the path's MTU changes (tcp_connect_init, tcp_current_mss).
+ * The client's MSS. Once more before connect, which sizes segments by it: TCP_REPAIR_OPTIONS alone comes too late for
+ * that, and the socket would send segments of 536 bytes until the path's MTU changes (tcp_connect_init,
+ * tcp_current_mss).
  */
-void setSegmentSize(int fd, const Image& image) {
+void setSegmentSize(int fd, const Image &image) {
   if (image.mss > 0) setOption(fd, IPPROTO_TCP, TCP_MAXSEG, image.mss, "mss", "setsockopt(TCP_MAXSEG)");
 }
 

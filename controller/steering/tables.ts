@@ -41,7 +41,7 @@ export type SteerMaps = Record<(typeof steerMaps)[number], BpfMap>;
 const TRANSPORT = { tcp: 6, udp: 17 } as const;
 const ONE = indexKey(1);
 const BPF_NOEXIST = 1;
-const RECENT_LINES = 2 ** 20;
+const RECENT_SETS = 2 ** 18;
 
 /** A server in a Maglev table: the name decides, the slot is what the packet path knows it by. */
 export interface TableMember {
@@ -186,12 +186,14 @@ export class Tables {
   /** What the cache knows of a flow. */
   hintsOf(flow: Flow): Hints | undefined {
     const key = flowKey(flow);
-    const bytes = this.maps.recent.lookup(indexKey(flowHashOfKey(key) % RECENT_LINES));
-    if (bytes?.length !== RECENT_BYTES) return undefined;
-    const line = decodeRecent(bytes);
-    const { client, vip } = flow;
-    if (line.slot === 0 || !line.client.equals(address16(client.address))) return undefined;
-    if (line.clientPort !== client.port || line.vipPort !== vip.port) return undefined;
+    const set = this.maps.recent.lookup(indexKey(flowHashOfKey(key) % RECENT_SETS)) ?? Buffer.alloc(0);
+    const lines = [...Array(set.length / RECENT_BYTES)].map((_, way) => decodeRecent(set.subarray(way * RECENT_BYTES)));
+    const client = address16(flow.client.address);
+    const line = lines.find(
+      ({ slot, client: other, clientPort, vipPort }) =>
+        slot !== 0 && clientPort === flow.client.port && vipPort === flow.vip.port && other.equals(client),
+    );
+    if (!line) return undefined;
     const { slot, generation, ack, seq, tsval, tsecr, window } = line;
     const syn = line.syn ?? (line.tentative ? line.newSyn : undefined);
     return { slot, generation, ack, seq, tsval, tsecr, window, syn };

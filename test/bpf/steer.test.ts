@@ -1,5 +1,6 @@
 import test from "ava";
 import { flowFromKey, flowKey, heldReason } from "../../bpf/layout.js";
+import { flowHash, flowHashOfKey } from "../../bpf/maglev.js";
 import { steerVerdicts } from "../../bpf/vocabulary.js";
 import type { Flow } from "../../proto/flow.js";
 import { isIPv6 } from "../../proto/flow.js";
@@ -451,6 +452,21 @@ test.serial("SYN: one for a held connection is held with it", async (t) => {
   t.is(verdictOf(segment(flow, { flags: TCP.SYN, seq: 1 })), "held");
   t.is(appliance.tables.hintsOf(flow)?.syn, undefined);
   await appliance.held(1);
+});
+
+test.serial("SYN: a flood takes its own lines again and again, and no living flow's", (t) => {
+  const flow = newFlow();
+  appliance.run(segment(flow, { payload: HELLO }));
+  const set = flowHash(flow) & 0x3ffff;
+  const key = flowKey(flow);
+  const crowd: Flow[] = []; // flows of the same four lines
+  for (let i = 0; crowd.length < 8; i++) {
+    key.writeUInt32BE(0x0b000000 + (i >> 8), 12);
+    key.writeUInt16BE(1024 + (i & 255), 32);
+    if ((flowHashOfKey(key) & 0x3ffff) === set) crowd.push(flowFromKey(key));
+  }
+  for (const forged of [...crowd, ...crowd]) t.regex(verdictOf(segment(forged, { flags: TCP.SYN })), /^forward_/);
+  t.is(verdictOf(segment(flow, { payload: HELLO })), "forward_recent");
 });
 
 // ---- hold ----

@@ -14,6 +14,7 @@ const structures: Array<[string, Record<string, number>, number]> = [
   ["baton_server", layout.serverLayout, layout.SERVER_BYTES],
   ["baton_syn", layout.synLayout, 8],
   ["baton_recent", layout.recentLayout, layout.RECENT_BYTES],
+  ["baton_recent_set", { way: 0 }, 4 * layout.RECENT_BYTES],
   ["baton_exception", layout.exceptionLayout, layout.EXCEPTION_BYTES],
   ["baton_maglev", layout.maglevLayout, layout.MAGLEV_BYTES],
   ["baton_hold", layout.holdLayout, layout.HOLD_BYTES],
@@ -24,7 +25,8 @@ const structures: Array<[string, Record<string, number>, number]> = [
 const constants: Record<string, number> = {
   BATON_MAGLEV_SIZE: MAGLEV_SIZE,
   BATON_MAGLEV_ELEMENTS: (MAGLEV_SIZE + 1) / 2,
-  BATON_RECENT_BITS: 20,
+  BATON_RECENT_BITS: 18,
+  BATON_RECENT_WAYS: 4,
   BATON_FILTER_BITS: 22,
   BATON_VIPS_MAX: 8,
   BATON_SYN_SACK: layout.synFlag.SACK,
