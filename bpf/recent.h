@@ -113,11 +113,12 @@ static __always_inline void recent_learn(const struct steered *s, int verdict)
 {
 	struct baton_recent *line = recent_line(s->key.hash);
 	int owner = verdict >= BATON_STEER_FORWARD_RECENT && verdict <= BATON_STEER_FORWARD_RELEASED;
-	int living, tentative, confirmed;
+	int known, living, tentative, confirmed;
 
 	if (!line || s->icmp)
 		return;
-	living = recent_is(line, &s->key, 0) && server_of(line->slot, line->generation);
+	known = recent_is(line, &s->key, 0);
+	living = known && server_of(line->slot, line->generation);
 	tentative = recent_is(line, &s->key, BATON_RECENT_TENTATIVE);
 	confirmed = tentative && !s->syn && s->start == line->new_syn.isn + 1;
 	if (!living && !confirmed && !owner)
@@ -128,7 +129,7 @@ static __always_inline void recent_learn(const struct steered *s, int verdict)
 		line->new_syn = s->offered;
 		return;
 	}
-	if (!living && !tentative)
+	if (!known && !tentative) /* what its SYN said outlives the server that it went to */
 		recent_take(line, s);
 	else if (confirmed || owner)
 		recent_point(line, s, 0);
