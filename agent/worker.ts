@@ -44,7 +44,14 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     log.warn({ why }, "fenced before anything was served");
     process.exit(0);
   };
-  const { incarnation } = linkToSupervisor({ onFenced: (why) => fence(why) });
+  let unprotected = false;
+  const { incarnation } = linkToSupervisor({
+    onFenced: (why) => fence(why),
+    onUnprotected: (on) => {
+      unprotected = on;
+      table.each((connection) => connection.commit());
+    },
+  });
   const guard = Guard.open(server.pins);
   const local = config.vips.flatMap((address) => config.services.map(({ port }) => ({ address, port })));
   // What an earlier worker left would be in the way of connections that come home, and of the listeners.
@@ -61,6 +68,9 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     guard,
     bucket: store.connections,
     limits: { inputBytes: config.limits.inputBytes },
+    get unprotected() {
+      return unprotected;
+    },
     ended: (connection) => {
       counters.ended++;
       table.drop(connection);
@@ -92,7 +102,6 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
       const result = await adopt(orphan, { table, desk, heir, serviceOf, receiveScale: table.receiveScale });
       return resultMessage(result);
     },
-    hints: () => {},
     welcome: (_controller, welcome) => {
       const mac = [...welcome.mac].map((byte) => byte.toString(16).padStart(2, "0")).join(":");
       guard.setAppliances([mac]);

@@ -6,6 +6,8 @@ export interface CommitSource {
   snapshot(): ConnectionRecord;
   /** This snapshot is in the store. */
   committed(record: ConnectionRecord): void;
+  /** Whether output and acks go ahead of the record for now: the operator chose so for a store that is gone. */
+  goesAhead(): boolean;
   /** Another writer owns the key. */
   lost(why: string): void;
 }
@@ -39,6 +41,7 @@ export class Committer {
   /** Something changed: it will be in the store at the end of this turn of the loop, or in the write after the running one. */
   request(): void {
     this.dirty = true;
+    if (this.source.goesAhead() && !this.stopped) this.source.committed(this.source.snapshot());
     if (!this.running && !this.stopped) {
       this.running = this.run().finally(() => {
         this.running = undefined;

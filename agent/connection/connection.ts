@@ -3,7 +3,7 @@ import { BatonError } from "../../proto/errors.js";
 import type { Flow } from "../../proto/flow.js";
 import { PhaseMachine } from "../../proto/phase.js";
 import type { ConnectionRecord, TcpState } from "../../proto/record.js";
-import { add, type Offset, type Sequence, toSequence } from "../../proto/sequence.js";
+import { type Offset, type Sequence, toSequence } from "../../proto/sequence.js";
 import type { Phase } from "../../proto/vocabulary.js";
 import { guardFlag } from "../guard/index.js";
 import type { ConnectionHandlers, Connection as NativeConnection } from "../native/api.js";
@@ -59,7 +59,6 @@ export class LiveConnection implements ConnectionPort {
   private readonly unprotected = new Map<Offset, string>();
   private floor: Offset;
   private committedTail: Offset;
-  private committedConsumed: Offset;
   private spoolTimer: NodeJS.Timeout | undefined;
   private nudgeTimer: NodeJS.Timeout | undefined;
   private lastActivityMs = performance.now();
@@ -87,10 +86,10 @@ export class LiveConnection implements ConnectionPort {
     this.floor = start.position;
     this.acknowledgedMax = start.position;
     this.committedTail = start.output?.tail ?? start.position;
-    this.committedConsumed = start.consumed;
     this.committer = new Committer(host.bucket, identity.id, host.writer, start.revision, {
       snapshot: () => this.snapshot(),
       committed: (record) => this.committed(record),
+      goesAhead: () => host.unprotected,
       lost: (why) => this.lost(why),
     });
   }
@@ -110,6 +109,7 @@ export class LiveConnection implements ConnectionPort {
     return this.finished;
   }
   get protectionGap(): string {
+    if (this.host.unprotected) return "the store is gone";
     for (const [offset, reason] of this.unprotected) {
       if (this.output.holds(offset)) return reason;
       this.unprotected.delete(offset);
@@ -252,7 +252,8 @@ export class LiveConnection implements ConnectionPort {
 
   // ---- the record ----
 
-  private commit(): void {
+  /** Writes the record as it is now. */
+  commit(): void {
     if (this.finished) return;
     clearTimeout(this.spoolTimer);
     this.spoolTimer = undefined;
@@ -314,14 +315,16 @@ export class LiveConnection implements ConnectionPort {
   private committed(record: ConnectionRecord): void {
     if (this.finished) return;
     const { guard } = this.host;
-    this.floor = record.floor;
-    this.floorByte = record.floorByte;
+    // Later commits go further; only with the store gone can an older one be acknowledged after a newer one went ahead.
+    if (record.floor >= this.floor) {
+      this.floor = record.floor;
+      this.floorByte = record.floorByte;
+    }
     const fin = record.output.at(-1);
     const finOffset = fin?.fin ? fin.offset : undefined;
     const tail = finOffset === undefined ? tailOf(record, this.committedTail) : finOffset + 1;
     const sendsMore = tail > this.committedTail;
-    this.committedTail = tail;
-    this.committedConsumed = record.consumed;
+    this.committedTail = Math.max(this.committedTail, tail);
     const entry = guard.change(this.flow, {
       consumed: toSequence(this.identity.tcp.clientIsn, record.consumed),
       ...(finOffset === undefined ? {} : { finSeq: toSequence(this.identity.tcp.serverIsn, finOffset) }),
@@ -482,11 +485,6 @@ export class LiveConnection implements ConnectionPort {
       ageSeconds: Math.max(0, (wallClockUs() - this.identity.bornAtUs) / 1e6),
       tcpState: this.native?.info().state ?? 7,
     };
-  }
-
-  /** Sequence number of the client's next byte. */
-  get receiveNext(): Sequence {
-    return add(this.identity.tcp.clientIsn, 1 + this.committedConsumed);
   }
 }
 

@@ -6,7 +6,6 @@ import type {
   Adopt,
   AgentHello,
   AgentMessage,
-  ConnectionPhase,
   ControllerMessage,
   DescribeAnswer,
   LiveConnection,
@@ -32,7 +31,6 @@ interface Events {
   hello: [server: string, hello: AgentHello];
   /** A batch, once. Call `acknowledge` when it is acted on; the agent says it again until then. */
   takenOver: [server: string, batch: TakenOver, acknowledge: () => void];
-  phase: [server: string, phases: ConnectionPhase[]];
   load: [server: string, load: LoadReport];
   /** An answer to adopt() that came after its deadline. */
   adopted: [server: string, result: TakeoverResult];
@@ -144,7 +142,6 @@ export class AgentSessions extends EventEmitter<Events> {
   #message(session: AgentSession, message: AgentMessage): void {
     const server = session.hello.serverId;
     if (message.takenOver) this.#takenOver(server, message.takenOver);
-    else if (message.phase) this.emit("phase", server, message.phase.phases);
     else if (message.load) {
       session.load = message.load;
       this.emit("load", server, message.load);
