@@ -58,6 +58,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     index,
     memberOf: (server) => roster.member(server),
     memberOfSlot: (slot) => roster.ofSlot(slot),
+    seesRecords: () => store.connected,
     isLiving: (member) => roster.living().some((living) => living.id === member.id),
     episodeOfSlot: (slot) => coordinator.episodeOfSlot(slot),
     adopt: (server, what, timeoutMs) => sessions.adopt(server, what, timeoutMs),
@@ -126,6 +127,10 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     coordinator
       .takenOver(server, batch)
       .then(acknowledge, (error) => log.error({ err: error }, "a batch was not taken"));
+  });
+
+  sessions.on("adopted", (server, result) => {
+    void coordinator.takenOver(server, { batch: 0, takeoverId: "", results: [result] });
   });
 
   const model = new Model({
