@@ -1,4 +1,4 @@
-import { networkInterfaces } from "node:os";
+import { networkInterfaces, setPriority } from "node:os";
 import { maglevTable } from "../bpf/maglev.js";
 import { type Config, natsUrls, serverOf } from "../proto/config/index.js";
 import { interfaceMac } from "../proto/interface.js";
@@ -32,6 +32,7 @@ import { linkToSupervisor } from "./supervisor/link.js";
 const log = logger("worker");
 /** An idle connection is ended in order after this long. */
 const IDLE_MS = 75_000;
+const NICENESS = -10;
 const LOAD_MS = 500;
 const SWEEP_MS = 5_000;
 /** Guard entries of connections that are over stay for their TIME_WAIT. */
@@ -40,6 +41,7 @@ const ENTRY_AGE_S = 90;
 /** The daemon `baton worker`: holds the sockets. Its supervisor says when it must let go of them. */
 export async function run({ config, id }: { config: Config; id: string }): Promise<void> {
   const server = serverOf(config, id);
+  favour();
   let fence: (why: string) => void = (why) => {
     log.warn({ why }, "fenced before anything was served");
     process.exit(0);
@@ -114,7 +116,8 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   for (const dead of ids) if (dead !== id) maglevTable(ids.filter((other) => other !== dead));
   for (const service of config.services) {
     for (const vip of config.vips) {
-      listen(table, vip, { service: service.name, protocol: service.protocol, port: service.port });
+      const { name, protocol, port, protect } = service;
+      listen(table, vip, { service: name, protocol, port, recorded: protect });
     }
   }
   link.start();
@@ -140,6 +143,15 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     process.exit(0);
   };
   log.info({ server: id, incarnation, orphans, pid: process.pid }, "the worker serves");
+}
+
+/** A takeover is a matter of milliseconds for many clients: before ordinary work, behind leases and the store. */
+function favour(): void {
+  try {
+    setPriority(NICENESS);
+  } catch {
+    log.warn("no leave to raise the priority: takeovers are slower on a busy machine");
+  }
 }
 
 /** Resolves when everything that the store holds has been seen. */

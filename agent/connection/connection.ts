@@ -39,6 +39,8 @@ export interface Identity {
     "clientIsn" | "serverIsn" | "mss" | "sendScale" | "receiveScale" | "windowScaling" | "sack" | "timestamps"
   >;
   bornAtUs: number;
+  /** false: the service has no records; nothing waits for a commit, and nobody can take the connection over. */
+  recorded: boolean;
 }
 
 /**
@@ -109,6 +111,7 @@ export class LiveConnection implements ConnectionPort {
     return this.finished;
   }
   get protectionGap(): string {
+    if (!this.identity.recorded) return "protection is off for this service";
     if (this.host.unprotected) return "the store is gone";
     for (const [offset, reason] of this.unprotected) {
       if (this.output.holds(offset)) return reason;
@@ -257,7 +260,22 @@ export class LiveConnection implements ConnectionPort {
     if (this.finished) return;
     clearTimeout(this.spoolTimer);
     this.spoolTimer = undefined;
-    this.committer.request();
+    if (this.identity.recorded) this.committer.request();
+    else this.goUnrecorded();
+  }
+
+  /** Everything may leave as it is promised; only our FIN needs the guard's leave as always. */
+  private goUnrecorded(): void {
+    this.floor = this.acknowledged();
+    this.output.trim(this.floor);
+    const fin = this.output.finOffset;
+    if (fin !== undefined && this.committedTail <= fin) {
+      this.host.guard.change(this.flow, { finSeq: this.sequence(fin) });
+    }
+    this.committedTail = this.output.tail;
+    this.native?.setLimit(this.committedTail);
+    this.layers.application.acknowledged(this.floor);
+    this.finishIfDone();
   }
 
   private snapshot(): ConnectionRecord {

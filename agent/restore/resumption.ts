@@ -146,6 +146,7 @@ export class Resumption {
         protocol: record.protocol,
         tcp: { clientIsn, serverIsn, mss, sendScale, receiveScale, windowScaling, sack, timestamps },
         bornAtUs: record.bornAtUs,
+        recorded: true,
       },
       {
         epoch: record.epoch,
