@@ -79,7 +79,8 @@ export class Strays {
     if (!heir) return;
     const seen = this.deps.appliance.seen(flow);
     if (seen && seen.slot !== episode.dead.slot) return;
-    const segment = [held.last, held.first].map(parseFrame).find((parsed) => parsed && !parsed.syn);
+    const segments = [held.first, held.last].map(parseFrame).filter((parsed) => parsed && !parsed.syn);
+    const segment = segments.find((parsed) => parsed && this.synOf(flow, parsed)) ?? segments[0];
     if (!segment) {
       // Nothing but SYNs: the handshake begins anew, on the heir.
       this.counters.released++;
