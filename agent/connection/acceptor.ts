@@ -73,7 +73,16 @@ function accept(
       bornAtUs: wallClockUs(),
       recorded,
     },
-    { epoch: 1, revision: 0, position: 0, consumed: 0, processed: 0, clientFinished: false, phase: "LIVE" },
+    {
+      epoch: 1,
+      revision: 0,
+      position: 0,
+      floorByte: Buffer.alloc(0),
+      consumed: 0,
+      processed: 0,
+      clientFinished: false,
+      phase: "LIVE",
+    },
   );
   connection.useStack(table.createStack(connection, { processed: 0 }));
   table.addLive(connection);

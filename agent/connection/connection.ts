@@ -1,6 +1,7 @@
 import { wallClockUs } from "../../proto/clock.js";
 import { BatonError } from "../../proto/errors.js";
 import type { Flow } from "../../proto/flow.js";
+import { logger } from "../../proto/log.js";
 import { PhaseMachine } from "../../proto/phase.js";
 import type { ConnectionRecord, TcpState } from "../../proto/record.js";
 import { type Offset, type Sequence, toSequence } from "../../proto/sequence.js";
@@ -15,6 +16,7 @@ import { type ConnectionHost, endpointsOf } from "./host.js";
 import { Input } from "./input.js";
 import { Output } from "./output.js";
 
+const log = logger("connection");
 /** Nothing is sent further than this past the committed floor, so that 32-bit acks stay unambiguous. */
 const FLOOR_REACH = 2 ** 29;
 /** The floor is committed again when the client has acknowledged this much past it. */
@@ -60,6 +62,7 @@ export class LiveConnection implements ConnectionPort {
   /** Why, by the offset of the object that cannot be made again elsewhere; entries go with the object. */
   private readonly unprotected = new Map<Offset, string>();
   private floor: Offset;
+  private floorByte: Buffer;
   private committedTail: Offset;
   private spoolTimer: NodeJS.Timeout | undefined;
   private nudgeTimer: NodeJS.Timeout | undefined;
@@ -73,7 +76,9 @@ export class LiveConnection implements ConnectionPort {
     start: {
       epoch: number;
       revision: number;
+      /** The client has acknowledged everything below, as the record says, and the byte before that. */
       position: Offset;
+      floorByte: Buffer;
       consumed: Offset;
       processed: Offset;
       clientFinished: boolean;
@@ -86,6 +91,7 @@ export class LiveConnection implements ConnectionPort {
     this.output = start.output ?? new Output(start.position);
     this.input = new Input(start.processed, start.consumed, start.clientFinished);
     this.floor = start.position;
+    this.floorByte = start.floorByte;
     this.acknowledgedMax = start.position;
     this.committedTail = start.output?.tail ?? start.position;
     this.committer = new Committer(host.bucket, identity.id, host.writer, start.revision, {
@@ -93,6 +99,10 @@ export class LiveConnection implements ConnectionPort {
       committed: (record) => this.committed(record),
       goesAhead: () => host.unprotected,
       lost: (why) => this.lost(why),
+      broken: (error) => {
+        log.error({ err: error, connection: this.id }, "no record can be made of this connection: it is reset");
+        this.reset(error.message);
+      },
     });
   }
 
@@ -142,8 +152,8 @@ export class LiveConnection implements ConnectionPort {
    * `ready`. Input that the record spooled is given to the application again.
    */
   resume(fd: number, position: Offset, spool: Buffer): void {
-    this.floor = position;
     this.acknowledgedMax = position;
+    this.committedTail = this.output.tail; // the claim has committed all of it
     this.layers.ready(position);
     this.native = this.host.native.connection(fd, { sendOffset: position, handlers: this.handlers() });
     this.native.append(this.output.from(position));
@@ -280,11 +290,12 @@ export class LiveConnection implements ConnectionPort {
 
   private snapshot(): ConnectionRecord {
     const { identity, host } = this;
-    const floor = this.acknowledged();
+    const acknowledged = this.acknowledged();
+    const before = this.output.byteAt(acknowledged - 1);
+    // A floor whose byte cannot be named (the FIN's, or of an object that is not open) would leave a survivor without a
+    // probe: the older floor is as true.
+    const floor = before === undefined ? this.floor : acknowledged;
     this.output.trim(floor);
-    const before = floor > 0 ? this.output.byteAt(floor - 1) : undefined;
-    // A floor whose byte cannot be named any more would leave a survivor without a probe: the older floor is as true.
-    const knowsByte = floor === 0 || before !== undefined;
     const record: ConnectionRecord = {
       version: 1,
       id: identity.id,
@@ -300,8 +311,8 @@ export class LiveConnection implements ConnectionPort {
       tcp: this.tcpState(),
       layers: [],
       output: this.output.pieces,
-      floor: knowsByte ? floor : this.floor,
-      floorByte: knowsByte ? (before === undefined ? Buffer.alloc(0) : Buffer.of(before)) : this.floorByte,
+      floor,
+      floorByte: before === undefined ? this.floorByte : Buffer.of(before),
       consumed: this.input.consumed,
       processed: this.input.processed,
       clientFinished: this.input.ended,
@@ -310,7 +321,7 @@ export class LiveConnection implements ConnectionPort {
       unprotectedReason: this.committer.everCommitted ? this.protectionGap : ([...this.unprotected.values()][0] ?? ""),
       writer: host.writer,
     };
-    this.layers.application.acknowledged(floor);
+    this.layers.application.acknowledged(acknowledged);
     record.layers = this.layers.checkpoint();
     return record;
   }
@@ -327,8 +338,6 @@ export class LiveConnection implements ConnectionPort {
       timestampUsec: clock.usec,
     };
   }
-
-  private floorByte: Buffer = Buffer.alloc(0);
 
   private committed(record: ConnectionRecord): void {
     if (this.finished) return;

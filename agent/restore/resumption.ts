@@ -152,6 +152,7 @@ export class Resumption {
         epoch: record.epoch,
         revision: this.revision,
         position: record.floor,
+        floorByte: record.floorByte,
         consumed: record.consumed,
         processed: record.processed,
         clientFinished: record.clientFinished,
