@@ -102,7 +102,7 @@ export async function adopt(
   };
   let revision: number;
   try {
-    revision = await table.host.bucket.commit(id, encodeRecord(record), 0, `${id}/${table.host.writer}/adopt`);
+    revision = await table.host.bucket.commit(id, encodeRecord(record), 0, `${id}/${table.host.writer}/adopt/${now}`);
   } catch (error) {
     if (!(error instanceof ConflictError)) throw error;
     if (error.present.removed) return refused("the connection had ended");
