@@ -215,6 +215,10 @@ export class Strays {
     if (this.refused.size >= NEGATIVE_MAX) this.refused.clear();
     this.refused.set(key, now);
     this.counters.reset++;
-    this.deps.appliance.send(resetFor(segment));
+    try {
+      this.deps.appliance.sendToClient(resetFor(segment));
+    } catch (error) {
+      log.warn({ flow, reason: (error as Error).message }, "a client cannot be told that nobody has its connection");
+    }
   }
 }
