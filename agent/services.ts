@@ -1,4 +1,5 @@
-import { type Config, directoryOf, type ServiceConfig } from "../proto/config/index.js";
+import { join } from "node:path";
+import { type Config, directoryOf, type ServiceConfig, serverOf } from "../proto/config/index.js";
 import { RefusedError } from "../proto/errors.js";
 import type { LiveConnection } from "./connection/connection.js";
 import { DirectoryContent } from "./content/index.js";
@@ -29,6 +30,7 @@ export class Services {
         directory: directoryOf(service, serverId),
         validator: service.validator,
         hashFile: (path) => native.hashFile(path),
+        digestFile: join(serverOf(config, serverId).state, `digests-${service.name}`),
       });
       const makeApplication = applicationProtocols[service.protocol].factory({ content });
       byName.set(service.name, { config: service, content, makeApplication });
@@ -45,17 +47,24 @@ export class Services {
   stackOf(connection: LiveConnection, inputOffset: number): Stack {
     const { service, protocol, tcp } = connection.identity;
     const offered = this.byName.get(service);
-    if (offered?.config.protocol !== protocol) throw new RefusedError("no such service here", `${service} (${protocol})`);
+    if (offered?.config.protocol !== protocol)
+      throw new RefusedError("no such service here", `${service} (${protocol})`);
     const application = offered.makeApplication(connection, inputOffset);
-    return new Stack([new IpLayer(), new TcpLayer(tcp, () => connection.tcpState())], application, (what, layer, detail) =>
-      connection.history.add(what, layer, detail),
+    return new Stack(
+      [new IpLayer(), new TcpLayer(tcp, () => connection.tcpState())],
+      application,
+      (what, layer, detail) => connection.history.add(what, layer, detail),
     );
   }
 
   atPort(port: number): { name: string; protocol: string; clientFirst: boolean } | undefined {
     for (const { config } of this.byName.values()) {
       if (config.port !== port) continue;
-      return { name: config.name, protocol: config.protocol, clientFirst: applicationProtocols[config.protocol].clientFirst };
+      return {
+        name: config.name,
+        protocol: config.protocol,
+        clientFirst: applicationProtocols[config.protocol].clientFirst,
+      };
     }
     return undefined;
   }

@@ -1,11 +1,17 @@
-import { networkInterfaces } from "node:os";
+import { networkInterfaces, setPriority } from "node:os";
 import { maglevTable } from "../bpf/maglev.js";
-import { addressBytes, addressText, type Flow } from "../proto/flow.js";
 import { type Config, natsUrls, serverOf } from "../proto/config/index.js";
 import { interfaceMac } from "../proto/interface.js";
 import { logger } from "../proto/log.js";
 import { Metrics, serveMetrics } from "../proto/metrics.js";
-import type { Adopt, Describe, FlowMessage, LiveConnection as Described, TakeoverResult } from "../proto/rpc/index.js";
+import {
+  type Adopt,
+  type Describe,
+  type LiveConnection as Described,
+  flowMessage,
+  flowOfMessage,
+  type TakeoverResult,
+} from "../proto/rpc/index.js";
 import { connectStore, type Store } from "../proto/store/index.js";
 import { listen } from "./connection/acceptor.js";
 import type { LiveConnection } from "./connection/connection.js";
@@ -26,6 +32,7 @@ import { linkToSupervisor } from "./supervisor/link.js";
 const log = logger("worker");
 /** An idle connection is ended in order after this long. */
 const IDLE_MS = 75_000;
+const NICENESS = -10;
 const LOAD_MS = 500;
 const SWEEP_MS = 5_000;
 /** Guard entries of connections that are over stay for their TIME_WAIT. */
@@ -34,11 +41,19 @@ const ENTRY_AGE_S = 90;
 /** The daemon `baton worker`: holds the sockets. Its supervisor says when it must let go of them. */
 export async function run({ config, id }: { config: Config; id: string }): Promise<void> {
   const server = serverOf(config, id);
+  favour();
   let fence: (why: string) => void = (why) => {
     log.warn({ why }, "fenced before anything was served");
     process.exit(0);
   };
-  const { incarnation } = linkToSupervisor({ onFenced: (why) => fence(why) });
+  let unprotected = false;
+  const { incarnation } = linkToSupervisor({
+    onFenced: (why) => fence(why),
+    onUnprotected: (on) => {
+      unprotected = on;
+      table.each((connection) => connection.commit());
+    },
+  });
   const guard = Guard.open(server.pins);
   const local = config.vips.flatMap((address) => config.services.map(({ port }) => ({ address, port })));
   // What an earlier worker left would be in the way of connections that come home, and of the listeners.
@@ -55,6 +70,9 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     guard,
     bucket: store.connections,
     limits: { inputBytes: config.limits.inputBytes },
+    get unprotected() {
+      return unprotected;
+    },
     ended: (connection) => {
       counters.ended++;
       table.drop(connection);
@@ -86,7 +104,6 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
       const result = await adopt(orphan, { table, desk, heir, serviceOf, receiveScale: table.receiveScale });
       return resultMessage(result);
     },
-    hints: () => {},
     welcome: (_controller, welcome) => {
       const mac = [...welcome.mac].map((byte) => byte.toString(16).padStart(2, "0")).join(":");
       guard.setAppliances([mac]);
@@ -99,7 +116,8 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   for (const dead of ids) if (dead !== id) maglevTable(ids.filter((other) => other !== dead));
   for (const service of config.services) {
     for (const vip of config.vips) {
-      listen(table, vip, { service: service.name, protocol: service.protocol, port: service.port });
+      const { name, protocol, port, protect } = service;
+      listen(table, vip, { service: name, protocol, port, recorded: protect });
     }
   }
   link.start();
@@ -125,6 +143,15 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     process.exit(0);
   };
   log.info({ server: id, incarnation, orphans, pid: process.pid }, "the worker serves");
+}
+
+/** A takeover is a matter of milliseconds for many clients: before ordinary work, behind leases and the store. */
+function favour(): void {
+  try {
+    setPriority(NICENESS);
+  } catch {
+    log.warn("no leave to raise the priority: takeovers are slower on a busy machine");
+  }
 }
 
 /** Resolves when everything that the store holds has been seen. */
@@ -175,25 +202,11 @@ function resultMessage(result: ResumptionResult): TakeoverResult {
   return { connectionId: id, flow: flowMessage(flow), result: result.result, reason, phasesUs, epoch, from };
 }
 
-function flowMessage(flow: Flow): FlowMessage {
-  return {
-    clientAddress: addressBytes(flow.client.address),
-    clientPort: flow.client.port,
-    vipAddress: addressBytes(flow.vip.address),
-    vipPort: flow.vip.port,
-    transport: flow.transport === "udp" ? "UDP" : "TCP",
-  };
-}
-
 function orphanOf(request: Adopt) {
   const { flow } = request;
   if (!flow) throw new Error("an adoption names no flow");
   return {
-    flow: {
-      client: { address: addressText(flow.clientAddress), port: flow.clientPort },
-      vip: { address: addressText(flow.vipAddress), port: flow.vipPort },
-      transport: "tcp" as const,
-    },
+    flow: flowOfMessage(flow),
     from: request.from,
     clientIsn: request.clientIsn,
     clientAck: request.clientAck,

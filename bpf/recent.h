@@ -155,12 +155,13 @@ BATON_GLOBAL int recent_learn(const struct steered *s BATON_NONNULL, int verdict
 {
 	int owner = verdict >= BATON_STEER_FORWARD_RECENT && verdict <= BATON_STEER_FORWARD_RELEASED;
 	struct baton_recent *line = recent_find(&s->key);
-	int living, tentative, confirmed;
+	int known, living, tentative, confirmed;
 
 	if (s->icmp)
 		return 0;
 	tentative = line && (line->flags & BATON_RECENT_TENTATIVE);
-	living = line && !tentative && server_of(line->slot, line->generation);
+	known = line && !tentative;
+	living = known && server_of(line->slot, line->generation);
 	confirmed = tentative && !s->syn && s->start == line->new_syn.isn + 1;
 	if (!living && !confirmed && !owner)
 		return 0;
@@ -174,7 +175,7 @@ BATON_GLOBAL int recent_learn(const struct steered *s BATON_NONNULL, int verdict
 		line->new_syn = s->offered;
 		return 0;
 	}
-	if (!living && !tentative)
+	if (!known && !tentative) /* what its SYN said outlives the server that it went to */
 		recent_take(line, s);
 	else if (confirmed || owner)
 		recent_point(line, s, 0);

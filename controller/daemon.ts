@@ -14,10 +14,11 @@ import { Membership } from "./membership/index.js";
 import { ControllerMetrics } from "./metrics/index.js";
 import { Model } from "./model.js";
 import { EmbeddedNats, maxPayload, runsNats } from "./nats/index.js";
-import { SteeredAppliance } from "./takeover/steered_appliance.js";
+import { becomeRealtime } from "./realtime.js";
 import { TakeoverCoordinator } from "./takeover/coordinator.js";
 import { Placement } from "./takeover/placement.js";
 import { Roster } from "./takeover/roster.js";
+import { SteeredAppliance } from "./takeover/steered_appliance.js";
 import { Strays } from "./takeover/strays.js";
 
 const log = logger("controller");
@@ -28,6 +29,7 @@ const TOMBSTONE_AGE_MS = 120_000;
 export async function run({ config, id }: { config: Config; id: string }): Promise<void> {
   const own = controllerOf(config, id);
   mkdirSync(own.state, { recursive: true });
+  if (!becomeRealtime()) log.warn("no real-time priority: on a busy machine deaths are found later");
   writeFileSync(join(own.state, "controller.pid"), `${process.pid}\n`);
 
   const nats = runsNats(config, id) ? await startNats(config, id) : undefined;
@@ -56,6 +58,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     index,
     memberOf: (server) => roster.member(server),
     memberOfSlot: (slot) => roster.ofSlot(slot),
+    seesRecords: () => store.connected,
     isLiving: (member) => roster.living().some((living) => living.id === member.id),
     episodeOfSlot: (slot) => coordinator.episodeOfSlot(slot),
     adopt: (server, what, timeoutMs) => sessions.adopt(server, what, timeoutMs),
@@ -104,12 +107,12 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   });
   membership.on("fenced", (server, incarnation, reason) => {
     const member = roster.member(server);
-    if (member && member.slot > 0) void coordinator.fenced(member, incarnation, reason, roster.holds(server, incarnation));
+    if (member && member.slot > 0)
+      void coordinator.fenced(member, incarnation, reason, roster.holds(server, incarnation));
   });
   membership.on("joining", ({ id: server }) => admit(server));
   membership.on("changed", ({ id: server, state, reason }) => {
     events.append({ kind: "server", from: server, result: "ok", reason: `${state}: ${reason}` });
-    void coordinator.livingChanged();
   });
   sessions.on("hello", (server, hello) => {
     roster.met(server, hello.mac);
@@ -119,12 +122,15 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
       welcome: { slot: member?.slot ?? 0, generation: member?.generation ?? 0, controllerId: id, mac },
     });
   });
-  sessions.on("closed", (server, reason) => {
-    const greeted = membership.member(server)?.incarnation;
-    if (greeted !== undefined) membership.goodbye(server, greeted, reason);
-  });
+  sessions.on("closed", (server, incarnation, reason) => membership.goodbye(server, incarnation, reason));
   sessions.on("takenOver", (server, batch, acknowledge) => {
-    coordinator.takenOver(server, batch).then(acknowledge, (error) => log.error({ err: error }, "a batch was not taken"));
+    coordinator
+      .takenOver(server, batch)
+      .then(acknowledge, (error) => log.error({ err: error }, "a batch was not taken"));
+  });
+
+  sessions.on("adopted", (server, result) => {
+    void coordinator.takenOver(server, { batch: 0, takeoverId: "", results: [result] });
   });
 
   const model = new Model({
@@ -172,7 +178,8 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
 }
 
 async function startNats(config: Config, id: string): Promise<EmbeddedNats> {
-  if (!config.nats.embedded) throw new BatonError("INTERNAL", "an embedded store was asked for, and others are configured");
+  if (!config.nats.embedded)
+    throw new BatonError("INTERNAL", "an embedded store was asked for, and others are configured");
   const { state } = controllerOf(config, id);
   const name = `${config.cluster}-${id}`;
   return EmbeddedNats.start({ state, name, listen: config.nats.listen, maxPayload: maxPayload(config) });

@@ -3,7 +3,6 @@ import { join } from "node:path";
 import type { Config } from "../proto/config/index.js";
 import { natsUrls } from "../proto/config/index.js";
 import { root } from "../proto/paths.js";
-import type { Phase } from "../proto/vocabulary.js";
 import type {
   ConnectionDetail,
   ConnectionMessage,
@@ -12,6 +11,7 @@ import type {
   StatusMessage,
 } from "../proto/rpc/index.js";
 import type { Store } from "../proto/store/index.js";
+import type { Phase } from "../proto/vocabulary.js";
 import type { AgentSessions } from "./agents/index.js";
 import type { ConnectionFilter, ControlModel, EventSource } from "./api/index.js";
 import { type ConnectionEntry, type ConnectionIndex, connectionDetail, connectionRow } from "./connections/index.js";
@@ -102,7 +102,8 @@ export class Model implements ControlModel {
     const owners = [...new Set(wanted.map(({ serverId }) => serverId))];
     const answers = await Promise.all(owners.map((server) => this.describe(server, { all: true })));
     const live = new Map(answers.flat().map((connection) => [connection.id, connection]));
-    for (const entry of wanted) yield connectionRow(entry, { connection: live.get(entry.id), phase: this.imposed(entry) });
+    for (const entry of wanted)
+      yield connectionRow(entry, { connection: live.get(entry.id), phase: this.imposed(entry) });
   }
 
   async connection(id: string): Promise<ConnectionDetail | undefined> {

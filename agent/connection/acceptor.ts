@@ -1,7 +1,7 @@
 import { wallClockUs } from "../../proto/clock.js";
 import { connectionId, type Flow } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
-import { guardOption } from "../guard/index.js";
+import { guardFlag, guardOption } from "../guard/index.js";
 import type { Endpoints } from "../native/api.js";
 import { LiveConnection } from "./connection.js";
 import type { ConnectionTable } from "./table.js";
@@ -15,6 +15,8 @@ export interface Listening {
   service: string;
   protocol: string;
   port: number;
+  /** Whether its connections get records. */
+  recorded: boolean;
 }
 
 /**
@@ -34,17 +36,23 @@ export function listen(table: ConnectionTable, vip: string, service: Listening):
   });
 }
 
-function accept(table: ConnectionTable, { service, protocol }: Listening, fd: number, endpoints: Endpoints): void {
+function accept(
+  table: ConnectionTable,
+  { service, protocol, recorded }: Listening,
+  fd: number,
+  endpoints: Endpoints,
+): void {
   const { guard, native } = table.host;
   const flow: Flow = { client: endpoints.remote, vip: endpoints.local, transport: "tcp" };
   const entry = guard.lookup(flow);
-  if (!entry || entry.phase !== "LIVE") {
+  if (entry?.phase !== "LIVE") {
     log.warn({ flow }, "a connection without the guard's entry is closed unseen");
     native.closeInRepair(fd);
     return;
   }
   if (entry.receiveScale !== undefined) table.receiveScale = entry.receiveScale;
   const timestamps = (entry.options & guardOption.TIMESTAMPS) !== 0;
+  if (!recorded) guard.change(flow, { setFlags: guardFlag.UNPROTECTED });
   const connection = new LiveConnection(
     table.host,
     {
@@ -63,8 +71,18 @@ function accept(table: ConnectionTable, { service, protocol }: Listening, fd: nu
         timestamps,
       },
       bornAtUs: wallClockUs(),
+      recorded,
     },
-    { epoch: 1, revision: 0, position: 0, consumed: 0, processed: 0, clientFinished: false, phase: "LIVE" },
+    {
+      epoch: 1,
+      revision: 0,
+      position: 0,
+      floorByte: Buffer.alloc(0),
+      consumed: 0,
+      processed: 0,
+      clientFinished: false,
+      phase: "LIVE",
+    },
   );
   connection.useStack(table.createStack(connection, { processed: 0 }));
   table.addLive(connection);

@@ -1,14 +1,23 @@
 import { type ConnectionRecord, decodeRecord, encodeRecord } from "../../proto/record.js";
-import { type ConnectionsBucket, ConflictError, type Present } from "../../proto/store/index.js";
+import { ConflictError, type ConnectionsBucket, type Present } from "../../proto/store/index.js";
 
 export interface CommitSource {
   /** The record as it is now. */
   snapshot(): ConnectionRecord;
   /** This snapshot is in the store. */
   committed(record: ConnectionRecord): void;
+  /** Whether output and acks go ahead of the record for now: the operator chose so for a store that is gone. */
+  goesAhead(): boolean;
   /** Another writer owns the key. */
   lost(why: string): void;
+  /** No record can be made: it breaks its own rules. */
+  broken(error: Error): void;
 }
+
+/** Between writes that the store refuses at once, milliseconds. */
+const REFUSED_PAUSE_MS = 100;
+/** Of this process: a connection that is rebuilt here writes under the same names again, and message ids must not come twice. */
+let writes = 0;
 
 /**
  * Writes one connection's record: one write in flight, and whatever changes meanwhile goes into the next one. A write that
@@ -18,7 +27,6 @@ export class Committer {
   private dirty = false;
   private running: Promise<void> | undefined;
   private stopped = false;
-  private writes = 0;
 
   constructor(
     private readonly bucket: ConnectionsBucket,
@@ -39,10 +47,9 @@ export class Committer {
   /** Something changed: it will be in the store at the end of this turn of the loop, or in the write after the running one. */
   request(): void {
     this.dirty = true;
+    if (this.source.goesAhead() && !this.stopped) this.source.committed(this.source.snapshot());
     if (!this.running && !this.stopped) {
-      this.running = this.run().finally(() => {
-        this.running = undefined;
-      });
+      this.running = this.run();
     }
   }
 
@@ -64,23 +71,31 @@ export class Committer {
 
   private async run(): Promise<void> {
     await null; // everything that this turn of the loop changes goes into one write
-    while (this.dirty && !this.stopped) {
-      this.dirty = false;
-      const record = this.source.snapshot();
-      try {
-        const messageId = `${this.id}/${this.writer}/${++this.writes}`;
-        this.at = await this.bucket.commit(this.id, encodeRecord(record), this.at, messageId);
-      } catch (error) {
-        if (this.stopped) return;
-        if (error instanceof ConflictError && !this.isOurs(error.present)) {
-          return this.source.lost("another server owns the record");
-        }
-        // The store was away for long, or an earlier write of ours had landed after all. Nothing leaves meanwhile; TCP bears it.
-        this.dirty = true;
-        continue;
-      }
-      if (!this.stopped) this.source.committed(record);
+    try {
+      while (this.dirty && !this.stopped) await this.write();
+    } catch (error) {
+      this.stopped = true;
+      this.source.broken(error as Error);
+    } finally {
+      this.running = undefined; // in the same step as the last look at `dirty`: no request falls in between
     }
+  }
+
+  private async write(): Promise<void> {
+    this.dirty = false;
+    const record = this.source.snapshot();
+    const bytes = encodeRecord(record);
+    try {
+      this.at = await this.bucket.commit(this.id, bytes, this.at, `${this.id}/${this.writer}/${++writes}`);
+    } catch (error) {
+      if (this.stopped) return;
+      if (!(error instanceof ConflictError)) await new Promise((resolve) => setTimeout(resolve, REFUSED_PAUSE_MS));
+      else if (!this.isOurs(error.present)) return this.source.lost("another server owns the record");
+      // The store was away for long, or an earlier write of ours had landed after all. Nothing leaves meanwhile; TCP bears it.
+      this.dirty = true;
+      return;
+    }
+    if (!this.stopped) this.source.committed(record);
   }
 
   /** An earlier write of this very worker whose acknowledgement never came: the next one goes on top of it. */

@@ -1,12 +1,13 @@
 import { wallClockUs } from "../../proto/clock.js";
 import { BatonError } from "../../proto/errors.js";
 import type { Flow } from "../../proto/flow.js";
+import { logger } from "../../proto/log.js";
 import { PhaseMachine } from "../../proto/phase.js";
 import type { ConnectionRecord, TcpState } from "../../proto/record.js";
-import { add, type Offset, type Sequence, toSequence } from "../../proto/sequence.js";
+import { type Offset, type Sequence, toSequence } from "../../proto/sequence.js";
 import type { Phase } from "../../proto/vocabulary.js";
 import { guardFlag } from "../guard/index.js";
-import type { Connection as NativeConnection, ConnectionHandlers } from "../native/api.js";
+import type { ConnectionHandlers, Connection as NativeConnection } from "../native/api.js";
 import type { ConnectionPort, Response } from "../protocols/application.js";
 import type { Stack } from "../protocols/stack.js";
 import { Committer } from "./committer.js";
@@ -15,6 +16,7 @@ import { type ConnectionHost, endpointsOf } from "./host.js";
 import { Input } from "./input.js";
 import { Output } from "./output.js";
 
+const log = logger("connection");
 /** Nothing is sent further than this past the committed floor, so that 32-bit acks stay unambiguous. */
 const FLOOR_REACH = 2 ** 29;
 /** The floor is committed again when the client has acknowledged this much past it. */
@@ -24,6 +26,10 @@ const SPOOL_DELAY_MS = 5;
 /** A connection without a request gets its record after this long: then a survivor needs no luck to adopt it. */
 const BIRTH_DELAY_MS = 50;
 const NUDGE_REPEAT_MS = 20;
+/** How long a client that has our FIN may take to send its own (RFC 9112 section 9.6, lingering). */
+const LINGER_MS = 10_000;
+/** A client that acknowledges nothing for so long, its window shut or itself gone, is given up. */
+const STUCK_MS = 600_000;
 
 export interface Identity {
   id: string;
@@ -35,6 +41,8 @@ export interface Identity {
     "clientIsn" | "serverIsn" | "mss" | "sendScale" | "receiveScale" | "windowScaling" | "sack" | "timestamps"
   >;
   bornAtUs: number;
+  /** false: the service has no records; nothing waits for a commit, and nobody can take the connection over. */
+  recorded: boolean;
 }
 
 /**
@@ -54,8 +62,8 @@ export class LiveConnection implements ConnectionPort {
   /** Why, by the offset of the object that cannot be made again elsewhere; entries go with the object. */
   private readonly unprotected = new Map<Offset, string>();
   private floor: Offset;
+  private floorByte: Buffer;
   private committedTail: Offset;
-  private committedConsumed: Offset;
   private spoolTimer: NodeJS.Timeout | undefined;
   private nudgeTimer: NodeJS.Timeout | undefined;
   private lastActivityMs = performance.now();
@@ -65,20 +73,36 @@ export class LiveConnection implements ConnectionPort {
   constructor(
     readonly host: ConnectionHost,
     readonly identity: Identity,
-    start: { epoch: number; revision: number; position: Offset; consumed: Offset; processed: Offset; clientFinished: boolean; output?: Output; phase: Phase },
+    start: {
+      epoch: number;
+      revision: number;
+      /** The client has acknowledged everything below, as the record says, and the byte before that. */
+      position: Offset;
+      floorByte: Buffer;
+      consumed: Offset;
+      processed: Offset;
+      clientFinished: boolean;
+      output?: Output;
+      phase: Phase;
+    },
   ) {
     this.phase = new PhaseMachine(start.phase);
     this.epoch = start.epoch;
     this.output = start.output ?? new Output(start.position);
     this.input = new Input(start.processed, start.consumed, start.clientFinished);
     this.floor = start.position;
+    this.floorByte = start.floorByte;
     this.acknowledgedMax = start.position;
     this.committedTail = start.output?.tail ?? start.position;
-    this.committedConsumed = start.consumed;
     this.committer = new Committer(host.bucket, identity.id, host.writer, start.revision, {
       snapshot: () => this.snapshot(),
       committed: (record) => this.committed(record),
+      goesAhead: () => host.unprotected,
       lost: (why) => this.lost(why),
+      broken: (error) => {
+        log.error({ err: error, connection: this.id }, "no record can be made of this connection: it is reset");
+        this.reset(error.message);
+      },
     });
   }
 
@@ -97,6 +121,8 @@ export class LiveConnection implements ConnectionPort {
     return this.finished;
   }
   get protectionGap(): string {
+    if (!this.identity.recorded) return "protection is off for this service";
+    if (this.host.unprotected) return "the store is gone";
     for (const [offset, reason] of this.unprotected) {
       if (this.output.holds(offset)) return reason;
       this.unprotected.delete(offset);
@@ -126,8 +152,8 @@ export class LiveConnection implements ConnectionPort {
    * `ready`. Input that the record spooled is given to the application again.
    */
   resume(fd: number, position: Offset, spool: Buffer): void {
-    this.floor = position;
     this.acknowledgedMax = position;
+    this.committedTail = this.output.tail; // the claim has committed all of it
     this.layers.ready(position);
     this.native = this.host.native.connection(fd, { sendOffset: position, handlers: this.handlers() });
     this.native.append(this.output.from(position));
@@ -223,7 +249,7 @@ export class LiveConnection implements ConnectionPort {
       },
       onDrained: (offset) => {
         this.lastActivityMs = performance.now();
-        if (offset < this.output.tail) this.moveFloor(1);
+        if (offset >= this.floor + FLOOR_REACH) this.moveFloor(1);
         this.layers.application.acknowledged(this.acknowledged());
       },
       onError: (code) => this.finish(code),
@@ -239,20 +265,37 @@ export class LiveConnection implements ConnectionPort {
 
   // ---- the record ----
 
-  private commit(): void {
+  /** Writes the record as it is now. */
+  commit(): void {
     if (this.finished) return;
     clearTimeout(this.spoolTimer);
     this.spoolTimer = undefined;
-    this.committer.request();
+    if (this.identity.recorded) this.committer.request();
+    else this.goUnrecorded();
+  }
+
+  /** Everything may leave as it is promised; only our FIN needs the guard's leave as always. */
+  private goUnrecorded(): void {
+    this.floor = this.acknowledged();
+    this.output.trim(this.floor);
+    const fin = this.output.finOffset;
+    if (fin !== undefined && this.committedTail <= fin) {
+      this.host.guard.change(this.flow, { finSeq: this.sequence(fin) });
+    }
+    this.committedTail = this.output.tail;
+    this.native?.setLimit(this.committedTail);
+    this.layers.application.acknowledged(this.floor);
+    this.finishIfDone();
   }
 
   private snapshot(): ConnectionRecord {
     const { identity, host } = this;
-    const floor = this.acknowledged();
+    const acknowledged = this.acknowledged();
+    const before = this.output.byteAt(acknowledged - 1);
+    // A floor whose byte cannot be named (the FIN's, or of an object that is not open) would leave a survivor without a
+    // probe: the older floor is as true.
+    const floor = before === undefined ? this.floor : acknowledged;
     this.output.trim(floor);
-    const before = floor > 0 ? this.output.byteAt(floor - 1) : undefined;
-    // A floor whose byte cannot be named any more would leave a survivor without a probe: the older floor is as true.
-    const knowsByte = floor === 0 || before !== undefined;
     const record: ConnectionRecord = {
       version: 1,
       id: identity.id,
@@ -268,8 +311,8 @@ export class LiveConnection implements ConnectionPort {
       tcp: this.tcpState(),
       layers: [],
       output: this.output.pieces,
-      floor: knowsByte ? floor : this.floor,
-      floorByte: knowsByte ? (before === undefined ? Buffer.alloc(0) : Buffer.of(before)) : this.floorByte,
+      floor,
+      floorByte: before === undefined ? this.floorByte : Buffer.of(before),
       consumed: this.input.consumed,
       processed: this.input.processed,
       clientFinished: this.input.ended,
@@ -278,7 +321,7 @@ export class LiveConnection implements ConnectionPort {
       unprotectedReason: this.committer.everCommitted ? this.protectionGap : ([...this.unprotected.values()][0] ?? ""),
       writer: host.writer,
     };
-    this.layers.application.acknowledged(floor);
+    this.layers.application.acknowledged(acknowledged);
     record.layers = this.layers.checkpoint();
     return record;
   }
@@ -296,24 +339,27 @@ export class LiveConnection implements ConnectionPort {
     };
   }
 
-  private floorByte: Buffer = Buffer.alloc(0);
-
   private committed(record: ConnectionRecord): void {
     if (this.finished) return;
     const { guard } = this.host;
-    this.floor = record.floor;
-    this.floorByte = record.floorByte;
+    // Later commits go further; only with the store gone can an older one be acknowledged after a newer one went ahead.
+    if (record.floor >= this.floor) {
+      this.floor = record.floor;
+      this.floorByte = record.floorByte;
+    }
     const fin = record.output.at(-1);
     const finOffset = fin?.fin ? fin.offset : undefined;
     const tail = finOffset === undefined ? tailOf(record, this.committedTail) : finOffset + 1;
     const sendsMore = tail > this.committedTail;
-    this.committedTail = tail;
-    this.committedConsumed = record.consumed;
+    this.committedTail = Math.max(this.committedTail, tail);
     const entry = guard.change(this.flow, {
       consumed: toSequence(this.identity.tcp.clientIsn, record.consumed),
       ...(finOffset === undefined ? {} : { finSeq: toSequence(this.identity.tcp.serverIsn, finOffset) }),
     });
-    if (!entry) return this.lost("the guard does not know this connection");
+    if (!entry) {
+      this.lost("the guard does not know this connection");
+      return;
+    }
     this.setLimit();
     // A clamped ack is not repeated by the kernel, which believes that it was sent: say it, unless data goes out now and carries it.
     if (entry.clampedSinceNs !== 0n) this.nudge(!sendsMore);
@@ -352,13 +398,18 @@ export class LiveConnection implements ConnectionPort {
   tick(idleMs: number): void {
     if (this.finished || !this.native) return;
     this.moveFloor(FLOOR_STEP);
-    const pending = this.output.tail > this.acknowledged();
-    if (pending) this.lastActivityMs = performance.now();
-    else if (performance.now() - this.lastActivityMs > idleMs && this.output.finOffset === undefined) {
-      this.history.add("idle");
-      this.respond({ pieces: [], fin: true, processed: this.input.processed });
-    }
     this.finishIfDone();
+    if (this.finished) return;
+    const quietMs = performance.now() - this.lastActivityMs;
+    const fin = this.output.finOffset;
+    if (fin !== undefined && this.acknowledged() > fin) {
+      if (quietMs > LINGER_MS) this.finish("lingered");
+    } else if (this.output.tail > this.acknowledged()) {
+      if (quietMs > STUCK_MS) this.reset("the client took nothing for too long");
+    } else if (quietMs > idleMs) {
+      this.history.add("idle");
+      this.layers.application.inputEnd();
+    }
   }
 
   /** Whether the clock should look at it often. */
@@ -374,7 +425,11 @@ export class LiveConnection implements ConnectionPort {
     if (this.native) {
       // In this order: bytes sent in between make the difference smaller, never larger.
       const sent = this.native.sentOffset();
-      this.acknowledgedMax = Math.max(this.acknowledgedMax, sent - this.native.info().sendQueueBytes);
+      const now = sent - this.native.info().sendQueueBytes;
+      if (now > this.acknowledgedMax) {
+        this.acknowledgedMax = now;
+        this.lastActivityMs = performance.now();
+      }
     }
     return this.acknowledgedMax;
   }
@@ -457,11 +512,6 @@ export class LiveConnection implements ConnectionPort {
       ageSeconds: Math.max(0, (wallClockUs() - this.identity.bornAtUs) / 1e6),
       tcpState: this.native?.info().state ?? 7,
     };
-  }
-
-  /** Sequence number of the client's next byte. */
-  get receiveNext(): Sequence {
-    return add(this.identity.tcp.clientIsn, 1 + this.committedConsumed);
   }
 }
 

@@ -23,4 +23,3 @@ export class History {
     return this.kept;
   }
 }
-

@@ -18,6 +18,8 @@ export interface ConnectionHost {
     /** Client bytes that may wait for the application, in the spool of one connection. */
     inputBytes: number;
   };
+  /** Policy serve-unprotected is in force: the store is gone, and what cannot be committed leaves all the same. */
+  readonly unprotected: boolean;
   ended(connection: LiveConnection, how: string): void;
 }
 

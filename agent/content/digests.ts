@@ -1,4 +1,5 @@
 import { BatonError } from "../../proto/errors.js";
+import type { DigestFile } from "./digest_file.js";
 import { type FileIdentity, identityKey } from "./identity.js";
 
 /** Native.hashFile: SHA-256 (hex) of a file with the identity it had, or a rejection where it changed meanwhile. */
@@ -25,7 +26,13 @@ export class Digests {
   private readonly idle: Job[] = [];
   private running = 0;
 
-  constructor(private readonly hashFile: HashFile) {}
+  /** @param file keeps them across restarts. */
+  constructor(
+    private readonly hashFile: HashFile,
+    private readonly file?: DigestFile,
+  ) {
+    file?.load((key, digest) => this.remember(key, digest));
+  }
 
   /** The digest if it is known: 64 hexadecimal digits. */
   of(identity: FileIdentity): string | undefined {
@@ -65,6 +72,7 @@ export class Digests {
           this.pending.delete(key);
           if (typeof result !== "string") return reject(result);
           this.remember(key, result);
+          this.file?.add(key, result);
           resolve(result);
         },
       });

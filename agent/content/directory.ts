@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { BatonError, RefusedError } from "../../proto/errors.js";
 import type { ObjectReference } from "../../proto/record.js";
 import type { OpenObject } from "../protocols/application.js";
+import { DigestFile } from "./digest_file.js";
 import { Digests, type HashFile } from "./digests.js";
 import { type ContentFile, Files } from "./files.js";
 import type { FileIdentity } from "./identity.js";
@@ -18,6 +19,8 @@ export interface DirectoryOptions {
   /** sha256: the content itself. mtime+size: for operators who replicate with preserved times. */
   validator: "sha256" | "mtime+size";
   hashFile: HashFile;
+  /** Where digests are kept across restarts. */
+  digestFile?: string;
   /** For tests. */
   digestWaitMs?: number;
 }
@@ -54,7 +57,7 @@ export class DirectoryContent {
     private readonly root: string,
   ) {
     this.files = new Files(root);
-    this.digests = new Digests(options.hashFile);
+    this.digests = new Digests(options.hashFile, options.digestFile ? new DigestFile(options.digestFile) : undefined);
   }
 
   /** Throws CONTENT_UNAVAILABLE. */

@@ -3,10 +3,8 @@ import { logger } from "../../proto/log.js";
 import type {
   Adopt,
   AgentHello,
-  ConnectionPhase,
   ControllerMessage,
   Describe,
-  Hints,
   LiveConnection,
   LoadReport,
   TakenOver,
@@ -26,7 +24,6 @@ export interface LinkHandlers {
   hello(): AgentHello;
   describe(request: Describe): LiveConnection[] | Promise<LiveConnection[]>;
   adopt(request: Adopt): Promise<TakeoverResult>;
-  hints(hints: Hints): void;
   welcome(controller: string, welcome: Welcome): void;
 }
 
@@ -94,12 +91,6 @@ export class AgentLink {
     }
   }
 
-  /** For whoever is connected; nothing is kept. */
-  reportPhases(phases: ConnectionPhase[]): void {
-    if (phases.length === 0) return;
-    for (const { session } of this.#peers) session.send({ phase: { phases } });
-  }
-
   /** The last one is said again after a reconnection. */
   reportLoad(load: LoadReport): void {
     this.#load = load;
@@ -131,7 +122,6 @@ export class AgentLink {
     if (message.takenOverAck) peer.outbox.acknowledge(message.takenOverAck.batch);
     else if (message.describe) void this.#describe(peer, message.describe);
     else if (message.adopt) void this.#adopt(peer, message.adopt);
-    else if (message.hints) this.#handlers.hints(message.hints);
     else if (message.welcome) this.#handlers.welcome(peer.controller, message.welcome);
   }
 

@@ -1,13 +1,13 @@
 import { randomInt } from "node:crypto";
 import { wallClockUs } from "../../proto/clock.js";
-import { BatonError } from "../../proto/errors.js";
 import { connectionId, type Flow } from "../../proto/flow.js";
 import { type ConnectionRecord, encodeRecord } from "../../proto/record.js";
 import { add } from "../../proto/sequence.js";
+import { ConflictError } from "../../proto/store/index.js";
 import type { ConnectionTable } from "../connection/table.js";
 import type { Heir } from "./heir.js";
-import { Resumption, type ResumptionResult } from "./resumption.js";
 import type { AnswerDesk } from "./reattachment.js";
+import { Resumption, type ResumptionResult } from "./resumption.js";
 
 /** A connection that died between its handshake and its first commit, as the appliance remembers it. */
 export interface Orphan {
@@ -24,10 +24,7 @@ export interface Orphan {
   clientTsecr: number;
 }
 
-export interface ServiceOf {
-  (port: number): { name: string; protocol: string; clientFirst: boolean } | undefined;
-}
-
+export type ServiceOf = (port: number) => { name: string; protocol: string; clientFirst: boolean } | undefined;
 
 /** Random ahead of the dead server's clock, so that an echo of it can only come from the client's own stack. */
 const NONCE_MS = 2 ** 20;
@@ -49,15 +46,16 @@ export async function adopt(
 ): Promise<ResumptionResult> {
   const { table, desk, heir } = deps;
   const id = connectionId(orphan.flow, orphan.clientIsn);
-  const refused = (reason: string): ResumptionResult => ({
+  const ended = (result: "refused" | "failed", reason: string): ResumptionResult => ({
     id,
     flow: orphan.flow,
-    result: "refused",
+    result,
     reason,
     epoch: 0,
     from: orphan.from,
     phasesUs: {},
   });
+  const refused = (reason: string) => ended("refused", reason);
   const service = deps.serviceOf(orphan.flow.vip.port);
   if (!service) return refused("no such service here");
   if (!service.clientFirst) return refused("no record, and the server speaks first in this protocol");
@@ -104,14 +102,18 @@ export async function adopt(
   };
   let revision: number;
   try {
-    revision = await table.host.bucket.commit(id, encodeRecord(record), 0, `${id}/${table.host.writer}/adopt`);
+    revision = await table.host.bucket.commit(id, encodeRecord(record), 0, `${id}/${table.host.writer}/adopt/${now}`);
   } catch (error) {
-    if (error instanceof BatonError && error.code === "STORE_CONFLICT") return refused("a record exists or existed");
-    throw error;
+    if (!(error instanceof ConflictError)) throw error;
+    if (error.present.removed) return refused("the connection had ended");
+    // Its owner's first write has landed after all, and whoever is that one's heir goes on from there: not the client's end.
+    return ended("failed", "it has a record");
   }
   const resumption = new Resumption(table, desk, { ...record, serverId: orphan.from }, revision, {
     nonce: true,
     claimed: true,
   });
-  return new Promise((resolve) => heir.enqueue(resumption, (result) => resolve(result ?? refused("somebody else has it"))));
+  return new Promise((resolve) =>
+    heir.enqueue(resumption, (result) => resolve(result ?? ended("failed", "somebody else has it"))),
+  );
 }

@@ -22,6 +22,9 @@ const WINDOW_MAX = 2 ** 30;
 /** Clocks of hosts differ, and every takeover moves the connection's clock ahead: an echo may seem this much older than the connection. */
 const CLOCK_SLACK_US = 60_000_000;
 
+/** The dead server's clock may have been ahead of what its record lets expect here: hosts' wall clocks differ. */
+const CLOCK_SLACK_TICKS = 60_000;
+
 const SYN = 0x02;
 const RST = 0x04;
 const ACK = 0x10;
@@ -143,5 +146,5 @@ function outsideReason({ floor, tail }: Expectation, position: Offset): string |
 /** An echo is a timestamp of ours: of the dead server since the connection's birth, or of our probes, which carry its clock on. */
 function plausibleEcho({ earliestClock: earliest }: Expectation, tsecr: number, probe: Probe): boolean {
   if (earliest === undefined || distance(earliest, probe.tsval) < 0) return true; // the clock has gone half round
-  return distance(earliest, tsecr) >= 0 && distance(tsecr, probe.tsval) >= 0;
+  return distance(earliest, tsecr) >= 0 && distance(tsecr, probe.tsval) >= -CLOCK_SLACK_TICKS;
 }

@@ -43,9 +43,8 @@ export class Heir {
     const owner = ownerKey(record.serverId, record.incarnation);
     this.forget(id);
     this.ownerOf.set(id, owner);
-    let records = this.byOwner.get(owner);
-    if (!records) this.byOwner.set(owner, (records = new Map()));
-    records.set(id, { revision, bytes });
+    const records = this.byOwner.get(owner) ?? new Map<string, Known>();
+    this.byOwner.set(owner, records.set(id, { revision, bytes }));
     const open = this.open.get(owner);
     if (open) this.consider(open, id, { revision, bytes }, record);
   }

@@ -87,12 +87,11 @@ export class Reattachment {
     });
   }
 
-  cancel(reason: string): void {
-    this.end({ kind: "refused", reason, answer: undefined });
-  }
-
   private send(): void {
-    if (performance.now() - this.startedAt > DEADLINE_MS) return this.cancel("the client does not answer");
+    if (performance.now() - this.startedAt > DEADLINE_MS) {
+      this.end({ kind: "refused", reason: "the client does not answer", answer: undefined });
+      return;
+    }
     const tsval = this.clock.now();
     this.lastProbe = { tsval, count: ++this.tries };
     this.host.native.sendSegments([probe(this.subject, tsval)]);
@@ -114,19 +113,24 @@ export class Reattachment {
     const result = this.comparison.compare(answer, this.lastProbe);
     if (result.kind === "ignore") return;
     if (result.kind === "outside") {
-      // One such answer may be an old packet; the second one to a probe of ours is not.
-      if (!result.final) return this.sendNow();
-      return this.end({ kind: "refused", reason: result.reason, answer });
+      // One such answer may be an old packet; the same again to a later probe of ours is not.
+      if (result.final) this.end({ kind: "refused", reason: result.reason, answer });
+      else this.sendNow();
+      return;
     }
     this.trace("compared", result.kind === "match" ? `position ${result.position}` : result.kind);
-    if (result.kind !== "match") return this.end(result);
+    if (result.kind === "match") this.rebuild(result.position, answer);
+    else this.end(result);
+  }
+
+  private rebuild(position: Offset, answer: Answer): void {
     if (answer.hasTimestamps) this.clock.passed(answer.tsecr);
     try {
-      this.beforeRebuild(result.position);
-      const image = this.image(result.position, answer);
+      this.beforeRebuild(position);
+      const image = this.image(position, answer);
       this.host.native.rebuild(this.fd, image);
       this.trace("rebuilt");
-      this.end({ kind: "match", position: result.position, fd: this.fd, image });
+      this.end({ kind: "match", position, fd: this.fd, image });
     } catch (error) {
       const reason = error instanceof RefusedError ? error.reason : (error as Error).message;
       this.end({ kind: "refused", reason, answer });

@@ -6,13 +6,13 @@ import { toSequence } from "../../proto/sequence.js";
 import { ConflictError } from "../../proto/store/index.js";
 import type { TakeoverOutcome } from "../../proto/vocabulary.js";
 import { LiveConnection } from "../connection/connection.js";
-import { Output } from "../connection/output.js";
 import { endpointsOf } from "../connection/host.js";
+import { Output } from "../connection/output.js";
 import type { ConnectionTable } from "../connection/table.js";
 import { guardFlag, guardOption } from "../guard/index.js";
-import { exactReset } from "./probe.js";
 import { TimestampClock } from "./clock.js";
 import { earliestClock } from "./compare.js";
+import { exactReset } from "./probe.js";
 import { type AnswerDesk, type Outcome, Reattachment, type Subject } from "./reattachment.js";
 
 const log = logger("takeover");
@@ -146,11 +146,13 @@ export class Resumption {
         protocol: record.protocol,
         tcp: { clientIsn, serverIsn, mss, sendScale, receiveScale, windowScaling, sack, timestamps },
         bornAtUs: record.bornAtUs,
+        recorded: true,
       },
       {
         epoch: record.epoch,
         revision: this.revision,
         position: record.floor,
+        floorByte: record.floorByte,
         consumed: record.consumed,
         processed: record.processed,
         clientFinished: record.clientFinished,

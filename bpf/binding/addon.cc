@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "glue.h"
+#include "ip_packet.h"
 #include "libbpf_log.h"
 
 namespace baton::glue {
@@ -94,6 +95,11 @@ Napi::Value ifindex(const Napi::CallbackInfo &info) {
   return Napi::Number::New(info.Env(), guarded(info.Env(), [&] { return interface_index(ifname); }));
 }
 
+void send_ip(const Napi::CallbackInfo &info) {
+  const Span packet = bytes(info.Env(), info[0]);
+  guarded(info.Env(), [&] { send_ip_packet(packet); });
+}
+
 Napi::Value monotonic_ns(const Napi::CallbackInfo &info) {
   struct timespec now = {};
   clock_gettime(CLOCK_MONOTONIC, &now);
@@ -130,6 +136,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("holdQueue", hold_queue);
   add("netnsInode", netns_inode);
   add("ifindex", ifindex);
+  add("sendIpPacket", send_ip);
   add("monotonicNs", monotonic_ns);
   add("possibleCpus", cpus);
   add("setErrorClass", set_error_class);

@@ -122,6 +122,8 @@ export interface Binding {
   netnsInode(): number;
   /** Interface index; throws BindingError ENODEV. */
   ifindex(ifname: string): number;
+  /** Sends a whole IP packet to where this namespace's routes lead. Throws BindingError EINVAL, ENETUNREACH, ... */
+  sendIpPacket(packet: Buffer): void;
   /** CLOCK_MONOTONIC, nanoseconds, as bpf_ktime_get_ns. */
   monotonicNs(): bigint;
   possibleCpus(): number;

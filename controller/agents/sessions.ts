@@ -6,7 +6,6 @@ import type {
   Adopt,
   AgentHello,
   AgentMessage,
-  ConnectionPhase,
   ControllerMessage,
   DescribeAnswer,
   LiveConnection,
@@ -32,12 +31,11 @@ interface Events {
   hello: [server: string, hello: AgentHello];
   /** A batch, once. Call `acknowledge` when it is acted on; the agent says it again until then. */
   takenOver: [server: string, batch: TakenOver, acknowledge: () => void];
-  phase: [server: string, phases: ConnectionPhase[]];
   load: [server: string, load: LoadReport];
   /** An answer to adopt() that came after its deadline. */
   adopted: [server: string, result: TakeoverResult];
   /** The stream is over. Suspicion at most, never a proof of death. */
-  closed: [server: string, reason: string];
+  closed: [server: string, incarnation: number, reason: string];
 }
 
 /** The agents that are connected to this controller. */
@@ -106,12 +104,13 @@ export class AgentSessions extends EventEmitter<Events> {
     });
     const over = (reason: string) => {
       if (!session) return;
-      const server = session.hello.serverId;
+      const { hello } = session;
+      const server = hello.serverId;
       session.close();
       // Only the current session's end counts: a reconnected agent has replaced this one already.
       if (this.#sessions.get(server) === session) {
         this.#sessions.delete(server);
-        this.emit("closed", server, reason);
+        this.emit("closed", server, hello.incarnation, reason);
       }
       session = undefined;
     };
@@ -143,7 +142,6 @@ export class AgentSessions extends EventEmitter<Events> {
   #message(session: AgentSession, message: AgentMessage): void {
     const server = session.hello.serverId;
     if (message.takenOver) this.#takenOver(server, message.takenOver);
-    else if (message.phase) this.emit("phase", server, message.phase.phases);
     else if (message.load) {
       session.load = message.load;
       this.emit("load", server, message.load);

@@ -4,6 +4,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, w
 import { join } from "node:path";
 import { BatonError } from "../../proto/errors.js";
 import { logger } from "../../proto/log.js";
+import { realtimeCommand } from "../realtime.js";
 import { fromPidFile, identify, isAlive, type ProcessIdentity } from "./process.js";
 import { isListening, isReady } from "./ready.js";
 import { natsSettings } from "./settings.js";
@@ -128,7 +129,8 @@ export class EmbeddedNats extends EventEmitter<Events> {
     const output = openSync(join(this.#options.state, "nats.log"), "a");
     let child: ChildProcess;
     try {
-      child = spawn(this.#options.program ?? program, ["--config", this.#settingsFile], {
+      const [command, ...words] = realtimeCommand([this.#options.program ?? program, "--config", this.#settingsFile]);
+      child = spawn(command, words, {
         detached: true, // setsid: no signal to our process group reaches it
         stdio: ["ignore", output, output],
         cwd: "/",

@@ -154,6 +154,11 @@ export class Steering {
     this.queue.send(frame);
   }
 
+  /** Sends a whole IP packet to a client: from a frame that a server has sent back its link-layer address cannot be told. */
+  sendToClient(packet: Buffer): void {
+    this.binding.sendIpPacket(packet);
+  }
+
   /** Holds whose end nobody came to see: without this the table would fill with them. */
   private sweep(): void {
     const now = this.binding.monotonicNs();

@@ -54,4 +54,6 @@ export interface Appliance {
   seen(flow: Flow): Seen | undefined;
   /** A whole frame, out of the interface. */
   send(frame: Buffer): void;
+  /** A whole IP packet, to where routes lead. Throws where there is no way. */
+  sendToClient(packet: Buffer): void;
 }

@@ -1,8 +1,8 @@
 import { wallClockUs } from "../../proto/clock.js";
-import { addressText, type Flow } from "../../proto/flow.js";
+import type { Flow } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
 import { decodeTakeover, encodeTakeover, type Takeover } from "../../proto/record.js";
-import type { FlowMessage, TakenOver, TakeoverResult } from "../../proto/rpc/index.js";
+import { flowOfMessage, type TakenOver, type TakeoverResult } from "../../proto/rpc/index.js";
 import { ConflictError, type ConnectionsBucket } from "../../proto/store/index.js";
 import type { ConnectionIndex } from "../connections/index.js";
 import type { EventLog } from "../events/index.js";
@@ -93,14 +93,23 @@ export class TakeoverCoordinator {
     await this.announce(episode, reason);
   }
 
-  /** A server came up or went: takeovers that wait for a survivor, or have lost one, are told. */
-  async livingChanged(): Promise<void> {
+  /** Takeovers that have no survivors, or have lost one that had not done its share, are announced anew. */
+  private reannounce(): void {
     for (const episode of this.episodes.values()) {
-      if (episode.fencedAt === undefined) continue;
+      if (episode.fencedAt === undefined || episode.announcing) continue;
       const living = new Set(this.deps.living().map(({ id }) => id));
-      const lost = episode.survivors.some(({ id }) => !living.has(id));
-      if (episode.survivors.length === 0 || lost) await this.announce(episode, episode.reason);
+      const lost = episode.announced && episode.survivors.some(({ id }) => !living.has(id));
+      const heirless = episode.survivors.length === 0 && this.survivorsOf(episode).length > 0;
+      if (heirless || (lost && this.isUnclaimed(episode))) void this.announce(episode, episode.reason);
     }
+  }
+
+  private isUnclaimed({ dead, incarnation }: Episode): boolean {
+    return this.deps.index.count(dead.id, incarnation) > 0;
+  }
+
+  private survivorsOf({ dead, holds }: Episode): Member[] {
+    return this.deps.living().filter(({ id }) => !holds || id !== dead.id);
   }
 
   // ---- the store ----
@@ -116,7 +125,12 @@ export class TakeoverCoordinator {
         this.unplaced.push({ bytes, revision });
         return;
       }
-      this.suspected(dead, takeover.incarnation, takeover.reason, this.deps.holds(takeover.serverId, takeover.incarnation));
+      this.suspected(
+        dead,
+        takeover.incarnation,
+        takeover.reason,
+        this.deps.holds(takeover.serverId, takeover.incarnation),
+      );
       episode = this.episodes.get(dead.id) as Episode;
       episode.fencedAt = 0;
       log.info({ takeover: takeover.id }, "an open takeover goes on");
@@ -126,7 +140,8 @@ export class TakeoverCoordinator {
     episode.revision = revision;
     episode.survive(takeover.survivors.flatMap((id) => this.deps.memberOf(id) ?? []));
     episode.announced = true;
-    for (const entry of this.deps.index.entries(takeover.serverId, takeover.incarnation)) episode.unsettled.add(entry.id);
+    for (const entry of this.deps.index.entries(takeover.serverId, takeover.incarnation))
+      episode.unsettled.add(entry.id);
     this.deps.strays.look(episode);
     this.check();
   }
@@ -138,7 +153,7 @@ export class TakeoverCoordinator {
 
   private async announce(episode: Episode, reason: string): Promise<void> {
     const { dead, incarnation } = episode;
-    const survivors = this.deps.living().filter(({ id }) => !episode.holds || id !== dead.id);
+    const survivors = this.survivorsOf(episode);
     if (survivors.length === 0) {
       log.error({ server: dead.id }, "no server is left to take its connections over; they wait for one");
       episode.survivors = [];
@@ -157,11 +172,13 @@ export class TakeoverCoordinator {
       finished: false,
       round: (episode.takeover?.round ?? 0) + 1,
     };
+    episode.announcing = true;
     // The survivors begin while the appliance's tables are made ready for the answers to their probes.
     const written = this.write(episode, takeover);
     this.deps.placement.change([...survivors, ...this.heldMembers()], survivors);
     if (episode.holds) this.deps.appliance.setServer(dead, "takeover");
     await written;
+    episode.announcing = false;
     if (episode.holds) this.deps.began(dead.id, reason);
   }
 
@@ -192,7 +209,7 @@ export class TakeoverCoordinator {
     const heir = this.deps.memberOf(server);
     const to: Array<{ flow: Flow; member: Member }> = [];
     for (const result of batch.results) {
-      const flow = flowOf(result.flow);
+      const flow = result.flow && flowOfMessage(result.flow);
       if (!flow) continue;
       if (result.result === "ok" && heir) to.push({ flow, member: heir });
       else this.deps.appliance.drop(flow);
@@ -234,6 +251,7 @@ export class TakeoverCoordinator {
 
   private check(): void {
     for (const { bytes, revision } of this.unplaced.splice(0)) this.seen(bytes, revision);
+    this.reannounce();
     for (const [server, episode] of this.episodes) {
       const owned = this.deps.index.count(server, episode.incarnation);
       if (!episode.takeover || !episode.isSettled(owned, performance.now())) continue;
@@ -279,13 +297,4 @@ export class TakeoverCoordinator {
     const heldMember = this.heldMembers().find((member) => member.slot === slot);
     return heldMember ?? this.deps.living().find((member) => member.slot === slot) ?? this.deps.placement.homeOf(flow);
   }
-}
-
-export function flowOf(message: FlowMessage | null): Flow | undefined {
-  if (!message) return undefined;
-  return {
-    client: { address: addressText(message.clientAddress), port: message.clientPort },
-    vip: { address: addressText(message.vipAddress), port: message.vipPort },
-    transport: message.transport === "UDP" ? "udp" : "tcp",
-  };
 }

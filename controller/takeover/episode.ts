@@ -14,6 +14,8 @@ export class Episode {
   fencedAt: number | undefined;
   takeover: Takeover | undefined;
   revision = 0;
+  /** Its takeover is being written. */
+  announcing = false;
   /** Our own watch has seen the takeover: the index holds every record that the dead server had committed. */
   announced = false;
   survivors: Member[] = [];

@@ -51,32 +51,29 @@ export function parseFrame(frame: Buffer): ParsedSegment | undefined {
   };
 }
 
-/** The RST that a host without such a connection answers with (RFC 9293 section 3.10.7.1), as a whole frame back to the sender. */
+/** The RST that a host without such a connection answers with (RFC 9293 section 3.10.7.1), as an IP packet to the segment's source. */
 export function resetFor(segment: ParsedSegment): Buffer {
-  const { frame, ip, tcp, isIPv6 } = segment;
+  const { frame, tcp, isIPv6 } = segment;
   const header = isIPv6 ? 40 : 20;
-  const out = Buffer.alloc(ip + header + 20);
-  frame.copy(out, 0, 0, ip);
-  frame.copy(out, 0, 6, 12); // back to where it came from
-  frame.copy(out, 6, 0, 6);
+  const out = Buffer.alloc(header + 20);
   if (isIPv6) {
-    out.writeUInt32BE(0x60000000, ip);
-    out.writeUInt16BE(20, ip + 4);
-    out[ip + 6] = TCP;
-    out[ip + 7] = 64;
-    frame.copy(out, ip + 8, ip + 24, ip + 40);
-    frame.copy(out, ip + 24, ip + 8, ip + 24);
+    out.writeUInt32BE(0x60000000, 0);
+    out.writeUInt16BE(20, 4);
+    out[6] = TCP;
+    out[7] = 64;
+    frame.copy(out, 8, segment.ip + 24, segment.ip + 40);
+    frame.copy(out, 24, segment.ip + 8, segment.ip + 24);
   } else {
-    out[ip] = 0x45;
-    out.writeUInt16BE(40, ip + 2);
-    out.writeUInt16BE(0x4000, ip + 6);
-    out[ip + 8] = 64;
-    out[ip + 9] = TCP;
-    frame.copy(out, ip + 12, ip + 16, ip + 20);
-    frame.copy(out, ip + 16, ip + 12, ip + 16);
-    out.writeUInt16BE(checksum(out, ip, 20, 0), ip + 10);
+    out[0] = 0x45;
+    out.writeUInt16BE(40, 2);
+    out.writeUInt16BE(0x4000, 6);
+    out[8] = 64;
+    out[9] = TCP;
+    frame.copy(out, 12, segment.ip + 16, segment.ip + 20);
+    frame.copy(out, 16, segment.ip + 12, segment.ip + 16);
+    out.writeUInt16BE(checksum(out, 0, 20, 0), 10);
   }
-  const at = ip + header;
+  const at = header;
   frame.copy(out, at, tcp + 2, tcp + 4);
   frame.copy(out, at + 2, tcp, tcp + 2);
   if (segment.hasAck) {
@@ -87,7 +84,7 @@ export function resetFor(segment: ParsedSegment): Buffer {
     out[at + 13] = 0x14;
   }
   out[at + 12] = 0x50;
-  const addresses = isIPv6 ? sum(out, ip + 8, 32) : sum(out, ip + 12, 8);
+  const addresses = isIPv6 ? sum(out, 8, 32) : sum(out, 12, 8);
   out.writeUInt16BE(checksum(out, at, 20, addresses + TCP + 20), at + 16);
   return out;
 }

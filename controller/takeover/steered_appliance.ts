@@ -82,6 +82,10 @@ export class SteeredAppliance implements Appliance {
     this.steering.send(frame);
   }
 
+  sendToClient(packet: Buffer): void {
+    this.steering.sendToClient(packet);
+  }
+
   verdicts(): Record<string, number> {
     return this.steering.tables.verdicts();
   }

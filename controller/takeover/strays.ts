@@ -1,16 +1,19 @@
-import { type Flow, flowKey, addressBytes } from "../../proto/flow.js";
+import { type Flow, flowKey } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
-import type { Adopt, FlowMessage, TakeoverResult } from "../../proto/rpc/index.js";
+import { type Adopt, flowMessage, type TakeoverResult } from "../../proto/rpc/index.js";
 import { add } from "../../proto/sequence.js";
 import type { ConnectionIndex } from "../connections/index.js";
-import type { Appliance, Member } from "./appliance.js";
+import type { Appliance, HeldFlow, Member } from "./appliance.js";
 import type { Episode } from "./episode.js";
 import { type ParsedSegment, parseFrame, resetFor } from "./frame.js";
 import { heirOf } from "./placement.js";
 
 const log = logger("strays");
-/** An adoption ends within this time, or the flow is let go. */
+/** An adoption ends within this time, or the flow is looked at again with its next packet. */
 const ADOPT_MS = 5_000;
+/** A flow that nobody seems to know is reset only after this long: its record may be on its way, or its server's death. */
+const DOUBT_MS = 500;
+const DOUBTS_MAX = 10_000;
 /** Resets for connections that nobody knows, a second; the rest is dropped. */
 const RESETS_PER_SECOND = 100;
 /** A flow that was answered with a reset is not answered again for so long. */
@@ -22,6 +25,8 @@ export interface StraysDeps {
   index: ConnectionIndex;
   memberOf(id: string): Member | undefined;
   memberOfSlot(slot: number): Member | undefined;
+  /** Whether the index hears of every record: without the store nobody can be said to be unknown. */
+  seesRecords(): boolean;
   isLiving(member: Member): boolean;
   /** The dead server of that slot, while it is taken over. */
   episodeOfSlot(slot: number): Episode | undefined;
@@ -35,7 +40,9 @@ export interface StraysDeps {
  * because it has no such connection.
  */
 export class Strays {
-  private readonly adopting = new Map<string, Episode>();
+  /** With the takeover that an adoption belongs to, if any. */
+  private readonly adopting = new Map<string, Episode | undefined>();
+  private readonly doubts = new Set<string>();
   private readonly refused = new Map<string, number>();
   private resets = { second: 0, count: 0 };
   readonly counters = { adopted: 0, refused: 0, released: 0, forwarded: 0, reset: 0, dropped: 0 };
@@ -49,46 +56,69 @@ export class Strays {
 
   /** A takeover is announced: the index holds every record of the dead server, so a held flow without one has none. */
   look(episode: Episode): void {
-    for (const { flow } of this.deps.appliance.held()) this.consider(flow, episode);
+    for (const held of this.deps.appliance.held()) this.consider(held, episode);
   }
 
   /** Packets are being held for flows that had none held before. */
   held(flows: Flow[]): void {
-    for (const flow of flows) {
-      const slot = this.deps.appliance.seen(flow)?.slot;
+    const unknown = new Set(flows.filter((flow) => !this.deps.index.ofFlow(flow)).map(flowKey));
+    if (unknown.size === 0) return;
+    for (const held of this.deps.appliance.held()) {
+      if (!unknown.has(flowKey(held.flow))) continue;
+      const slot = this.deps.appliance.seen(held.flow)?.slot;
       const episode = slot === undefined ? undefined : this.deps.episodeOfSlot(slot);
-      if (episode?.announced) this.consider(flow, episode);
+      if (episode?.announced) this.consider(held, episode);
     }
   }
 
-  private consider(flow: Flow, episode: Episode): void {
+  private consider(held: HeldFlow, episode: Episode): void {
+    const { flow } = held;
     const key = flowKey(flow);
     if (this.adopting.has(key) || this.deps.index.ofFlow(flow)) return;
-    const held = this.deps.appliance.held().find((item) => flowKey(item.flow) === key);
     const heir = heirOf(flow, episode.survivors, episode.heirs);
-    if (!held || !heir) return;
+    if (!heir) return;
     const seen = this.deps.appliance.seen(flow);
     if (seen && seen.slot !== episode.dead.slot) return;
-    const segment = [held.last, held.first].map(parseFrame).find((parsed) => parsed && !parsed.syn);
+    const segments = [held.first, held.last].map(parseFrame).filter((parsed) => parsed && !parsed.syn);
+    const segment = segments.find((parsed) => parsed && this.synOf(flow, parsed)) ?? segments[0];
     if (!segment) {
       // Nothing but SYNs: the handshake begins anew, on the heir.
       this.counters.released++;
       void this.deps.appliance.assign([{ flow, member: heir }]);
       return;
     }
-    this.adopting.set(key, episode);
-    void this.adopt(flow, segment, heir, episode).finally(() => this.adopting.delete(key));
+    void this.adopt(flow, segment, heir, episode);
   }
 
-  private async adopt(flow: Flow, segment: ParsedSegment, heir: Member, episode: Episode): Promise<void> {
+  /**
+   * Only a client that has had nothing from us but the SYN-ACK, and that begins its stream with this packet, can be taken in
+   * without a record.
+   */
+  private synOf(flow: Flow, segment: ParsedSegment) {
     const seen = this.deps.appliance.seen(flow);
-    const syn = seen?.syn;
-    const takeoverId = episode.id;
-    // Only a client that has had nothing from us but the SYN-ACK, and that begins its stream with this packet.
-    if (!syn || !seen || segment.seq !== add(syn.isn, 1)) return this.turnAway(flow, segment, "no record, and its SYN was not seen");
-    let result: TakeoverResult;
+    return seen?.syn && segment.seq === add(seen.syn.isn, 1) ? { ...seen, syn: seen.syn } : undefined;
+  }
+
+  /** @returns whether the heir has it now. */
+  private async adopt(
+    flow: Flow,
+    segment: ParsedSegment,
+    heir: Member,
+    episode: Episode | undefined,
+  ): Promise<boolean> {
+    const key = flowKey(flow);
+    if (this.adopting.has(key)) return false;
+    const seen = this.synOf(flow, segment);
+    if (!seen) {
+      this.deps.appliance.drop(flow);
+      this.doubt(flow, segment);
+      return false;
+    }
+    const { syn } = seen;
+    const takeoverId = episode?.id ?? "";
+    this.adopting.set(key, episode);
     try {
-      result = await this.deps.adopt(
+      const result = await this.deps.adopt(
         heir.id,
         {
           flow: flowMessage(flow),
@@ -101,25 +131,27 @@ export class Strays {
           clientTsval: seen.tsval,
           clientTsecr: seen.tsecr,
           takeoverId,
-          from: episode.dead.id,
+          from: episode?.dead.id ?? "",
         },
         ADOPT_MS,
       );
+      if (result.result === "ok") this.counters.adopted++;
+      else if (result.result === "refused") this.counters.refused++;
+      else if (result.epoch === 0) return false; // not begun: it has a record, and so an heir
+      await this.deps.adopted(heir.id, takeoverId, result);
+      if (result.result === "refused") {
+        log.warn({ flow, reason: result.reason }, "refused: the client is reset");
+        this.reset(flow, segment);
+      }
+      return result.result === "ok";
     } catch (error) {
-      return this.turnAway(flow, segment, (error as Error).message);
+      // The heir died, or has not come to an end yet. The client's next packet asks again.
+      log.warn({ flow, heir: heir.id, reason: (error as Error).message }, "an adoption did not end");
+      this.deps.appliance.drop(flow);
+      return false;
+    } finally {
+      this.adopting.delete(key);
     }
-    if (result.result === "ok") this.counters.adopted++;
-    else this.counters.refused++;
-    const reset = result.result === "refused";
-    await this.deps.adopted(heir.id, takeoverId, result);
-    if (reset) this.reset(flow, segment);
-  }
-
-  private turnAway(flow: Flow, segment: ParsedSegment, reason: string): void {
-    this.counters.refused++;
-    log.warn({ flow, reason }, "refused: the client is reset");
-    this.deps.appliance.drop(flow);
-    this.reset(flow, segment);
   }
 
   /** A server sent these back. Never to the same server again. */
@@ -133,11 +165,39 @@ export class Strays {
         owner.mac.copy(frame, 0);
         this.deps.appliance.send(frame);
         this.counters.forwarded++;
-      } else if (entry || !segment || segment.rst) {
+      } else if (entry || !segment || segment.rst || segment.syn) {
         // Its owner is dying or just ended it: the record or the takeover says the rest, the client repeats.
         this.counters.dropped++;
-      } else this.reset(flow, segment);
+      } else void this.unknown(flow, slot, segment, frame);
     }
+  }
+
+  /** A server has been asked about a flow that no record names: its owner may have died before the first one. */
+  private async unknown(flow: Flow, slot: number, segment: ParsedSegment, frame: Buffer): Promise<void> {
+    const asked = this.deps.memberOfSlot(slot);
+    if (!this.synOf(flow, segment)) return this.doubt(flow, segment);
+    if (!asked || !this.deps.isLiving(asked) || !(await this.adopt(flow, segment, asked, undefined))) {
+      this.counters.dropped++;
+      return;
+    }
+    asked.mac.copy(frame, 0);
+    this.deps.appliance.send(frame);
+    this.counters.forwarded++;
+  }
+
+  /** Not known to anybody now. If that is still so a little later, the client is told. */
+  private doubt(flow: Flow, segment: ParsedSegment): void {
+    const key = flowKey(flow);
+    if (this.doubts.has(key) || this.doubts.size >= DOUBTS_MAX) {
+      this.counters.dropped++;
+      return;
+    }
+    this.doubts.add(key);
+    setTimeout(() => {
+      this.doubts.delete(key);
+      if (this.deps.index.ofFlow(flow) || this.adopting.has(key) || !this.deps.seesRecords()) this.counters.dropped++;
+      else this.reset(flow, segment);
+    }, DOUBT_MS).unref();
   }
 
   /** Nobody has this connection: an RST made from the packet (RFC 9293 section 3.10.7.1), at a bounded rate. */
@@ -155,16 +215,10 @@ export class Strays {
     if (this.refused.size >= NEGATIVE_MAX) this.refused.clear();
     this.refused.set(key, now);
     this.counters.reset++;
-    this.deps.appliance.send(resetFor(segment));
+    try {
+      this.deps.appliance.sendToClient(resetFor(segment));
+    } catch (error) {
+      log.warn({ flow, reason: (error as Error).message }, "a client cannot be told that nobody has its connection");
+    }
   }
-}
-
-export function flowMessage(flow: Flow): FlowMessage {
-  return {
-    clientAddress: addressBytes(flow.client.address),
-    clientPort: flow.client.port,
-    vipAddress: addressBytes(flow.vip.address),
-    vipPort: flow.vip.port,
-    transport: flow.transport === "udp" ? "UDP" : "TCP",
-  };
 }

@@ -58,6 +58,12 @@ const service = z.strictObject({
   protocol: z.enum(protocols),
   directory: directory.describe("What is served; relative to the configuration file"),
   directories: z.record(z.string(), directory).default({}).describe("Another directory on some servers, by server id"),
+  protect: z
+    .boolean()
+    .default(true)
+    .describe(
+      "false: nothing is recorded, and a connection dies with its server; for content that is not worth a commit",
+    ),
   validator: z
     .enum(["sha256", "mtime+size"])
     .default("sha256")

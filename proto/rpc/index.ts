@@ -1,3 +1,4 @@
+export { flowMessage, flowOfMessage } from "./flow.js";
 export type * from "./messages.js";
 export {
   type AgentLinkClient,

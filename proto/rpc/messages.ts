@@ -45,13 +45,6 @@ export interface TakenOver {
   results: TakeoverResult[];
 }
 
-export interface ConnectionPhase {
-  connectionId: string;
-  phase: PhaseName;
-  reason: string;
-  flow: FlowMessage | null;
-}
-
 export interface LoadReport {
   cpu: number;
   pressure: number;
@@ -104,7 +97,6 @@ export interface AgentMessage {
   load?: LoadReport;
   described?: DescribeAnswer;
   adopted?: AdoptAnswer;
-  phase?: { phases: ConnectionPhase[] };
   bye?: { reason: string };
 }
 
@@ -140,20 +132,6 @@ export interface Adopt {
   from: string;
 }
 
-export interface FlowHint {
-  flow: FlowMessage | null;
-  ack: number;
-  seq: number;
-  tsval: number;
-  tsecr: number;
-  window: number;
-}
-
-export interface Hints {
-  takeoverId: string;
-  flows: FlowHint[];
-}
-
 /** Exactly one of the members; on what was received, `what` names it. */
 export interface ControllerMessage {
   what?: string;
@@ -161,7 +139,6 @@ export interface ControllerMessage {
   takenOverAck?: { batch: number };
   describe?: Describe;
   adopt?: Adopt;
-  hints?: Hints;
 }
 
 // control.proto

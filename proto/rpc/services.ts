@@ -61,12 +61,13 @@ export interface ControlClient extends grpc.Client {
 }
 
 /**
- * Notices a peer whose host is gone within about a second, and is used by both ends. Nothing is sent over a proxy that
+ * Notices a peer whose host is gone within some seconds, and is used by both ends. Who is dead is for the leases to say, within
+ * a tenth of that: a peer that is only busy must not lose its stream, an agent would be no heir without it. Nothing is sent over a proxy that
  * the environment names: appliances, servers and stores are reached directly.
  */
 export const channelOptions: grpc.ChannelOptions = {
-  "grpc.keepalive_time_ms": 500,
-  "grpc.keepalive_timeout_ms": 500,
+  "grpc.keepalive_time_ms": 1000,
+  "grpc.keepalive_timeout_ms": 3000,
   "grpc.keepalive_permit_without_calls": 1,
   "grpc.max_receive_message_length": 64 * 1024 * 1024,
   "grpc.max_send_message_length": 64 * 1024 * 1024,

@@ -5,6 +5,7 @@ import { eventually } from "../support/eventually.js";
 import { cutLink, killAgent } from "../support/fault.js";
 import { assertOneConnection, labTest } from "../support/fixture.js";
 import { get, ResponseReader } from "../support/http.js";
+import { labHeal } from "../support/lab.js";
 
 const { test, lab } = labTest();
 const MIB = 1024 * 1024;
@@ -40,6 +41,21 @@ for (const [name, fault] of Object.entries({ "agent killed": killAgent, "host cu
     );
   });
 }
+
+test("an idle client keeps its connection through one takeover after the other, without a byte in between", async (t) => {
+  const dialer = await Dialer.start();
+  const { socket, localPort } = await dialer.connect();
+  const reader = new ResponseReader(socket);
+  socket.write(get("/1m.bin"));
+  t.is((await reader.next()).sha256, await lab.digestOf("1m.bin"));
+  for (const fault of [killAgent, cutLink]) await takeOver(localPort, fault);
+  await labHeal();
+  await takeOver(localPort);
+  socket.write(get("/100k.bin"));
+  t.is((await reader.next()).sha256, await lab.digestOf("100k.bin"));
+  socket.destroy();
+  dialer.close();
+});
 
 test("a slow reader whose window is shut", async (t) => {
   const capture = await Capture.start();

@@ -1,10 +1,12 @@
 import type { Socket } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import { Capture, factsOf } from "../support/capture.js";
 import { Dialer } from "../support/dialer.js";
 import { eventually } from "../support/eventually.js";
 import { killAgent, signal } from "../support/fault.js";
 import { labTest } from "../support/fixture.js";
-import { pidOf } from "../support/host.js";
+import { Forger } from "../support/forger.js";
+import { CLIENT, CLIENT6, macOf, pidOf, VIP, VIP6 } from "../support/host.js";
 import { get, ResponseReader } from "../support/http.js";
 
 const { test, lab } = labTest();
@@ -37,7 +39,12 @@ async function scene(
     [],
     "no reset of the server's",
   );
-  t.deepEqual(facts.serverFins, [], "no FIN of the server's");
+  const closedUs = facts.clientFins[0]?.timeUs ?? Number.POSITIVE_INFINITY;
+  t.deepEqual(
+    facts.serverFins.filter((one) => one.timeUs < closedUs),
+    [],
+    "no FIN of the server's ahead of the client's own",
+  );
 }
 
 async function killOwner(port: number): Promise<string> {
@@ -46,18 +53,28 @@ async function killOwner(port: number): Promise<string> {
   return owner;
 }
 
-test("killed between the handshake and the first commit", async (t) => {
-  await scene(t, async ({ socket, reader, port, capture }) => {
-    // Who got it is seen on the wire: there may be no record to ask for.
-    const handshake = await eventually("the SYN-ACK", () =>
-      capture.segments.find((one) => !one.fromClient && one.syn && one.client.port === port),
-    );
-    const owner = ["s1", "s2", "s3"][Number.parseInt(handshake.mac.slice(-2), 16) - 101]!;
-    killAgent(owner);
-    socket.write(get("/1m.bin"));
-    t.is((await reader.next()).sha256, await lab.digestOf("1m.bin"));
+// At once: its packets are held. Later: its server's slot is closed, and another one gets the connection's first packet.
+for (const [name, silentMs] of [
+  ["speaks at once", 0],
+  ["speaks when all is over", 1500],
+] as const) {
+  test(`killed between the handshake and the first commit, the client ${name}`, async (t) => {
+    await scene(t, async ({ socket, reader, port, capture }) => {
+      // Who got it is seen on the wire: there may be no record to ask for.
+      const handshake = await eventually(
+        "the SYN-ACK",
+        () => capture.segments.find((one) => !one.fromClient && one.syn && one.client.port === port),
+        10_000,
+        1,
+      );
+      const owner = ["s1", "s2", "s3"].find((server) => macOf(server) === handshake.mac)!;
+      killAgent(owner);
+      await delay(silentMs);
+      socket.write(get("/1m.bin"));
+      t.is((await reader.next()).sha256, await lab.digestOf("1m.bin"));
+    });
   });
-});
+}
 
 test("killed while the request is half received", async (t) => {
   await scene(t, async ({ socket, reader, port }) => {
@@ -134,3 +151,23 @@ test("a range that is being sent goes on at its own place", async (t) => {
     t.is(await reader.digest(89_000_005), await lab.digestOf("100m.bin", 1_000_003, 90_000_008));
   });
 });
+
+for (const [family, ends] of Object.entries({
+  IPv4: { local: { address: CLIENT, port: 39_001 }, remote: { address: VIP, port: 80 } },
+  IPv6: { local: { address: CLIENT6, port: 39_002 }, remote: { address: VIP6, port: 80 } },
+})) {
+  test(`a connection that nobody has is reset, exactly and not at once: ${family}`, async (t) => {
+    const capture = await Capture.start();
+    const forger = await Forger.start();
+    const segment = { ...ends, seq: 1000, ack: 5000, flags: 0x18, window: 512, payload: Buffer.from("GET ") };
+    await forger.send(segment);
+    const reset = await eventually("the reset", () =>
+      capture.segments.find((one) => !one.fromClient && one.rst && one.client.port === ends.local.port),
+    );
+    t.is(reset.seq, segment.ack);
+    const sent = capture.segments.find((one) => one.fromClient && one.client.port === ends.local.port)!;
+    t.true(reset.timeUs - sent.timeUs > 300_000, "a record that is on its way has time to arrive");
+    forger.close();
+    await capture.stop();
+  });
+}

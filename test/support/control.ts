@@ -14,6 +14,7 @@ const CALL_MS = 5000;
 /** The controller's API with promises; every call has a deadline. */
 export class Control {
   readonly #client: ControlClient;
+  readonly #followers: EventLog[] = [];
 
   /** @param target `unix:PATH` or `HOST:PORT` */
   constructor(target: string) {
@@ -66,10 +67,14 @@ export class Control {
 
   /** Every event from now on, also those that come before the first `next`. */
   follow(): EventLog {
-    return new EventLog(this.#client);
+    const follower = new EventLog(this.#client);
+    this.#followers.push(follower);
+    return follower;
   }
 
+  /** Ends everything, also what a failed test still follows. */
   close(): void {
+    for (const follower of this.#followers) follower.close();
     this.#client.close();
   }
 

@@ -60,7 +60,6 @@ function handlers(changes: Partial<LinkHandlers> = {}): LinkHandlers {
     hello: () => hello,
     describe: () => [live],
     adopt: async () => result,
-    hints: () => undefined,
     welcome: () => undefined,
     ...changes,
   };
@@ -103,10 +102,6 @@ test("an agent says hello, is welcomed, reports and answers", async (t) => {
   link.reportTakenOver("t1", [result]);
   await eventually("an acknowledgement", () => link.unacknowledged() === 0);
   t.deepEqual(seen, [{ batch: 1, takeoverId: "t1", results: [result] }]);
-
-  const phases = once(api.agents, "phase");
-  link.reportPhases([{ connectionId: "c.1", phase: "UNREADY", reason: "", flow: null }]);
-  t.deepEqual(await phases, ["s1", [{ connectionId: "c.1", phase: "UNREADY", reason: "", flow: null }]]);
 
   t.deepEqual(await api.agents.describe("s1", { all: true }, 1000), [live]);
   t.deepEqual(await api.agents.adopt("s1", adoption, 1000), result);

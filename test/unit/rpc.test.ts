@@ -97,7 +97,6 @@ const fromAgent: AgentMessage[] = [
     },
   },
   { adopted: { request: 2, result } },
-  { phase: { phases: [{ connectionId: "c", phase: "HELD", reason: "r", flow }] } },
   { bye: { reason: "r" } },
 ];
 for (const message of fromAgent) {
@@ -127,7 +126,6 @@ const toAgent: ControllerMessage[] = [
       from: "s1",
     },
   },
-  { hints: { takeoverId: "t", flows: [{ flow, ack: 1, seq: 2, tsval: 3, tsecr: 4, window: 5 }] } },
 ];
 for (const message of toAgent) {
   const [what = ""] = Object.keys(message);
