@@ -28,6 +28,7 @@ PROTO_SOURCES := $(shell find proto -name '*.proto') $(wildcard proto/generate*)
 NATIVE_SOURCES := $(wildcard bpf/binding/*.cc bpf/binding/*.h agent/native/*.cc agent/native/*.h) bpf/shared.h
 BPF_SOURCES := $(wildcard bpf/*.bpf.c)
 BPF_OBJECTS := $(BPF_SOURCES:bpf/%.c=build/bpf/%.o)
+BPF_TEST_OBJECTS := $(patsubst test/bpf/%.c,build/bpf/test/%.o,$(wildcard test/bpf/*.bpf.c))
 BIN := node_modules/.bin
 
 ##@ Try it
@@ -43,7 +44,7 @@ setup: packages node_modules/.installed ## Install what is missing from Debian a
 build: bpf native dist ## Everything below
 
 .PHONY: bpf
-bpf: setup $(BPF_OBJECTS) ## The packet path: build/bpf/*.bpf.o
+bpf: setup $(BPF_OBJECTS) $(BPF_TEST_OBJECTS) ## The packet path: build/bpf/*.bpf.o
 
 .PHONY: native
 native: setup build/.native ## The C++ addons: build/Release/*.node
@@ -126,9 +127,13 @@ node_modules/.installed: package-lock.json .npmrc
 build/bpf/%.bpf.o: bpf/%.bpf.c | build/bpf packages
 	$(say) BPF $@
 	$(Q)$(CLANG) $(BPF_FLAGS) -MMD -MP -MF build/bpf/$*.d -c $< -o $@
--include $(wildcard build/bpf/*.d)
 
-build/bpf:
+build/bpf/test/%.bpf.o: test/bpf/%.bpf.c | build/bpf/test packages
+	$(say) BPF $@
+	$(Q)$(CLANG) $(BPF_FLAGS) -MMD -MP -MF build/bpf/test/$*.d -c $< -o $@
+-include $(wildcard build/bpf/*.d build/bpf/test/*.d)
+
+build/bpf build/bpf/test:
 	$(Q)mkdir -p $@
 
 # Headers of the very node that runs; configured anew when a file comes or goes.

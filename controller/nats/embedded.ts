@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { BatonError } from "../../proto/errors.js";
 import { logger } from "../../proto/log.js";
 import { realtimeCommand } from "../realtime.js";
-import { fromPidFile, identify, isAlive, type ProcessIdentity } from "./process.js";
+import { findProgram, fromPidFile, identify, isAlive, type ProcessIdentity } from "./process.js";
 import { isListening, isReady } from "./ready.js";
 import { natsSettings } from "./settings.js";
 
@@ -126,10 +126,18 @@ export class EmbeddedNats extends EventEmitter<Events> {
 
   /** Throws STORE_UNAVAILABLE when the program cannot be run. */
   async #spawn(): Promise<void> {
+    // Looked for here: what would start it at real-time priority does not say which of the two programs is missing.
+    const found = findProgram(this.#options.program ?? program);
+    if (!found) {
+      throw new BatonError(
+        "STORE_UNAVAILABLE",
+        "The embedded nats-server cannot be started: nats-server is not installed.",
+      );
+    }
     const output = openSync(join(this.#options.state, "nats.log"), "a");
     let child: ChildProcess;
     try {
-      const [command, ...words] = realtimeCommand([this.#options.program ?? program, "--config", this.#settingsFile]);
+      const [command, ...words] = realtimeCommand([found, "--config", this.#settingsFile]);
       child = spawn(command, words, {
         detached: true, // setsid: no signal to our process group reaches it
         stdio: ["ignore", output, output],
@@ -141,7 +149,7 @@ export class EmbeddedNats extends EventEmitter<Events> {
     await new Promise<void>((resolve, reject) => {
       child.once("spawn", resolve);
       child.once("error", (error: NodeJS.ErrnoException) => {
-        const why = error.code === "ENOENT" ? "nats-server is not installed" : `it cannot be run (${error.code})`;
+        const why = `it cannot be run (${error.code})`;
         reject(new BatonError("STORE_UNAVAILABLE", `The embedded nats-server cannot be started: ${why}.`, error));
       });
     });

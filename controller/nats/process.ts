@@ -1,4 +1,5 @@
-import { readFileSync } from "node:fs";
+import { accessSync, constants, readFileSync } from "node:fs";
+import { delimiter, join } from "node:path";
 
 /** A process that is told apart from a later one with the same number by the instant at which it started. */
 export interface ProcessIdentity {
@@ -37,4 +38,18 @@ export function fromPidFile(file: string, program: string, argument: string): Pr
   } catch {
     return undefined; // no file, or the process went away meanwhile
   }
+}
+
+/** Path of an executable, looked for as execvp(3) does; undefined where there is none. */
+export function findProgram(name: string): string | undefined {
+  const directories = (process.env.PATH ?? "").split(delimiter).filter((directory) => directory !== "");
+  const candidates = name.includes("/") ? [name] : directories.map((directory) => join(directory, name));
+  return candidates.find((path) => {
+    try {
+      accessSync(path, constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
 }
