@@ -25,10 +25,14 @@ static __always_inline int seq_after(__u32 b, __u32 a)
 	return (__s32)(b - a) > 0;
 }
 
-/* Nothing of the connection is left to be protected once it has ended as committed, and no record covers an unprotected one. */
+/*
+ * Nothing of the connection is left to be protected once it has ended as committed, and no record covers an unprotected one.
+ * In FIN_WAIT2 the client has all of ours and whatever it still says needs no answer: its FIN is acknowledged at once, for the
+ * kernel does so only once, on its way to TIME_WAIT.
+ */
 static __always_inline int clamp_applies(const struct baton_guarded *g)
 {
-	return g->phase != BATON_GUARD_ENDED && !(g->flags & BATON_GUARD_UNPROTECTED);
+	return g->phase != BATON_GUARD_ENDED && g->tcp_state != BATON_TCP_FIN_WAIT2 && !(g->flags & BATON_GUARD_UNPROTECTED);
 }
 
 /*

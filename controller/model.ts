@@ -19,6 +19,7 @@ import type { Membership } from "./membership/index.js";
 
 /** Agents answer at once or not at all: a list must not wait for a dead one. */
 const DESCRIBE_MS = 500;
+const READING_CONTENT = "it is reading its content: what has no digest yet is not protected";
 
 export const version: string = JSON.parse(readFileSync(join(root, "package.json"), "utf8")).version;
 
@@ -72,6 +73,7 @@ export class Model implements ControlModel {
     return membership.members().map(({ id, slot, generation, incarnation, state, reason, leaseAgeMs }) => {
       const agent = sessions.get(id);
       const load = agent?.load;
+      const contentReady = load?.contentReady ?? false;
       return {
         id,
         state,
@@ -85,11 +87,12 @@ export class Model implements ControlModel {
             }
           : null,
         leaseAgeMs: leaseAgeMs ?? 0,
-        reason,
+        reason: state === "UP" && load && !contentReady ? READING_CONTENT : reason,
         incarnation,
         generation,
         slot,
         addresses: agent?.hello.addresses ?? [],
+        contentReady,
       };
     });
   }

@@ -6,13 +6,16 @@ import { root } from "../proto/paths.js";
 import { leftovers } from "./support/leftovers.js";
 import { closingLine, parseTapLine, type Tally } from "./support/tap.js";
 
-/** Minutes after which a group is ended, and whether its files may run side by side. */
-const GROUPS: Record<string, { minutes: number; parallel: boolean }> = {
-  unit: { minutes: 3, parallel: true },
-  bpf: { minutes: 3, parallel: false },
-  native: { minutes: 3, parallel: false },
-  lab: { minutes: 20, parallel: false },
-  long: { minutes: 240, parallel: false },
+/**
+ * Minutes after which a group is ended; minutes without any news after which the file that runs is ended, which is longer
+ * than any test of it may take; whether its files may run side by side.
+ */
+const GROUPS: Record<string, { minutes: number; quietMinutes: number; parallel: boolean }> = {
+  unit: { minutes: 3, quietMinutes: 1, parallel: true },
+  bpf: { minutes: 3, quietMinutes: 1, parallel: false },
+  native: { minutes: 3, quietMinutes: 1, parallel: false },
+  lab: { minutes: 22, quietMinutes: 3, parallel: false },
+  long: { minutes: 240, quietMinutes: 60, parallel: false },
 };
 
 const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
@@ -37,7 +40,13 @@ async function runGroup(name: string, files: string[]): Promise<void> {
   // In a process group of its own, so that the deadline ends ava together with the tests' processes.
   const ava = spawn(
     process.execPath,
-    [join(root, "node_modules/ava/entrypoints/cli.mjs"), "--tap", ...concurrency, ...patterns],
+    [
+      join(root, "node_modules/ava/entrypoints/cli.mjs"),
+      "--tap",
+      `--timeout=${group.quietMinutes}m`,
+      ...concurrency,
+      ...patterns,
+    ],
     {
       cwd: root,
       stdio: ["ignore", "pipe", "inherit"],

@@ -1,4 +1,4 @@
-import type { ConnectionRecord } from "../../proto/record.js";
+import { type ConnectionRecord, pieceLength } from "../../proto/record.js";
 import { add, distance, type Offset, type Sequence, toOffset, toSequence } from "../../proto/sequence.js";
 
 /**
@@ -89,6 +89,22 @@ export function earliestClock(record: Pick<ConnectionRecord, "tcp" | "takenAtUs"
   const ageUs = Math.max(0, record.takenAtUs - record.bornAtUs) + CLOCK_SLACK_US;
   const ticks = Math.ceil(record.tcp.timestampUsec ? ageUs : ageUs / 1000);
   return ticks < 2 ** 31 ? add(record.tcp.timestampClock, -ticks) : undefined;
+}
+
+/** @param nonce nothing but an echo of the probe itself will do: there was no record before. */
+export function expectationOf(record: ConnectionRecord, nonce: boolean): Expectation {
+  const last = record.output.at(-1);
+  return {
+    clientIsn: record.tcp.clientIsn,
+    serverIsn: record.tcp.serverIsn,
+    floor: record.floor,
+    tail: last ? last.offset + pieceLength(last) : record.floor,
+    finOffset: last?.fin ? last.offset : undefined,
+    consumed: record.consumed,
+    timestamps: record.tcp.timestamps,
+    earliestClock: nonce ? undefined : earliestClock(record),
+    nonce,
+  };
 }
 
 /** One connection's comparison: remembers the answers that did not fit. */

@@ -3,7 +3,7 @@ import { logger } from "../../proto/log.js";
 import type { ConnectionTable } from "../connection/table.js";
 import type { GuardEvent } from "../guard/index.js";
 import type { Heir } from "./heir.js";
-import type { AnswerDesk } from "./reattachment.js";
+import { type AnswerDesk, answerOf } from "./reattachment.js";
 
 const log = logger("guard");
 
@@ -20,7 +20,7 @@ export function dispatchGuardEvents(table: ConnectionTable, desk: AnswerDesk, he
       case "LATE_ACK": {
         // The client has data that the dead server sent and that arrived after our probe: once more, from its new ack.
         const connection = table.of(event.flow);
-        if (connection) heir.resumeAgain(connection);
+        if (connection) heir.resumeAgain(connection, answerOf(event));
         return;
       }
       case "SILENCED":

@@ -3,12 +3,15 @@ import { logger } from "../../proto/log.js";
 import { type ConnectionRecord, decodeRecord, decodeTakeover, type Takeover } from "../../proto/record.js";
 import type { LiveConnection } from "../connection/connection.js";
 import type { ConnectionTable } from "../connection/table.js";
+import { type Answer, compareAnswer, expectationOf } from "./compare.js";
 import type { AnswerDesk } from "./reattachment.js";
 import { Resumption, type ResumptionResult } from "./resumption.js";
 
 const log = logger("heir");
 /** Resumptions at once that are claiming and preparing; the rest waits in order. Those that wait for their client do not count. */
 const PARALLEL_MAX = 256;
+/** Late data of a dead server comes in one burst: more than this is somebody else's doing. */
+const REBUILDS_MAX = 3;
 
 interface Known {
   revision: number;
@@ -31,6 +34,8 @@ export class Heir {
   private readonly started = new Set<string>();
   private readonly queue: Array<() => Promise<void>> = [];
   private running = 0;
+  /** How often a connection was rebuilt for late data. */
+  private readonly rebuilds = new WeakMap<LiveConnection, number>();
 
   constructor(
     private readonly table: ConnectionTable,
@@ -67,17 +72,28 @@ export class Heir {
     if (records) for (const [id, known] of [...records]) this.consider(open, id, known, decodeRecord(known.bytes));
   }
 
-  /** A connection of ours that has to be rebuilt at another position: from its record, as if it were another's. */
-  resumeAgain(connection: LiveConnection): void {
+  /**
+   * A connection of ours has to be rebuilt at another position: from its record, as if it were another's. `late` came unasked,
+   * so it must fit as an answer would, and only so many times: it begins a probe, and the answer to that decides.
+   */
+  resumeAgain(connection: LiveConnection, late: Answer): void {
     const known = this.own.get(connection.id);
-    if (!known || this.started.has(connection.id)) return;
+    const before = this.rebuilds.get(connection) ?? 0;
+    if (!known || this.started.has(connection.id) || before >= REBUILDS_MAX) return;
+    const expected = expectationOf(decodeRecord(known.bytes), false);
+    const verdict = compareAnswer(expected, late, { count: 0, tsval: connection.tcpState().timestampClock });
+    if (verdict.kind === "ignore") return;
     log.info({ connection: connection.id }, "rebuilt once more: the client has late data of the former owner");
     connection.lost("late data of the former owner");
     this.table.host.guard.remove(connection.flow);
     const record = decodeRecord(known.bytes);
     this.started.add(connection.id);
     const resumption = new Resumption(this.table, this.desk, record, known.revision, { nonce: false, claimed: false });
-    this.enqueue(resumption, () => this.started.delete(connection.id));
+    this.enqueue(resumption, () => {
+      this.started.delete(connection.id);
+      const rebuilt = this.table.get(connection.id);
+      if (rebuilt) this.rebuilds.set(rebuilt, before + 1);
+    });
   }
 
   /** Records that name this worker and have no connection, seen twice in a row: their removal was lost with the store. */

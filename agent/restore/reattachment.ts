@@ -15,15 +15,8 @@ const DEADLINE_MS = 60_000;
 /** Advertised by a rebuilt socket at first; the kernel moves it on. */
 const RECEIVE_WINDOW = 65_535;
 
-export interface Subject extends ProbeSubject {
+export interface Subject extends ProbeSubject, Expectation {
   tcp: TcpState;
-  /** Behind everything promised, our FIN included. */
-  tail: Offset;
-  finOffset: Offset | undefined;
-  /** The echo must be the probe's own tsval: nothing else shows that the client has this connection. */
-  nonce: boolean;
-  /** Our timestamp clock at the connection's birth; see `earliestClock`. */
-  earliestClock: number | undefined;
 }
 
 export type Outcome =
@@ -64,18 +57,7 @@ export class Reattachment {
     /** A socket in repair, bound to the VIP. */
     private readonly fd: number,
   ) {
-    const expectation: Expectation = {
-      clientIsn: subject.clientIsn,
-      serverIsn: subject.serverIsn,
-      floor: subject.floor,
-      tail: subject.tail,
-      finOffset: subject.finOffset,
-      consumed: subject.consumed,
-      timestamps: subject.timestamps,
-      nonce: subject.nonce,
-      earliestClock: subject.earliestClock,
-    };
-    this.comparison = new Comparison(expectation);
+    this.comparison = new Comparison(subject);
   }
 
   run(): Promise<Outcome> {
@@ -100,16 +82,7 @@ export class Reattachment {
   }
 
   private answered(event: GuardEvent): void {
-    const answer: Answer = {
-      seq: event.seq,
-      ack: event.ack,
-      window: event.window,
-      payload: event.payload,
-      flags: event.tcpFlags,
-      hasTimestamps: event.timestamps !== undefined,
-      tsval: event.timestamps?.value ?? 0,
-      tsecr: event.timestamps?.echo ?? 0,
-    };
+    const answer = answerOf(event);
     const result = this.comparison.compare(answer, this.lastProbe);
     if (result.kind === "ignore") return;
     if (result.kind === "outside") {
@@ -177,6 +150,20 @@ export class Reattachment {
       options: { nodelay: true, keepalive: false, keepIdleS: 0, keepIntervalS: 0, keepCount: 0, congestion: "" },
     };
   }
+}
+
+/** A segment of the client as the guard has reported it. */
+export function answerOf(event: GuardEvent): Answer {
+  return {
+    seq: event.seq,
+    ack: event.ack,
+    window: event.window,
+    payload: event.payload,
+    flags: event.tcpFlags,
+    hasTimestamps: event.timestamps !== undefined,
+    tsval: event.timestamps?.value ?? 0,
+    tsecr: event.timestamps?.echo ?? 0,
+  };
 }
 
 /** Where the guard's reports of unready connections find who waits for them. */

@@ -11,7 +11,7 @@ import { Output } from "../connection/output.js";
 import type { ConnectionTable } from "../connection/table.js";
 import { guardFlag, guardOption } from "../guard/index.js";
 import { TimestampClock } from "./clock.js";
-import { earliestClock } from "./compare.js";
+import { expectationOf } from "./compare.js";
 import { exactReset } from "./probe.js";
 import { type AnswerDesk, type Outcome, Reattachment, type Subject } from "./reattachment.js";
 
@@ -204,22 +204,8 @@ export class Resumption {
   }
 
   private subject(): Subject {
-    const { record } = this;
-    const last = record.output.at(-1);
-    return {
-      flow: record.flow,
-      clientIsn: record.tcp.clientIsn,
-      serverIsn: record.tcp.serverIsn,
-      timestamps: record.tcp.timestamps,
-      floor: record.floor,
-      floorByte: record.floorByte,
-      consumed: record.consumed,
-      tcp: record.tcp,
-      tail: last ? last.offset + pieceLength(last) : record.floor,
-      finOffset: last?.fin ? last.offset : undefined,
-      nonce: this.options.nonce,
-      earliestClock: this.options.nonce ? undefined : earliestClock(record),
-    };
+    const { flow, floorByte, tcp } = this.record;
+    return { ...expectationOf(this.record, this.options.nonce), flow, floorByte, tcp };
   }
 
   private reattach(connection: LiveConnection): Promise<Outcome> {

@@ -11,7 +11,7 @@ import type {
  * own, but written out, so that a change of the wire does not silently become a change here.
  */
 export function serverJson(server: ServerMessage) {
-  const { id, state, connections, load, leaseAgeMs, reason, incarnation, generation, slot, addresses } = server;
+  const { id, state, connections, load, leaseAgeMs, reason, incarnation, generation, slot } = server;
   return {
     id,
     state,
@@ -22,7 +22,8 @@ export function serverJson(server: ServerMessage) {
     incarnation,
     generation,
     slot,
-    addresses,
+    addresses: server.addresses,
+    contentReady: server.contentReady,
   };
 }
 

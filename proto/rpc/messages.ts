@@ -162,6 +162,8 @@ export interface ServerMessage {
   generation: number;
   slot: number;
   addresses: string[];
+  /** The digests of all that it serves are known: it can take any connection over at once. */
+  contentReady: boolean;
 }
 
 export interface StatusMessage {

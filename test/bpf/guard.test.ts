@@ -297,10 +297,14 @@ test.serial("FIN: only at the committed place; the rest of the closing is orderl
   t.is(entryOf(flow).phase, "ENDED");
   await eventually(eventNames, (names) => names.length > 1);
   t.deepEqual(eventNames(), ["STATE 5", "STATE 7"], "FIN_WAIT2, then CLOSE in favour of TIME_WAIT");
-  const out = (await client.frames()).filter(({ outgoing }) => outgoing);
-  const fin = out.find(({ flags }) => flags & TCP.FIN)!;
-  t.is(out.filter(({ flags }) => flags & TCP.FIN).length, 1, "the client's FIN was acknowledged at once");
-  t.is(fin.ack, wrong);
+  // Connections of earlier tests may still be trying to end.
+  const seen = (await client.frames()).filter((frame) =>
+    [frame.sourcePort, frame.destinationPort].includes(flow.client.port),
+  );
+  const fins = seen.filter(({ outgoing, flags }) => outgoing && flags & TCP.FIN);
+  t.is(fins.length, 1, "the client's FIN was acknowledged at once");
+  t.is(fins[0]!.ack, wrong);
+  t.is(seen.at(-1)!.ack, (fins[0]!.seq + 1) % 2 ** 32, "past what the agent has committed: nothing is left to protect");
 });
 
 test.serial("FIN: an unprotected connection ends when the agent closes it, and only then", async (t) => {

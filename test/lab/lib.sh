@@ -170,18 +170,18 @@ remove_host() {
   rm -rf "${pins:?}/$host"
 }
 
-# kill_group HOST: everything in the host's cgroup at once, stopped or not; waits until it is empty.
+# kill_group HOST: everything in the host's cgroup at once, stopped or not; waits until the kernel lets the group go, which
+# may be a little after its last process is gone from the list.
 kill_group() {
   local folder=$group/$1 i
-  [ -d "$folder" ] || return 0
-  for i in $(seq 1 200); do
-    grep -q . "$folder/cgroup.procs" 2>/dev/null || break
+  for i in $(seq 1 500); do
+    [ -d "$folder" ] || return 0
     if [ -e "$folder/cgroup.kill" ]; then echo 1 >"$folder/cgroup.kill"; else
       xargs -r kill -KILL <"$folder/cgroup.procs" 2>/dev/null || true
     fi
-    sleep 0.01
+    rmdir "$folder" 2>/dev/null || sleep 0.01
   done
-  rmdir "$folder" 2>/dev/null || true
+  echo "lab: $folder does not become empty" >&2
 }
 
 # start_daemon HOST PIDFILE LOG COMMAND...: in the host's namespace and cgroup, in a session of its own, holding none of

@@ -18,6 +18,7 @@ export const server: ServerMessage = {
   generation: 4,
   slot: 1,
   addresses: ["10.77.0.101"],
+  contentReady: true,
 };
 
 export const connection: ConnectionMessage = {

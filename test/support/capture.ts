@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { addressText } from "../../proto/flow.js";
 import { add, distance } from "../../proto/sequence.js";
+import { closeWithTest } from "./cleanup.js";
 import { macOf, spawnOn } from "./host.js";
 
 /** One TCP segment as the client's interface saw it. */
@@ -77,6 +78,7 @@ export class Capture {
     });
     this.#child.stdout!.on("data", (chunk: Buffer) => this.#take(chunk));
     this.#ended = once(this.#child, "close").then(() => {});
+    closeWithTest(this);
   }
 
   /** @param filter pcap's language; only TCP from and to port 80 by default */
@@ -95,6 +97,10 @@ export class Capture {
   /** What was seen so far; grows while the capture runs. */
   get segments(): readonly Segment[] {
     return this.#segments;
+  }
+
+  close(): void {
+    this.#child.kill("SIGKILL");
   }
 
   /** @returns every segment; throws if the kernel dropped some of them */

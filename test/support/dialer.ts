@@ -3,6 +3,7 @@ import { once } from "node:events";
 import type { Socket } from "node:net";
 import { connect } from "node:net";
 import { fileURLToPath } from "node:url";
+import { closeWithTest } from "./cleanup.js";
 import { CLIENT, CLIENT6, VIP, VIP6 } from "./host.js";
 import { freshPort } from "./ports.js";
 
@@ -25,16 +26,22 @@ interface Answer {
 export class Dialer {
   readonly #child: ChildProcess;
   readonly #waiting = new Map<number, { resolve: (socket: Socket) => void; reject: (error: Error) => void }>();
+  readonly #sockets = new Set<Socket>();
   #number = 0;
 
   private constructor(child: ChildProcess) {
     this.#child = child;
+    closeWithTest(this);
     child.on("message", (message, handle) => {
       const answer = message as Answer;
       const waiting = this.#waiting.get(answer.number);
       this.#waiting.delete(answer.number);
-      if (handle) waiting?.resolve(handle as Socket);
-      else waiting?.reject(new Error(answer.error));
+      const socket = handle as Socket | undefined;
+      if (socket) {
+        this.#sockets.add(socket);
+        socket.once("close", () => this.#sockets.delete(socket));
+        waiting?.resolve(socket);
+      } else waiting?.reject(new Error(answer.error));
     });
   }
 
@@ -64,8 +71,10 @@ export class Dialer {
     return { socket, localPort: request.localPort };
   }
 
+  /** Resets what is still open. */
   close(): void {
-    this.#child.disconnect();
+    for (const socket of this.#sockets) socket.destroy();
+    if (this.#child.connected) this.#child.disconnect();
   }
 }
 

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { closeWithTest } from "./cleanup.js";
 import { spawnOn, VIP, VIP6 } from "./host.js";
 import { freshPort } from "./ports.js";
 
@@ -59,6 +60,7 @@ export class Download {
       { stdio: ["ignore", "pipe", "pipe"] },
     );
     this.done = this.#read();
+    closeWithTest({ close: () => this.abort() });
   }
 
   get bytes(): number {

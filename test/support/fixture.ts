@@ -1,5 +1,6 @@
 import test, { type ExecutionContext } from "ava";
 import { Capture, type ConnectionFacts, factsOf } from "./capture.js";
+import { closeAll } from "./cleanup.js";
 import { Control } from "./control.js";
 import { Download, type DownloadOptions, type DownloadResult } from "./download.js";
 import { LAB } from "./host.js";
@@ -53,7 +54,11 @@ export function labTest(options: LabOptions = {}, cleanUp: () => void = () => {}
     test(title, play, timeoutMs = TEST_MS) {
       test.serial(title, async (t) => {
         t.timeout(timeoutMs);
-        await play(t);
+        try {
+          await play(t);
+        } finally {
+          closeAll();
+        }
       });
     },
   };

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import type { Segment } from "../../agent/native/api.js";
 import { native } from "../../agent/native/index.js";
+import { closeWithTest } from "./cleanup.js";
 
 interface Request {
   number: number;
@@ -17,6 +18,7 @@ export class Forger {
 
   private constructor(child: ChildProcess) {
     this.#child = child;
+    closeWithTest(this);
     child.on("message", (answer: { number: number; sent: number }) => {
       this.#waiting.get(answer.number)?.(answer.sent);
       this.#waiting.delete(answer.number);
@@ -44,7 +46,7 @@ export class Forger {
   }
 
   close(): void {
-    this.#child.disconnect();
+    if (this.#child.connected) this.#child.disconnect();
   }
 }
 

@@ -17,6 +17,12 @@ export function macOf(host: string): string {
   return `02:ba:70:00:00:${number.toString(16).padStart(2, "0")}`;
 }
 
+/** The host with this MAC address: what `macOf` made it from. */
+export function hostOf(mac: string): string {
+  const number = Number.parseInt(mac.slice(mac.lastIndexOf(":") + 1), 16);
+  return number === 10 ? "client" : number > 100 ? `s${number - 100}` : `lb${number}`;
+}
+
 /** Starts a program inside a host's namespace. */
 export function spawnOn(host: string, command: string[], options: SpawnOptions = {}): ChildProcess {
   return spawn("nsenter", [`--net=/run/netns/baton-${host}`, "--", ...command], options);

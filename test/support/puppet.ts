@@ -1,5 +1,6 @@
 import { add, distance } from "../../proto/sequence.js";
 import type { Capture, Segment } from "./capture.js";
+import { closeWithTest } from "./cleanup.js";
 import { eventually } from "./eventually.js";
 import { Forger } from "./forger.js";
 import { macOf, runOn, VIP } from "./host.js";
@@ -38,6 +39,7 @@ export class Puppet {
   private constructor(forger: Forger, capture: Capture) {
     this.#forger = forger;
     this.#capture = capture;
+    closeWithTest(this);
     this.#timer = setInterval(() => this.#listen(), POLL_MS);
   }
 

@@ -20,7 +20,12 @@ function file(content: Buffer): { fd: number; size: number; closed: number; clos
   };
 }
 
-const reference = (objectOffset: number, length: number) => ({ objectId: "/object", validator: "v", objectOffset, length });
+const reference = (objectOffset: number, length: number) => ({
+  objectId: "/object",
+  validator: "v",
+  objectOffset,
+  length,
+});
 
 test("the promised stream is the same from every position", (t) => {
   const content = Buffer.from(Array.from({ length: 200 }, (_, i) => i));
@@ -31,7 +36,12 @@ test("the promised stream is the same from every position", (t) => {
   output.appendLiteral(Buffer.from("head2"));
   output.appendObject(reference(0, 7), source);
   output.appendFin();
-  const stream = Buffer.concat([Buffer.from("head1"), content.subarray(10, 110), Buffer.from("head2"), content.subarray(0, 7)]);
+  const stream = Buffer.concat([
+    Buffer.from("head1"),
+    content.subarray(10, 110),
+    Buffer.from("head2"),
+    content.subarray(0, 7),
+  ]);
   t.is(output.tail, stream.length + 1);
   t.is(output.finOffset, stream.length);
   fc.assert(

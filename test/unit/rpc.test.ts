@@ -145,6 +145,7 @@ const server: ServerMessage = {
   generation: 4,
   slot: 5,
   addresses: ["10.77.0.101"],
+  contentReady: true,
 };
 const connection: ConnectionMessage = {
   id: "i",

@@ -1,7 +1,7 @@
 import test from "ava";
+import { TimestampClock } from "../../agent/restore/clock.js";
 import { wallClockUs } from "../../proto/clock.js";
 import { distance } from "../../proto/sequence.js";
-import { TimestampClock } from "../../agent/restore/clock.js";
 
 test("it is ahead of the dead server's clock by the time that passed and a second", (t) => {
   const clock = new TimestampClock({ timestampClock: 0xffffff00, timestampUsec: false }, wallClockUs() - 5_000_000);
