@@ -83,8 +83,8 @@ static __always_inline int in_guarded(const struct baton_cursor *c, const struct
 
 	if (!same_incarnation(current_lease(), g)) /* of an earlier life: what counts is whether its socket is there */
 		return BATON_GO_ON;
-	if (g->phase == BATON_GUARD_FROZEN)
-		return BATON_GUARD_IN_FROZEN;
+	if (g->phase == BATON_GUARD_FROZEN) /* on its way since before the hold: the appliance holds it with the others */
+		return address_back(h->eth) ? BATON_GUARD_IN_FROZEN : BATON_GUARD_IN_NOT_HERE_DROPPED;
 	if (g->phase == BATON_GUARD_LIVE) {
 		if (!in_live(h, g))
 			return BATON_GUARD_IN_HERE;
@@ -144,6 +144,7 @@ int guard_ingress(struct xdp_md *ctx)
 	case BATON_GUARD_IN_HERE:
 		return XDP_PASS;
 	case BATON_GUARD_IN_NOT_HERE:
+	case BATON_GUARD_IN_FROZEN:
 		return bpf_redirect(ctx->ingress_ifindex, 0);
 	default:
 		return XDP_DROP;

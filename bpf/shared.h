@@ -196,7 +196,7 @@ enum baton_guard_phase {
 	BATON_GUARD_LIVE = 1,
 	BATON_GUARD_PROBE = 2,  /* unready: segments of the client are reported and go no further */
 	BATON_GUARD_SILENT = 3, /* left ESTABLISHED without permission: nothing leaves any more */
-	BATON_GUARD_FROZEN = 4, /* migration: nothing leaves, nothing enters */
+	BATON_GUARD_FROZEN = 4, /* migration: nothing leaves, what comes goes back to the appliance */
 	BATON_GUARD_ENDED = 5,  /* closed as committed; kept for TIME_WAIT */
 };
 #define BATON_GUARD_FIN_COMMITTED 1 /* a FIN may leave if it ends exactly at fin_seq */

@@ -36,7 +36,7 @@ enum baton_guard_verdict {
 	BATON_GUARD_IN_NOT_VIP = 0,          /* I not for a VIP, passed */
 	BATON_GUARD_IN_HERE = 1,             /* I socket or SYN for a listener, passed */
 	BATON_GUARD_IN_ANSWER = 2,           /* I of a flow in PROBE: reported to the agent */
-	BATON_GUARD_IN_FROZEN = 3,           /* I of a frozen flow: dropped */
+	BATON_GUARD_IN_FROZEN = 3,           /* I of a frozen flow: sent back to the appliance, which holds it */
 	BATON_GUARD_IN_NOT_HERE = 4,         /* I no such connection: sent back to the appliance */
 	BATON_GUARD_IN_NOT_HERE_DROPPED = 5, /* I no such connection and already sent back, or no way back: dropped */
 	BATON_GUARD_IN_MALFORMED = 6,        /* I dropped */

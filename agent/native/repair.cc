@@ -47,6 +47,11 @@ bool finOfOursIsQueued(uint8_t state) {
   return state == FIN_WAIT1 || state == LAST_ACK || state == CLOSING;
 }
 
+/** Behind bytes that are unsent it is unsent itself. */
+bool finIsSent(const Image &image) {
+  return finOfOursIsQueued(image.state) && image.unsentQueue.empty();
+}
+
 /** Room for what is put into the queues. SO_SNDBUF locks the size; SO_BUF_LOCK lets the kernel tune it again. */
 void makeRoom(int fd, const Image &image) {
   uint32_t window = image.options.receiveBuffer ? image.options.receiveBuffer : image.window.rcvWnd;
@@ -175,7 +180,7 @@ void readWindow(int fd, Image &image) {
   image.window = {window.snd_wl1, window.snd_wnd, window.max_window, window.rcv_wnd, window.rcv_wup};
 }
 
-void readQueues(int fd, Image &image) {
+void readQueues(int fd, Image &image, Sent sent) {
   int outstanding = 0, unsent = 0, unread = 0;
   check(ioctl(fd, SIOCOUTQ, &outstanding), "queues", "ioctl(SIOCOUTQ)");
   check(ioctl(fd, SIOCOUTQNSD, &unsent), "queues", "ioctl(SIOCOUTQNSD)");
@@ -188,12 +193,13 @@ void readQueues(int fd, Image &image) {
     if (unsent > 0) unsent--;
   }
   image.receiveQueue = peek(fd, TCP_RECV_QUEUE, unread, "receive queue");
+  if (sent == Sent::LEFT_OUT) return;
   std::string queued = peek(fd, TCP_SEND_QUEUE, outstanding, "send queue");
   image.sendQueue = queued.substr(0, outstanding - unsent);
   image.unsentQueue = queued.substr(outstanding - unsent);
 }
 
-void readImage(int fd, Image &image) {
+void readImage(int fd, Image &image, Sent sent) {
   tcp_info info{};
   socklen_t length = sizeof info;
   check(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length), "info", "getsockopt(TCP_INFO)");
@@ -214,7 +220,7 @@ void readImage(int fd, Image &image) {
   image.ends = endpointsOf(fd);
   readWindow(fd, image);
   readOptions(fd, image);
-  readQueues(fd, image);
+  readQueues(fd, image, sent);
 }
 
 } // namespace
@@ -261,7 +267,8 @@ void rebuild(int fd, const Image &image) {
     chooseQueue(fd, TCP_SEND_QUEUE);
     fill(fd, image.sendQueue, "send queue");
     setWindow(fd, image);
-    if (finAcknowledged) check(shutdown(fd, SHUT_WR), "fin", "shutdown");
+    // In the send queue's repair it counts as sent, as all that lies before it.
+    if (finAcknowledged || finIsSent(image)) check(shutdown(fd, SHUT_WR), "fin", "shutdown");
     chooseQueue(fd, TCP_NO_QUEUE);
   } catch (Failure &failure) {
     if (failure.subject.empty()) failure.subject = image.ends.text();
@@ -273,18 +280,18 @@ void activate(int fd, const Image &image) {
   try {
     leaveRepair(fd);
     fill(fd, image.unsentQueue, "unsent queue");
-    if (finOfOursIsQueued(image.state)) check(shutdown(fd, SHUT_WR), "fin", "shutdown");
+    if (finOfOursIsQueued(image.state) && !finIsSent(image)) check(shutdown(fd, SHUT_WR), "fin", "shutdown");
   } catch (Failure &failure) {
     failure.subject = image.ends.text();
     throw;
   }
 }
 
-Image capture(int fd) {
+Image capture(int fd, Sent sent) {
   setRepair(fd, TCP_REPAIR_ON);
   try {
     Image image{};
-    readImage(fd, image);
+    readImage(fd, image, sent);
     // In TCP_SEND_QUEUE the kernel would count data as sent that never left (tcp_write_xmit).
     chooseQueue(fd, TCP_NO_QUEUE);
     return image;

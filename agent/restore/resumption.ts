@@ -1,19 +1,18 @@
 import { BatonError, RefusedError } from "../../proto/errors.js";
 import { flowText } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
-import { type ConnectionRecord, decodeRecord, encodeRecord, pieceLength } from "../../proto/record.js";
+import { type ConnectionRecord, decodeRecord, encodeRecord } from "../../proto/record.js";
 import { toSequence } from "../../proto/sequence.js";
 import { ConflictError } from "../../proto/store/index.js";
 import type { TakeoverOutcome } from "../../proto/vocabulary.js";
-import { LiveConnection } from "../connection/connection.js";
-import { endpointsOf } from "../connection/host.js";
-import { Output } from "../connection/output.js";
+import type { LiveConnection } from "../connection/connection.js";
 import type { ConnectionTable } from "../connection/table.js";
-import { guardFlag, guardOption } from "../guard/index.js";
+import { guardFlag } from "../guard/index.js";
 import { TimestampClock } from "./clock.js";
 import { expectationOf } from "./compare.js";
 import { exactReset } from "./probe.js";
 import { type AnswerDesk, type Outcome, Reattachment, type Subject } from "./reattachment.js";
+import { beginUnready, type ObjectRefusal, prepareUnready } from "./unready.js";
 
 const log = logger("takeover");
 /** How long the guard looks out for acks of late data of the dead server. */
@@ -43,7 +42,7 @@ export interface ResumptionResult {
 export class Resumption {
   private readonly startedAt = performance.now();
   private readonly phasesUs: Record<string, number> = {};
-  private readonly objectRefusals: Array<{ end: number; refusal: RefusedError }> = [];
+  private objectRefusals: ObjectRefusal[] = [];
   private socket = -1;
 
   /**
@@ -71,14 +70,9 @@ export class Resumption {
     try {
       if (!this.options.claimed && !(await this.claim())) return undefined;
       this.mark("claimed");
-      connection = this.begin();
-      const refusal = await this.prepare(connection).then(
-        () => undefined,
-        (error: unknown) => {
-          if (error instanceof RefusedError) return error;
-          throw error;
-        },
-      );
+      ({ connection, socket: this.socket } = beginUnready(this.table, this.record, this.revision, "PROBE"));
+      connection.history.add("taken over", "", `from ${this.from}, epoch ${this.record.epoch}`);
+      const refusal = await this.prepare(connection);
       this.mark("unready");
       const answered = this.reattach(connection);
       waiting();
@@ -132,74 +126,14 @@ export class Resumption {
     throw new BatonError("STORE_CONFLICT", `the record of a dead server kept changing: ${this.record.id}`);
   }
 
-  /** The connection in UNREADY: visible, its guard entry in PROBE, its socket in repair. */
-  private begin(): LiveConnection {
-    const { host } = this.table;
-    const { record } = this;
-    const { clientIsn, serverIsn, mss, sendScale, receiveScale, windowScaling, sack, timestamps } = record.tcp;
-    const connection = new LiveConnection(
-      host,
-      {
-        id: record.id,
-        flow: record.flow,
-        service: record.service,
-        protocol: record.protocol,
-        tcp: { clientIsn, serverIsn, mss, sendScale, receiveScale, windowScaling, sack, timestamps },
-        bornAtUs: record.bornAtUs,
-        recorded: true,
-      },
-      {
-        epoch: record.epoch,
-        revision: this.revision,
-        position: record.floor,
-        floorByte: record.floorByte,
-        consumed: record.consumed,
-        processed: record.processed,
-        clientFinished: record.clientFinished,
-        output: new Output(record.output[0]?.offset ?? record.floor),
-        phase: "UNREADY",
-      },
-    );
-    connection.history.add("taken over", "", `from ${this.from}, epoch ${record.epoch}`);
-    // An earlier life of this host may have left an orphan of the same flow; it would be in the way of the rebuilt socket.
-    host.native.destroyOrphan(endpointsOf(record.flow));
-    this.socket = host.native.prepare(endpointsOf(record.flow));
-    const last = record.output.at(-1);
-    host.guard.install(record.flow, {
-      phase: "PROBE",
-      incarnation: host.incarnation,
-      clientIsn,
-      serverIsn,
-      consumed: toSequence(clientIsn, record.consumed),
-      sendNext: toSequence(serverIsn, record.floor),
-      ...(last?.fin ? { finSeq: toSequence(serverIsn, last.offset) } : {}),
-      ...(windowScaling ? { sendScale, receiveScale } : {}),
-      options: (sack ? guardOption.SACK : 0) | (timestamps ? guardOption.TIMESTAMPS : 0),
-      mss,
-    });
-    this.table.addUnready(connection);
-    return connection;
-  }
-
-  /** The layers take their sections in, and every object that may be needed is opened and checked. */
-  private async prepare(connection: LiveConnection): Promise<void> {
-    const { record } = this;
-    const stack = this.table.createStack(connection, record);
-    connection.useStack(stack);
-    await stack.unready(record.layers);
-    for (const piece of record.output) {
-      if (!piece.object || piece.offset + pieceLength(piece) <= record.floor) {
-        connection.output.adopt(piece, undefined);
-        continue;
-      }
-      try {
-        connection.output.adopt(piece, await stack.application.open(piece.object));
-      } catch (error) {
-        if (!(error instanceof RefusedError)) throw error;
-        // Matters only if bytes of it turn out to be unacknowledged.
-        this.objectRefusals.push({ end: piece.offset + pieceLength(piece), refusal: error });
-        connection.output.adopt(piece, undefined);
-      }
+  /** @returns why a layer cannot go on from the record; the client is asked all the same, for an exact reset. */
+  private async prepare(connection: LiveConnection): Promise<RefusedError | undefined> {
+    try {
+      this.objectRefusals = await prepareUnready(this.table, connection, this.record);
+      return undefined;
+    } catch (error) {
+      if (error instanceof RefusedError) return error;
+      throw error;
     }
   }
 

@@ -364,7 +364,11 @@ for (const v6 of [false, true]) {
         verdict: "in_answer",
       });
       enter({ phase: "FROZEN" }, v6);
-      t.like(run("guard_ingress", segment({}, v6)), { retval: XDP.DROP, verdict: "in_frozen" });
+      t.like(run("guard_ingress", segment({}, v6)), { retval: XDP.DROP, verdict: "in_not_here_dropped" });
+      guard.map("appliances").update(encodeMac(APPLIANCE_MAC, 0), ONE);
+      const back = run("guard_ingress", segment({}, v6));
+      t.like(back, { retval: XDP.REDIRECT, verdict: "in_frozen" });
+      t.like(readFrame(back.out), { sourceMac: OWN_MAC, destinationMac: APPLIANCE_MAC, checksumHolds: true });
       enter({ phase: "LIVE" }, v6);
       t.like(run("guard_ingress", segment({ ack: SERVER_SEQ - 1, payload: HELLO }, v6)), {
         retval: XDP.PASS,

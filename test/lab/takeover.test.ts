@@ -64,24 +64,20 @@ test("two takeovers in one download", async (t) => {
 });
 
 test("200 downloads at once, of which about a third lose their server", async (t) => {
-  const wanted = await lab.digestOf("1m.bin");
+  const wanted = await lab.digestOf("10m.bin");
   const capture = await Capture.start();
-  // Slow: on a busy machine the last one begins many seconds after the first, which must not be at its end by then.
-  const downloads = Array.from({ length: 200 }, () => new Download("/1m.bin", { rate: "60k", seconds: 90 }));
+  // More than any buffer takes: on a busy machine the last one begins many seconds after the first, and curl's limit is rough.
+  const downloads = Array.from({ length: 200 }, () => new Download("/10m.bin", { rate: "500k", seconds: 100 }));
   await Promise.all(downloads.map((download) => download.reached(64 * 1024)));
   const events = lab.control.follow();
-  const owners = await lab.control.connections();
-  const lost = owners.filter((one) => one.owner === "s1").map((one) => one.id);
-  t.true(lost.length >= 30 && lost.length <= 110, `${lost.length} of ${owners.length} belong to s1`);
+  const lost = (await lab.control.connections()).filter((one) => one.owner === "s1").map((one) => one.id);
+  t.true(lost.length >= 30 && lost.length <= 110, `${lost.length} belong to s1`);
   killAgent("s1");
-  await eventually(
-    "a takeover of every connection of s1",
-    () =>
-      lost.every((id) =>
-        events.seen.some((one) => one.kind === "takeover" && one.connection === id && one.result === "ok"),
-      ),
-    15_000,
-  );
+  const taken = () =>
+    lost.filter((id) =>
+      events.seen.some((one) => one.kind === "takeover" && one.connection === id && one.result === "ok"),
+    );
+  await eventually("a takeover of every connection of s1", () => taken().length === lost.length, 15_000);
   events.close();
   const results = await Promise.all(downloads.map((download) => download.done));
   t.deepEqual(

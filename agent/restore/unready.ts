@@ -1,0 +1,103 @@
+import { RefusedError } from "../../proto/errors.js";
+import { type ConnectionRecord, type ObjectReference, pieceLength } from "../../proto/record.js";
+import { toSequence } from "../../proto/sequence.js";
+import { LiveConnection } from "../connection/connection.js";
+import { endpointsOf } from "../connection/host.js";
+import { Output } from "../connection/output.js";
+import type { ConnectionTable } from "../connection/table.js";
+import { guardOption } from "../guard/index.js";
+import type { OpenObject } from "../protocols/application.js";
+
+/** An object that cannot be made again here. Matters only if bytes below `end` turn out to be unacknowledged. */
+export interface ObjectRefusal {
+  end: number;
+  refusal: RefusedError;
+}
+
+/**
+ * A connection in UNREADY, made from a record: visible to operators, its guard entry in `guardPhase`, no layers yet. The
+ * record is this server's already, or becomes it before anything is sent.
+ * @param revision of the record in the store.
+ * @returns the connection and its socket, in repair and bound to the VIP; the socket is the caller's.
+ */
+export function beginUnready(
+  table: ConnectionTable,
+  record: ConnectionRecord,
+  revision: number,
+  guardPhase: "PROBE" | "FROZEN",
+): { connection: LiveConnection; socket: number } {
+  const { host } = table;
+  const { clientIsn, serverIsn, mss, sendScale, receiveScale, windowScaling, sack, timestamps } = record.tcp;
+  const connection = new LiveConnection(
+    host,
+    {
+      id: record.id,
+      flow: record.flow,
+      service: record.service,
+      protocol: record.protocol,
+      tcp: { clientIsn, serverIsn, mss, sendScale, receiveScale, windowScaling, sack, timestamps },
+      bornAtUs: record.bornAtUs,
+      recorded: true,
+    },
+    {
+      epoch: record.epoch,
+      revision,
+      position: record.floor,
+      floorByte: record.floorByte,
+      consumed: record.consumed,
+      processed: record.processed,
+      clientFinished: record.clientFinished,
+      output: new Output(record.output[0]?.offset ?? record.floor),
+      phase: "UNREADY",
+    },
+  );
+  // An earlier life of this host may have left an orphan of the same flow; it would be in the way of the rebuilt socket.
+  host.native.destroyOrphan(endpointsOf(record.flow));
+  const socket = host.native.prepare(endpointsOf(record.flow));
+  const last = record.output.at(-1);
+  host.guard.install(record.flow, {
+    phase: guardPhase,
+    incarnation: host.incarnation,
+    clientIsn,
+    serverIsn,
+    consumed: toSequence(clientIsn, record.consumed),
+    sendNext: toSequence(serverIsn, record.floor),
+    ...(last?.fin ? { finSeq: toSequence(serverIsn, last.offset) } : {}),
+    ...(windowScaling ? { sendScale, receiveScale } : {}),
+    options: (sack ? guardOption.SACK : 0) | (timestamps ? guardOption.TIMESTAMPS : 0),
+    mss,
+  });
+  table.addUnready(connection);
+  return { connection, socket };
+}
+
+/**
+ * The layers take their sections in, and every object that may be needed is opened and checked. Throws RefusedError where a layer
+ * cannot go on.
+ * @param opened an object that is open already; its use is the connection's from now on. undefined: it is opened here.
+ */
+export async function prepareUnready(
+  table: ConnectionTable,
+  connection: LiveConnection,
+  record: ConnectionRecord,
+  opened: (reference: ObjectReference) => OpenObject | undefined = () => undefined,
+): Promise<ObjectRefusal[]> {
+  const stack = table.createStack(connection, record);
+  connection.useStack(stack);
+  await stack.unready(record.layers);
+  const refusals: ObjectRefusal[] = [];
+  for (const piece of record.output) {
+    if (!piece.object || piece.offset + pieceLength(piece) <= record.floor) {
+      connection.output.adopt(piece, undefined);
+      continue;
+    }
+    try {
+      connection.output.adopt(piece, opened(piece.object) ?? (await stack.application.open(piece.object)));
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error;
+      refusals.push({ end: piece.offset + pieceLength(piece), refusal: error });
+      connection.output.adopt(piece, undefined);
+    }
+  }
+  return refusals;
+}
