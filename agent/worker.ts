@@ -1,4 +1,4 @@
-import { networkInterfaces, setPriority } from "node:os";
+import { networkInterfaces } from "node:os";
 import { maglevTable } from "../bpf/maglev.js";
 import { type Config, natsUrls, serverOf } from "../proto/config/index.js";
 import { interfaceMac } from "../proto/interface.js";
@@ -21,6 +21,7 @@ import { Guard } from "./guard/index.js";
 import { AgentLink, linkTargets } from "./link/index.js";
 import { LoadMeter } from "./load.js";
 import { native } from "./native/index.js";
+import { setNiceness } from "./priority.js";
 import { adopt } from "./restore/adoption.js";
 import { dispatchGuardEvents } from "./restore/dispatch.js";
 import { Heir } from "./restore/heir.js";
@@ -32,7 +33,10 @@ import { linkToSupervisor } from "./supervisor/link.js";
 const log = logger("worker");
 /** An idle connection is ended in order after this long. */
 const IDLE_MS = 75_000;
-const NICENESS = -10;
+/** A takeover is a matter of milliseconds for many clients: before ordinary work, behind leases and the store. */
+const NICENESS_SERVING = -10;
+/** A dead worker's successor: others are taking its connections over at this moment. */
+const NICENESS_STARTING = 10;
 const LOAD_MS = 500;
 const SWEEP_MS = 5_000;
 /** Guard entries of connections that are over stay for their TIME_WAIT. */
@@ -41,7 +45,7 @@ const ENTRY_AGE_S = 90;
 /** The daemon `baton worker`: holds the sockets. Its supervisor says when it must let go of them. */
 export async function run({ config, id }: { config: Config; id: string }): Promise<void> {
   const server = serverOf(config, id);
-  favour();
+  setNiceness(NICENESS_STARTING);
   let fence: (why: string) => void = (why) => {
     log.warn({ why }, "fenced before anything was served");
     process.exit(0);
@@ -142,16 +146,9 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     table.abandon(why);
     process.exit(0);
   };
-  log.info({ server: id, incarnation, orphans, pid: process.pid }, "the worker serves");
-}
-
-/** A takeover is a matter of milliseconds for many clients: before ordinary work, behind leases and the store. */
-function favour(): void {
-  try {
-    setPriority(NICENESS);
-  } catch {
+  if (!setNiceness(NICENESS_SERVING))
     log.warn("no leave to raise the priority: takeovers are slower on a busy machine");
-  }
+  log.info({ server: id, incarnation, orphans, pid: process.pid }, "the worker serves");
 }
 
 /** Resolves when everything that the store holds has been seen. */

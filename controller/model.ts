@@ -2,6 +2,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Config } from "../proto/config/index.js";
 import { natsUrls } from "../proto/config/index.js";
+import { BatonError } from "../proto/errors.js";
+import { logger } from "../proto/log.js";
 import { root } from "../proto/paths.js";
 import type {
   ConnectionDetail,
@@ -17,6 +19,7 @@ import type { ConnectionFilter, ControlModel, EventSource } from "./api/index.js
 import { type ConnectionEntry, type ConnectionIndex, connectionDetail, connectionRow } from "./connections/index.js";
 import type { Membership } from "./membership/index.js";
 
+const log = logger("model");
 /** Agents answer at once or not at all: a list must not wait for a dead one. */
 const DESCRIBE_MS = 500;
 const READING_CONTENT = "it is reading its content: what has no digest yet is not protected";
@@ -99,14 +102,25 @@ export class Model implements ControlModel {
 
   async *connections(filter: ConnectionFilter): AsyncGenerator<ConnectionMessage> {
     const { index } = this.parts;
-    const wanted = [...index.entries(filter.server || undefined)].filter(
-      ({ protocol }) => !filter.protocol || protocol === filter.protocol,
-    );
+    const wanted = [...index.entries(filter.server || undefined)];
     const owners = [...new Set(wanted.map(({ serverId }) => serverId))];
     const answers = await Promise.all(owners.map((server) => this.describe(server, { all: true })));
     const live = new Map(answers.flat().map((connection) => [connection.id, connection]));
-    for (const entry of wanted)
-      yield connectionRow(entry, { connection: live.get(entry.id), phase: this.imposed(entry) });
+    for (const entry of wanted) {
+      const row = this.row(entry, live.get(entry.id));
+      if (row && (!filter.protocol || row.protocol === filter.protocol)) yield row;
+    }
+  }
+
+  /** undefined: its record cannot be read; it is some later version's. */
+  private row(entry: ConnectionEntry, connection: LiveConnection | undefined): ConnectionMessage | undefined {
+    try {
+      return connectionRow(entry, { connection, phase: this.imposed(entry) });
+    } catch (error) {
+      if (!(error instanceof BatonError)) throw error;
+      log.error({ err: error, connection: entry.id }, "a record cannot be read");
+      return undefined;
+    }
   }
 
   async connection(id: string): Promise<ConnectionDetail | undefined> {

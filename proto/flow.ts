@@ -123,9 +123,18 @@ export function parseConnectionId(id: string): { flow: Flow; clientIsn: number }
   throw new BatonError("CONNECTION_ID_INVALID", `not a connection id: "${id}"`);
 }
 
+/** As `remembered`: ids and keys are made of addresses all the time, and there are few of them. */
+const rememberedIds = new Map<string, string>();
+
 function idAddress(address: string): string {
-  const normal = normaliseAddress(address);
-  return isIPv6(normal) ? addressBytes(normal).toString("hex") : normal.replaceAll(".", "-");
+  let id = rememberedIds.get(address);
+  if (id === undefined) {
+    const normal = normaliseAddress(address);
+    id = isIPv6(normal) ? addressBytes(normal).toString("hex") : normal.replaceAll(".", "-");
+    if (rememberedIds.size >= REMEMBERED_MAX) rememberedIds.clear();
+    rememberedIds.set(address, id);
+  }
+  return id;
 }
 
 /** "" where it is none. */

@@ -25,6 +25,8 @@ const FLOOR_STEP = 2 ** 27;
 const SPOOL_DELAY_MS = 5;
 /** A connection without a request gets its record after this long: then a survivor needs no luck to adopt it. */
 const BIRTH_DELAY_MS = 50;
+/** A resumed connection's record is written anew at the latest after once to twice this long. */
+const RESUMED_DELAY_MS = 5_000;
 const NUDGE_REPEAT_MS = 20;
 /** How long a client that has our FIN may take to send its own (RFC 9112 section 9.6, lingering). */
 const LINGER_MS = 10_000;
@@ -65,6 +67,7 @@ export class LiveConnection implements ConnectionPort {
   private floorByte: Buffer;
   private committedTail: Offset;
   private spoolTimer: NodeJS.Timeout | undefined;
+  private resumedTimer: NodeJS.Timeout | undefined;
   private nudgeTimer: NodeJS.Timeout | undefined;
   private lastActivityMs = performance.now();
   private finished = false;
@@ -161,7 +164,8 @@ export class LiveConnection implements ConnectionPort {
     this.input.refill(spool);
     if (spool.length > 0) this.deliver(spool);
     if (this.input.ended) this.layers.application.inputEnd();
-    this.commit();
+    // The claim's record is true of all that leaves until the next commit, and there may be thousands to be resumed first.
+    this.resumedTimer = setTimeout(() => this.commit(), RESUMED_DELAY_MS * (1 + Math.random()));
   }
 
   // ---- what the application layer asks for (ConnectionPort) ----
@@ -268,6 +272,7 @@ export class LiveConnection implements ConnectionPort {
   /** Writes the record as it is now. */
   commit(): void {
     if (this.finished) return;
+    clearTimeout(this.resumedTimer);
     clearTimeout(this.spoolTimer);
     this.spoolTimer = undefined;
     if (this.identity.recorded) this.committer.request();
@@ -488,6 +493,7 @@ export class LiveConnection implements ConnectionPort {
   }
 
   private clearTimers(): void {
+    clearTimeout(this.resumedTimer);
     clearTimeout(this.spoolTimer);
     clearTimeout(this.nudgeTimer);
   }

@@ -28,6 +28,7 @@ interface Shared {
 /** Opens files below a directory, each content once: with thousands of downloads of one file, one descriptor. */
 export class Files {
   private readonly shared = new Map<string, Shared>();
+  private readonly looking = new Map<string, Promise<BigIntStats>>();
 
   /** @param root real path of the directory, without a trailing slash. */
   constructor(private readonly root: string) {}
@@ -40,7 +41,7 @@ export class Files {
   /** @param path below the root, with a leading slash; free of "." and "..". */
   async lookUp(path: string): Promise<Lookup> {
     try {
-      const stats = await statAsync(this.root + path);
+      const stats = await this.stat(this.root + path);
       if (stats.isDirectory()) return { kind: "directory" };
       if (!stats.isFile()) return { kind: "absent" };
       const present = this.share(identityOf(stats));
@@ -76,6 +77,15 @@ export class Files {
     } finally {
       if (!kept) await closeAsync(fd);
     }
+  }
+
+  /** One look for all who ask at the same time: a takeover may need one file for thousands of connections. */
+  private stat(path: string): Promise<BigIntStats> {
+    const present = this.looking.get(path);
+    if (present) return present;
+    const look = statAsync(path).finally(() => this.looking.delete(path));
+    this.looking.set(path, look);
+    return look;
   }
 
   /** One more user of a content that is open already. */

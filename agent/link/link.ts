@@ -1,18 +1,21 @@
+import { Metadata } from "@grpc/grpc-js";
 import type { Config } from "../../proto/config/index.js";
 import { logger } from "../../proto/log.js";
-import type {
-  Adopt,
-  AgentHello,
-  ControllerMessage,
-  Describe,
-  LiveConnection,
-  LoadReport,
-  TakenOver,
-  TakeoverResult,
-  Welcome,
+import {
+  type Adopt,
+  type AgentHello,
+  type AgentMessage,
+  agentLinkClient,
+  type ControllerMessage,
+  type Describe,
+  KeptStream,
+  type LiveConnection,
+  type LoadReport,
+  type TakenOver,
+  type TakeoverResult,
+  type Welcome,
 } from "../../proto/rpc/index.js";
 import { Outbox } from "./outbox.js";
-import { Session } from "./session.js";
 
 const log = logger("link");
 
@@ -29,7 +32,7 @@ export interface LinkHandlers {
 
 interface Peer {
   controller: string;
-  session: Session;
+  session: KeptStream<AgentMessage, ControllerMessage>;
   outbox: Outbox;
 }
 
@@ -48,7 +51,7 @@ export class AgentLink {
       const peer: Peer = {
         controller: id,
         outbox: new Outbox(),
-        session: new Session(target, {
+        session: new KeptStream(`controller ${id}`, () => openSession(target), {
           open: () => this.#opened(peer),
           message: (message) => this.#message(peer, message),
           closed: () => undefined,
@@ -145,6 +148,11 @@ export class AgentLink {
     }
     session.send({ adopted: { request: request.request, result } });
   }
+}
+
+function openSession(target: string) {
+  const client = agentLinkClient(target, { "grpc.use_local_subchannel_pool": 1 });
+  return { client, stream: client.session(new Metadata({ waitForReady: true })) };
 }
 
 /** Where the controllers of a configuration take agents. */

@@ -114,6 +114,9 @@ export async function adopt(
     claimed: true,
   });
   return new Promise((resolve) =>
-    heir.enqueue(resumption, (result) => resolve(result ?? ended("failed", "somebody else has it"))),
+    heir.enqueue(
+      () => resumption,
+      (result) => resolve(result ?? ended("failed", "somebody else has it")),
+    ),
   );
 }

@@ -1,6 +1,7 @@
 import { flowHash, MAGLEV_SIZE, maglevTable } from "../../bpf/maglev.js";
+import { parseConnectionId } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
-import { type ConnectionRecord, decodeRecord, decodeTakeover, type Takeover } from "../../proto/record.js";
+import { decodeRecord, decodeTakeover, ownerOfRecord, type Takeover } from "../../proto/record.js";
 import type { LiveConnection } from "../connection/connection.js";
 import type { ConnectionTable } from "../connection/table.js";
 import { type Answer, compareAnswer, expectationOf } from "./compare.js";
@@ -9,7 +10,8 @@ import { Resumption, type ResumptionResult } from "./resumption.js";
 
 const log = logger("heir");
 /** Resumptions at once that are claiming and preparing; the rest waits in order. Those that wait for their client do not count. */
-const PARALLEL_MAX = 256;
+const PARALLEL_MAX = 128;
+const BEGUN_A_TURN = 32;
 /** Late data of a dead server comes in one burst: more than this is somebody else's doing. */
 const REBUILDS_MAX = 3;
 
@@ -34,6 +36,7 @@ export class Heir {
   private readonly started = new Set<string>();
   private readonly queue: Array<() => Promise<void>> = [];
   private running = 0;
+  private turn: NodeJS.Immediate | undefined;
   /** How often a connection was rebuilt for late data. */
   private readonly rebuilds = new WeakMap<LiveConnection, number>();
 
@@ -44,14 +47,14 @@ export class Heir {
   ) {}
 
   record(id: string, revision: number, bytes: Uint8Array): void {
-    const record = decodeRecord(bytes);
-    const owner = ownerKey(record.serverId, record.incarnation);
+    const { serverId, incarnation } = ownerOfRecord(bytes);
+    const owner = ownerKey(serverId, incarnation);
     this.forget(id);
     this.ownerOf.set(id, owner);
     const records = this.byOwner.get(owner) ?? new Map<string, Known>();
     this.byOwner.set(owner, records.set(id, { revision, bytes }));
     const open = this.open.get(owner);
-    if (open) this.consider(open, id, { revision, bytes }, record);
+    if (open) this.consider(open, id, { revision, bytes });
   }
 
   removed(id: string): void {
@@ -69,7 +72,7 @@ export class Heir {
     this.open.set(owner, open);
     const records = this.byOwner.get(owner);
     log.info({ takeover: takeover.id, records: records?.size ?? 0, survivors: takeover.survivors }, "takeover seen");
-    if (records) for (const [id, known] of [...records]) this.consider(open, id, known, decodeRecord(known.bytes));
+    if (records) for (const [id, known] of [...records]) this.consider(open, id, known);
   }
 
   /**
@@ -89,11 +92,14 @@ export class Heir {
     const record = decodeRecord(known.bytes);
     this.started.add(connection.id);
     const resumption = new Resumption(this.table, this.desk, record, known.revision, { nonce: false, claimed: false });
-    this.enqueue(resumption, () => {
-      this.started.delete(connection.id);
-      const rebuilt = this.table.get(connection.id);
-      if (rebuilt) this.rebuilds.set(rebuilt, before + 1);
-    });
+    this.enqueue(
+      () => resumption,
+      () => {
+        this.started.delete(connection.id);
+        const rebuilt = this.table.get(connection.id);
+        if (rebuilt) this.rebuilds.set(rebuilt, before + 1);
+      },
+    );
   }
 
   /** Records that name this worker and have no connection, seen twice in a row: their removal was lost with the store. */
@@ -119,42 +125,53 @@ export class Heir {
     return this.ownerOf.size;
   }
 
-  private consider(open: Open, id: string, known: Known, record: ConnectionRecord): void {
+  private consider(open: Open, id: string, known: Known): void {
     const { survivors, id: takeoverId } = open.takeover;
-    const heir = survivors[open.heirs[flowHash(record.flow) % MAGLEV_SIZE] ?? 0];
+    const heir = survivors[open.heirs[flowHash(parseConnectionId(id).flow) % MAGLEV_SIZE] ?? 0];
     if (heir !== this.table.host.serverId || this.started.has(id)) return;
     this.started.add(id);
-    const resumption = new Resumption(this.table, this.desk, record, known.revision, { nonce: false, claimed: false });
-    this.enqueue(resumption, (result) => {
+    const begin = () =>
+      new Resumption(this.table, this.desk, decodeRecord(known.bytes), known.revision, {
+        nonce: false,
+        claimed: false,
+      });
+    this.enqueue(begin, (result) => {
       this.started.delete(id);
       if (result) this.report(takeoverId, result);
     });
   }
 
-  /** Begins it as soon as there is a place. */
-  enqueue(resumption: Resumption, done: (result: ResumptionResult | undefined) => void): void {
+  /** Makes it and begins as soon as there is a place. */
+  enqueue(make: () => Resumption, done: (result: ResumptionResult | undefined) => void): void {
     this.queue.push(
       () =>
         new Promise<void>((release) => {
-          void resumption.run(release).then((result) => {
-            release();
-            done(result);
-          });
+          void make()
+            .run(release)
+            .then((result) => {
+              release();
+              done(result);
+            });
         }),
     );
     this.next();
   }
 
+  /** A few a turn of the loop: heartbeats, answers and other connections' packets get their turn in between. */
   private next(): void {
-    while (this.running < PARALLEL_MAX) {
-      const job = this.queue.shift();
-      if (!job) return;
-      this.running++;
-      void job().finally(() => {
-        this.running--;
-        this.next();
-      });
-    }
+    this.turn ??= setImmediate(() => {
+      this.turn = undefined;
+      for (let begun = 0; begun < BEGUN_A_TURN && this.running < PARALLEL_MAX; begun++) {
+        const job = this.queue.shift();
+        if (!job) return;
+        this.running++;
+        void job().finally(() => {
+          this.running--;
+          if (this.queue.length > 0) this.next();
+        });
+      }
+      if (this.queue.length > 0 && this.running < PARALLEL_MAX) this.next();
+    });
   }
 
   private forget(id: string): void {

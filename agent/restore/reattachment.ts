@@ -8,6 +8,7 @@ import type { SocketImage } from "../native/api.js";
 import type { TimestampClock } from "./clock.js";
 import { type Answer, Comparison, type Expectation, type Probe } from "./compare.js";
 import { type ProbeSubject, probe } from "./probe.js";
+import type { RepairSocket } from "./repair_socket.js";
 
 /** When the probe is sent again if no answer came, milliseconds after the one before; the last one repeats until the deadline. */
 const RETRY_MS = [15, 30, 60, 120, 250, 500, 1000] as const;
@@ -54,8 +55,8 @@ export class Reattachment {
     private readonly desk: AnswerDesk,
     private readonly trace: Trace,
     private readonly beforeRebuild: (position: Offset) => void,
-    /** A socket in repair, bound to the VIP. */
-    private readonly fd: number,
+    /** Closed unless the client's answer matches. */
+    private readonly socket: RepairSocket,
   ) {
     this.comparison = new Comparison(subject);
   }
@@ -101,9 +102,9 @@ export class Reattachment {
     try {
       this.beforeRebuild(position);
       const image = this.image(position, answer);
-      this.host.native.rebuild(this.fd, image);
+      this.socket.rebuild(image);
       this.trace("rebuilt");
-      this.end({ kind: "match", position, fd: this.fd, image });
+      this.end({ kind: "match", position, fd: this.socket.take(), image });
     } catch (error) {
       const reason = error instanceof RefusedError ? error.reason : (error as Error).message;
       this.end({ kind: "refused", reason, answer });
@@ -116,7 +117,7 @@ export class Reattachment {
   }
 
   private end(outcome: Outcome): void {
-    if (outcome.kind !== "match") this.host.native.closeInRepair(this.fd);
+    this.socket.close();
     this.settle(outcome);
   }
 

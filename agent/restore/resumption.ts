@@ -12,6 +12,7 @@ import { TimestampClock } from "./clock.js";
 import { expectationOf } from "./compare.js";
 import { exactReset } from "./probe.js";
 import { type AnswerDesk, type Outcome, Reattachment, type Subject } from "./reattachment.js";
+import type { RepairSocket } from "./repair_socket.js";
 import { beginUnready, type ObjectRefusal, prepareUnready } from "./unready.js";
 
 const log = logger("takeover");
@@ -43,7 +44,7 @@ export class Resumption {
   private readonly startedAt = performance.now();
   private readonly phasesUs: Record<string, number> = {};
   private objectRefusals: ObjectRefusal[] = [];
-  private socket = -1;
+  private socket: RepairSocket | undefined;
 
   /**
    * @param revision of `record` in the store.
@@ -74,12 +75,13 @@ export class Resumption {
       connection.history.add("taken over", "", `from ${this.from}, epoch ${this.record.epoch}`);
       const refusal = await this.prepare(connection);
       this.mark("unready");
-      const answered = this.reattach(connection);
+      const answered = this.reattach(connection, this.socket);
       waiting();
       const outcome = await answered;
       return refusal ? this.refuse(connection, refusal.reason, outcome) : await this.finishWith(connection, outcome);
     } catch (error) {
       log.error({ err: error, connection: this.record.id }, "takeover failed");
+      this.socket?.close();
       if (connection) {
         this.table.host.guard.remove(connection.flow);
         connection.lost((error as Error).message);
@@ -142,7 +144,7 @@ export class Resumption {
     return { ...expectationOf(this.record, this.options.nonce), flow, floorByte, tcp };
   }
 
-  private reattach(connection: LiveConnection): Promise<Outcome> {
+  private reattach(connection: LiveConnection, socket: RepairSocket): Promise<Outcome> {
     const clock = new TimestampClock(this.record.tcp, this.record.takenAtUs);
     const attempt = new Reattachment(
       this.table.host,
@@ -157,7 +159,7 @@ export class Resumption {
         const missing = this.objectRefusals.find(({ end }) => position < end);
         if (missing) throw missing.refusal;
       },
-      this.socket,
+      socket,
     );
     return attempt.run();
   }

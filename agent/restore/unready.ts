@@ -7,6 +7,7 @@ import { Output } from "../connection/output.js";
 import type { ConnectionTable } from "../connection/table.js";
 import { guardOption } from "../guard/index.js";
 import type { OpenObject } from "../protocols/application.js";
+import { RepairSocket } from "./repair_socket.js";
 
 /** An object that cannot be made again here. Matters only if bytes below `end` turn out to be unacknowledged. */
 export interface ObjectRefusal {
@@ -18,14 +19,14 @@ export interface ObjectRefusal {
  * A connection in UNREADY, made from a record: visible to operators, its guard entry in `guardPhase`, no layers yet. The
  * record is this server's already, or becomes it before anything is sent.
  * @param revision of the record in the store.
- * @returns the connection and its socket, in repair and bound to the VIP; the socket is the caller's.
+ * @returns the connection and its socket, which is the caller's.
  */
 export function beginUnready(
   table: ConnectionTable,
   record: ConnectionRecord,
   revision: number,
   guardPhase: "PROBE" | "FROZEN",
-): { connection: LiveConnection; socket: number } {
+): { connection: LiveConnection; socket: RepairSocket } {
   const { host } = table;
   const { clientIsn, serverIsn, mss, sendScale, receiveScale, windowScaling, sack, timestamps } = record.tcp;
   const connection = new LiveConnection(
@@ -51,9 +52,7 @@ export function beginUnready(
       phase: "UNREADY",
     },
   );
-  // An earlier life of this host may have left an orphan of the same flow; it would be in the way of the rebuilt socket.
-  host.native.destroyOrphan(endpointsOf(record.flow));
-  const socket = host.native.prepare(endpointsOf(record.flow));
+  const socket = new RepairSocket(host.native, endpointsOf(record.flow));
   const last = record.output.at(-1);
   host.guard.install(record.flow, {
     phase: guardPhase,

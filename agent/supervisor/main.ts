@@ -25,7 +25,8 @@ export interface RunOptions {
 const realtimePriority = 10;
 const renewalDeadlineMs = 10_000;
 const unprotectedAfterMs = 2_000;
-const workerSilentMsMax = 1_000;
+/** Far above what a takeover of thousands of connections takes on a machine that has lost one of its cores to it. */
+const workerSilentMsMax = 3_000;
 const workerStartMsMax = 30_000;
 
 /** The daemon `baton agent`: returns when it has been told to stop and everything has ended. */
@@ -133,7 +134,7 @@ function bootName(): string {
 
 function workerCommand(config: Config, id: string, realtime: boolean): { command: string; arguments: string[] } {
   const main = join(root, "dist", "controller", "cli", "main.js");
-  const words = [process.execPath, main, "worker", "--config", config.file, "--id", id];
+  const words = [process.execPath, "--max-semi-space-size=4", main, "worker", "--config", config.file, "--id", id];
   // Children inherit the policy, and a worker that moves bulk data at it would starve its own store. chrt(1) execs.
   const [command = "", ...rest] = realtime ? ["chrt", "--other", "0", ...words] : words;
   return { command, arguments: rest };

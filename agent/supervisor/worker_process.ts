@@ -43,7 +43,8 @@ export class WorkerProcess {
   constructor(options: WorkerOptions) {
     this.#child = spawn(options.command, options.arguments, {
       stdio: ["ignore", "inherit", "inherit", "ipc"],
-      env: { ...process.env, [incarnationVariable]: String(options.incarnation) },
+      // glibc's arenas, one a thread, would keep as much as the connections themselves.
+      env: { MALLOC_ARENA_MAX: "2", ...process.env, [incarnationVariable]: String(options.incarnation) },
     });
     let resolve: (why: string) => void = () => {};
     this.ended = new Promise((r) => {

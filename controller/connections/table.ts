@@ -27,9 +27,9 @@ export class ConnectionIndex {
     const previous = this.removed(id);
     const entry = new ConnectionEntry(id, revision, bytes);
     this.#byId.set(id, entry);
-    const flow = flowOf(id);
+    const flow = entry.key;
     const latest = this.#byFlow.get(flow);
-    if (!latest || latest.bornAtUs <= entry.bornAtUs) this.#byFlow.set(flow, entry);
+    if (!latest || latest.record().bornAtUs <= entry.record().bornAtUs) this.#byFlow.set(flow, entry);
     this.#idsOf(entry.serverId, entry.incarnation).add(id);
     return { entry, previous };
   }
@@ -39,7 +39,7 @@ export class ConnectionIndex {
     const entry = this.#byId.get(id);
     if (!entry) return undefined;
     this.#byId.delete(id);
-    const flow = flowOf(id);
+    const flow = entry.key;
     if (this.#byFlow.get(flow) === entry) this.#byFlow.delete(flow);
     const incarnations = this.#byOwner.get(entry.serverId);
     const ids = incarnations?.get(entry.incarnation);
@@ -103,9 +103,4 @@ export class ConnectionIndex {
     }
     return ids;
   }
-}
-
-/** An id is `<flow>.<client ISN>`. */
-function flowOf(id: string): string {
-  return id.slice(0, id.lastIndexOf("."));
 }

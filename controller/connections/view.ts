@@ -1,5 +1,6 @@
 import { wallClockUs } from "../../proto/clock.js";
-import type { ConnectionRecord } from "../../proto/record.js";
+import { endpointText } from "../../proto/flow.js";
+import { type ConnectionRecord, pieceLength } from "../../proto/record.js";
 import type { ConnectionDetail, ConnectionMessage, HistoryEntry, LiveConnection } from "../../proto/rpc/index.js";
 import { decodeHttpSection, describeSection } from "../../proto/sections.js";
 import type { Phase } from "../../proto/vocabulary.js";
@@ -12,27 +13,30 @@ export interface Live {
   phase?: Phase | undefined;
 }
 
-/** A row of `baton connections`. */
+/** A row of `baton connections`. Throws RECORD_INVALID or RECORD_VERSION. */
 export function connectionRow(entry: ConnectionEntry, live: Live = {}): ConnectionMessage {
+  const record = entry.record();
+  const { flow } = record;
   const now = live.connection;
-  const livePhase = now && now.phase !== "PHASE_UNSPECIFIED" ? now.phase : entry.phase;
+  const livePhase = now && now.phase !== "PHASE_UNSPECIFIED" ? now.phase : record.phase;
+  const [object, offset] = now?.object ? [now.object, now.objectOffset] : objectAtFloor(record);
   return {
     id: entry.id,
-    client: entry.client,
-    vip: entry.vip,
-    transport: entry.transport,
-    protocol: entry.protocol,
+    client: endpointText(flow.client),
+    vip: endpointText(flow.vip),
+    transport: flow.transport,
+    protocol: record.protocol,
     owner: entry.serverId,
-    epoch: entry.epoch,
+    epoch: record.epoch,
     phase: live.phase ?? livePhase,
-    ageSeconds: Math.max(0, (wallClockUs() - entry.bornAtUs) / 1e6),
-    bytesSent: now?.bytesSent ?? entry.floor,
-    bytesReceived: now?.bytesReceived ?? entry.consumed,
-    bundle: entry.bundle,
-    object: now?.object || entry.object,
-    offset: now?.object ? now.objectOffset : entry.objectOffset,
-    protected: now?.isProtected ?? entry.unprotectedReason === "",
-    reason: now ? now.reason : entry.unprotectedReason,
+    ageSeconds: Math.max(0, (wallClockUs() - record.bornAtUs) / 1e6),
+    bytesSent: now?.bytesSent ?? record.floor,
+    bytesReceived: now?.bytesReceived ?? record.consumed,
+    bundle: record.bundleId,
+    object,
+    offset,
+    protected: now?.isProtected ?? record.unprotectedReason === "",
+    reason: now ? now.reason : record.unprotectedReason,
   };
 }
 
@@ -63,6 +67,18 @@ export function connectionDetail(
       .flatMap(({ server, history }) => history.map((item) => ({ ...item, server, time: isoTime(item.timeUs) })))
       .sort((a, b) => a.timeUs - b.timeUs),
   };
+}
+
+/** The object of the piece at the floor, or of the last one before it ("" = none); and the position in it. */
+function objectAtFloor({ output, floor }: ConnectionRecord): [object: string, offset: number] {
+  let found: [string, number] = ["", 0];
+  for (const piece of output) {
+    if (piece.offset > floor && found[0] !== "") break;
+    if (!piece.object) continue;
+    const into = Math.min(Math.max(floor - piece.offset, 0), pieceLength(piece));
+    found = [piece.object.objectId, piece.object.objectOffset + into];
+  }
+  return found;
 }
 
 /** Sequence number of the first byte of the object that is being sent; 0 where there is none. */

@@ -173,8 +173,10 @@ export class TakeoverCoordinator {
       round: (episode.takeover?.round ?? 0) + 1,
     };
     episode.announcing = true;
-    // The survivors begin while the appliance's tables are made ready for the answers to their probes.
+    // The survivors begin while the appliance's tables are made ready for the answers to their probes: what is written leaves
+    // at the end of this turn of the loop.
     const written = this.write(episode, takeover);
+    await nextTurn();
     this.deps.placement.change([...survivors, ...this.heldMembers()], survivors);
     if (episode.holds) this.deps.appliance.setServer(dead, "takeover");
     await written;
@@ -297,4 +299,8 @@ export class TakeoverCoordinator {
     const heldMember = this.heldMembers().find((member) => member.slot === slot);
     return heldMember ?? this.deps.living().find((member) => member.slot === slot) ?? this.deps.placement.homeOf(flow);
   }
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }

@@ -36,11 +36,11 @@ export class Placement {
     for (const entry of this.index.entries()) {
       const owner = this.memberOf(entry.serverId);
       if (!owner) continue;
-      const flow = entry.flow();
-      const key = flowKey(flow);
-      if (pick(sorted, table, flow)?.id === owner.id) {
-        if (this.excepted.delete(key)) needless.push(flow);
+      const { key } = entry;
+      if (pick(sorted, table, entry.flowHash)?.id === owner.id) {
+        if (this.excepted.delete(key)) needless.push(entry.flow());
       } else if (!this.excepted.has(key)) {
+        const flow = entry.flow();
         this.excepted.set(key, flow);
         needed.push({ flow, member: owner });
       }
@@ -66,13 +66,12 @@ export class Placement {
 
   /** The connection is over. */
   ended(entry: ConnectionEntry): void {
-    const flow = entry.flow();
-    if (this.excepted.delete(flowKey(flow))) this.appliance.removeExceptions([flow]);
+    if (this.excepted.delete(entry.key)) this.appliance.removeExceptions([entry.flow()]);
   }
 
   /** Where Maglev sends a flow. */
   homeOf(flow: Flow): Member | undefined {
-    return pick(this.main, this.table, flow);
+    return pick(this.main, this.table, flowHash(flow));
   }
 
   get exceptions(): number {
@@ -88,11 +87,11 @@ function foresee(ids: string[]): void {
 
 /** Who inherits a flow: the same computation as every survivor's. */
 export function heirOf(flow: Flow, survivors: Member[], table: Uint16Array): Member | undefined {
-  return pick(survivors, table, flow);
+  return pick(survivors, table, flowHash(flow));
 }
 
-function pick(members: Member[], table: Uint16Array, flow: Flow): Member | undefined {
-  return members.length === 0 ? undefined : members[table[flowHash(flow) % MAGLEV_SIZE] ?? 0];
+function pick(members: Member[], table: Uint16Array, hash: number): Member | undefined {
+  return members.length === 0 ? undefined : members[table[hash % MAGLEV_SIZE] ?? 0];
 }
 
 function byId(a: Member, b: Member): number {

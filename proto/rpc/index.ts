@@ -1,4 +1,5 @@
 export { flowMessage, flowOfMessage } from "./flow.js";
+export { KeptStream } from "./kept_stream.js";
 export type * from "./messages.js";
 export {
   type AgentLinkClient,
@@ -8,4 +9,7 @@ export {
   channelOptions,
   controlClient,
   controlService,
+  type HandoverClient,
+  handoverClient,
+  handoverService,
 } from "./services.js";

@@ -54,6 +54,7 @@ export class Publisher {
   #counter = 0;
   #timer: NodeJS.Timeout | undefined;
   #connected = true;
+  #unsent: Pending[] = [];
   resent = 0;
 
   constructor(connection: NatsConnection) {
@@ -90,7 +91,19 @@ export class Publisher {
       };
       this.#pending.set(entry.token, entry);
       this.#timer ??= setInterval(() => this.#sweep(), sweepMs);
-      if (this.#connected) this.#send(entry);
+      this.#sendSoon(entry);
+    });
+  }
+
+  /** What this turn of the loop publishes goes out together: a system call and a wake-up of the store each would cost more. */
+  #sendSoon(entry: Pending): void {
+    this.#unsent.push(entry);
+    if (this.#unsent.length > 1) return;
+    setImmediate(() => {
+      const entries = this.#unsent;
+      this.#unsent = [];
+      if (!this.#connected) return; // `reconnected` sends whatever is pending
+      for (const each of entries) if (this.#pending.has(each.token)) this.#send(each);
     });
   }
 

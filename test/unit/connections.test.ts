@@ -36,9 +36,9 @@ test("connections are found by id, flow and owner, through changes and removals"
   t.deepEqual(index.owners(), [{ server: "s2", incarnation: 5, connections: 2 }]);
   t.deepEqual([...index.entries("s2", 5)].map(({ id }) => id).sort(), [one.id, two.id]);
   t.is(index.get(one.id)?.revision, 2);
-  t.is(index.ofFlow(one.flow)?.epoch, 2);
+  t.is(index.ofFlow(one.flow)?.record().epoch, 2);
 
-  t.is(index.removed(one.id)?.epoch, 2);
+  t.is(index.removed(one.id)?.record().epoch, 2);
   t.is(index.removed(one.id), undefined);
   t.is(index.ofFlow(one.flow), undefined);
   t.is(index.size, 1);
@@ -111,8 +111,7 @@ test("a row shows the record, and what is live where that is known", (t) => {
 test("the position in the object is counted from where the object begins", (t) => {
   const index = new ConnectionIndex();
   const { entry } = put(index, { ...base, floor: 1_000_300, floorByte: Buffer.from("x") });
-  t.is(entry.object, "/big.bin");
-  t.is(entry.objectOffset, 1_000_000);
+  t.like(connectionRow(entry), { object: "/big.bin", offset: 1_000_000 });
 });
 
 test("a connection's details come from the record, layer by layer, and its history from the servers in order", (t) => {

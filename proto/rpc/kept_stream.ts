@@ -1,40 +1,44 @@
-import { type ClientDuplexStream, Metadata } from "@grpc/grpc-js";
-import { logger } from "../../proto/log.js";
-import {
-  type AgentLinkClient,
-  type AgentMessage,
-  agentLinkClient,
-  type ControllerMessage,
-} from "../../proto/rpc/index.js";
+import type { Client, ClientDuplexStream } from "@grpc/grpc-js";
+import { logger } from "../log.js";
 
 const log = logger("link");
 
-/** Milliseconds between attempts: short at first, so that a restarted controller has its agents at once. */
+/** Milliseconds between attempts: short at first, so that a restarted peer is there at once. */
 const backoffMinMs = 20;
 const backoffMaxMs = 500;
-/** For a controller to take the stream. A stopped one takes connections and says nothing. */
+/** For a peer to take the stream. A stopped one takes connections and says nothing. */
 const connectMs = 1000;
 
-export interface SessionHandlers {
-  /** The stream is there: say hello. */
+export interface KeptStreamHandlers<In> {
+  /** The stream is there. */
   open(): void;
-  message(message: ControllerMessage): void;
+  message(message: In): void;
   closed(reason: string): void;
 }
 
-/** One stream to one controller, made again whenever it breaks, until close(). */
-export class Session {
-  readonly #target: string;
-  readonly #handlers: SessionHandlers;
-  #client: AgentLinkClient | undefined;
-  #stream: ClientDuplexStream<AgentMessage, ControllerMessage> | undefined;
+/** A channel of its own and the stream on it, asked to wait until the peer is there. */
+export type OpenStream<Out, In> = () => { client: Client; stream: ClientDuplexStream<Out, In> };
+
+/** One stream to one peer, made again whenever it breaks, until close(). */
+export class KeptStream<Out, In> {
+  readonly #peer: string;
+  readonly #start: OpenStream<Out, In>;
+  readonly #handlers: KeptStreamHandlers<In>;
+  #client: Client | undefined;
+  #stream: ClientDuplexStream<Out, In> | undefined;
   #open = false;
   #closed = false;
   #backoffMs = backoffMinMs;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(target: string, handlers: SessionHandlers) {
-    this.#target = target;
+  /**
+   * @param peer for the log.
+   * @param start opens a new channel each time: an old one would wait for its own backoff, or for a SYN that was lost while the
+   * link was cut.
+   */
+  constructor(peer: string, start: OpenStream<Out, In>, handlers: KeptStreamHandlers<In>) {
+    this.#peer = peer;
+    this.#start = start;
     this.#handlers = handlers;
   }
 
@@ -43,9 +47,7 @@ export class Session {
   }
 
   connect(): void {
-    // A new channel each time: an old one would wait for its own backoff, or for a SYN that was lost while the link was cut.
-    const client = agentLinkClient(this.#target, { "grpc.use_local_subchannel_pool": 1 });
-    const stream = client.session(new Metadata({ waitForReady: true }));
+    const { client, stream } = this.#start();
     this.#client = client;
     this.#stream = stream;
     this.#timer = setTimeout(() => this.#lost(stream, "no answer"), connectMs);
@@ -54,18 +56,18 @@ export class Session {
       clearTimeout(this.#timer);
       this.#open = true;
       this.#backoffMs = backoffMinMs;
-      log.info({ controller: this.#target }, "connected to the controller");
+      log.info({ peer: this.#peer }, "connected");
       this.#handlers.open();
     });
-    stream.on("data", (message: ControllerMessage) => {
+    stream.on("data", (message: In) => {
       if (this.#stream === stream) this.#handlers.message(message);
     });
     stream.on("error", (error: Error) => this.#lost(stream, error.message));
-    stream.on("end", () => this.#lost(stream, "ended by the controller"));
+    stream.on("end", () => this.#lost(stream, "ended by the peer"));
   }
 
   /** Whether it went out. */
-  send(message: AgentMessage): boolean {
+  send(message: Out): boolean {
     if (!this.#open) return false;
     this.#stream?.write(message);
     return true;
@@ -87,7 +89,7 @@ export class Session {
     }, 200).unref();
   }
 
-  #lost(stream: ClientDuplexStream<AgentMessage, ControllerMessage>, reason: string): void {
+  #lost(stream: ClientDuplexStream<Out, In>, reason: string): void {
     if (this.#stream !== stream) return;
     clearTimeout(this.#timer);
     this.#stream = undefined;
@@ -95,7 +97,7 @@ export class Session {
     this.#client?.close();
     if (this.#open) {
       this.#open = false;
-      log.warn({ controller: this.#target, reason }, "connection to the controller lost");
+      log.warn({ peer: this.#peer, reason }, "connection lost");
       this.#handlers.closed(reason);
     }
     if (this.#closed) return;
