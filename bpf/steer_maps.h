@@ -99,7 +99,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 25);
+	__uint(max_entries, 1 << 24);
 } held_packets SEC(".maps");
 
 /* One element with a counter for each enum baton_steer_verdict: one lookup, whatever the verdict. */

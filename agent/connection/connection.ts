@@ -23,6 +23,8 @@ const FLOOR_REACH = 2 ** 29;
 const FLOOR_STEP = 2 ** 27;
 /** Input that no layer has used is committed to the spool after this long, so that a clamp never lasts. */
 const SPOOL_DELAY_MS = 5;
+/** So much of it, in bytes, is an upload: its client waits for every ack. */
+const SPOOL_AT_ONCE = 4_096;
 /** A connection without a request gets its record after this long: then a survivor needs no luck to adopt it. */
 const BIRTH_DELAY_MS = 50;
 /** A resumed connection's record is written anew at the latest after once to twice this long. */
@@ -72,6 +74,8 @@ export class LiveConnection implements ConnectionPort {
   private lastActivityMs = performance.now();
   private finished = false;
   private acknowledgedMax: Offset;
+  /** What the application layer has been told of it. */
+  private told: Offset;
 
   constructor(
     readonly host: ConnectionHost,
@@ -96,6 +100,7 @@ export class LiveConnection implements ConnectionPort {
     this.floor = start.position;
     this.floorByte = start.floorByte;
     this.acknowledgedMax = start.position;
+    this.told = start.position;
     this.committedTail = start.output?.tail ?? start.position;
     this.committer = new Committer(host.bucket, identity.id, host.writer, start.revision, {
       snapshot: () => this.snapshot(),
@@ -156,6 +161,7 @@ export class LiveConnection implements ConnectionPort {
    */
   resume(fd: number, position: Offset, spool: Buffer): void {
     this.acknowledgedMax = position;
+    this.told = position;
     this.committedTail = this.output.tail; // the claim has committed all of it
     this.layers.ready(position);
     this.native = this.host.native.connection(fd, { sendOffset: position, handlers: this.handlers() });
@@ -254,7 +260,7 @@ export class LiveConnection implements ConnectionPort {
       onDrained: (offset) => {
         this.lastActivityMs = performance.now();
         if (offset >= this.floor + FLOOR_REACH) this.moveFloor(1);
-        this.layers.application.acknowledged(this.acknowledged());
+        this.tellAcknowledged(this.acknowledged());
       },
       onError: (code) => this.finish(code),
     };
@@ -262,9 +268,9 @@ export class LiveConnection implements ConnectionPort {
 
   private deliver(chunk: Buffer): void {
     this.layers.application.input(chunk);
-    if (this.input.waiting > 0 && !this.spoolTimer && !this.finished) {
-      this.spoolTimer = setTimeout(() => this.commit(), SPOOL_DELAY_MS);
-    }
+    if (this.finished || this.input.waiting === 0) return;
+    if (this.input.waiting >= SPOOL_AT_ONCE) this.commit();
+    else this.spoolTimer ??= setTimeout(() => this.commit(), SPOOL_DELAY_MS);
   }
 
   // ---- the record ----
@@ -289,7 +295,7 @@ export class LiveConnection implements ConnectionPort {
     }
     this.committedTail = this.output.tail;
     this.native?.setLimit(this.committedTail);
-    this.layers.application.acknowledged(this.floor);
+    this.tellAcknowledged(this.floor);
     this.finishIfDone();
   }
 
@@ -326,7 +332,7 @@ export class LiveConnection implements ConnectionPort {
       unprotectedReason: this.committer.everCommitted ? this.protectionGap : ([...this.unprotected.values()][0] ?? ""),
       writer: host.writer,
     };
-    this.layers.application.acknowledged(acknowledged);
+    this.tellAcknowledged(acknowledged);
     record.layers = this.layers.checkpoint();
     return record;
   }
@@ -402,6 +408,7 @@ export class LiveConnection implements ConnectionPort {
   /** Called by the table's clock: big bodies move their floor on, and idle connections end. */
   tick(idleMs: number): void {
     if (this.finished || !this.native) return;
+    this.tellAcknowledged(this.acknowledged());
     this.moveFloor(FLOOR_STEP);
     this.finishIfDone();
     if (this.finished) return;
@@ -417,13 +424,20 @@ export class LiveConnection implements ConnectionPort {
     }
   }
 
-  /** Whether the clock should look at it often. */
-  get isSendingMuch(): boolean {
-    return !this.finished && this.output.tail - this.floor > FLOOR_STEP;
+  /** Whether the clock should look at it often: a big body's floor moves, or a layer may be waiting for acks, which come unsaid. */
+  get wantsAttention(): boolean {
+    if (this.finished) return false;
+    return this.output.tail - this.floor > FLOOR_STEP || (this.input.waiting > 0 && this.told < this.output.tail);
   }
 
   moveFloor(step: number): void {
     if (this.native && this.acknowledged() - this.floor >= step) this.commit();
+  }
+
+  private tellAcknowledged(position: Offset): void {
+    if (position <= this.told) return;
+    this.told = position;
+    this.layers.application.acknowledged(position);
   }
 
   private acknowledged(): Offset {

@@ -4,7 +4,7 @@ import type { Stack } from "../protocols/stack.js";
 import type { LiveConnection } from "./connection.js";
 import type { ConnectionHost } from "./host.js";
 
-/** How often connections that send much have their floor looked at. */
+/** How often connections that want it are looked at. */
 const FAST_TICK_MS = 20;
 const SLOW_TICK_MS = 1_000;
 
@@ -32,7 +32,7 @@ export class ConnectionTable {
   ) {
     this.receiveScale = Math.max(0, Math.floor(Math.log2(host.limits.inputBytes)) - 15);
     this.timers.push(
-      setInterval(() => this.each((c) => c.isSendingMuch && c.tick(idleMs)), FAST_TICK_MS),
+      setInterval(() => this.each((c) => c.wantsAttention && c.tick(idleMs)), FAST_TICK_MS),
       setInterval(() => this.each((c) => c.tick(idleMs)), SLOW_TICK_MS),
     );
     for (const timer of this.timers) timer.unref();

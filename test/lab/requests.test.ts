@@ -141,6 +141,18 @@ test("pipelined requests: every one is answered once, in order", async (t) => {
   });
 });
 
+test("far more pipelined requests than are answered ahead: each is answered, none is waited for in vain", async (t) => {
+  await scene(t, async ({ socket, reader, port }) => {
+    const wanted = await lab.digestOf("1k.bin");
+    const requests = 300;
+    socket.write(get("/1k.bin").repeat(requests));
+    for (let i = 0; i < requests; i++) {
+      t.is((await reader.next()).sha256, wanted);
+      if (i === requests / 2) await killOwner(port);
+    }
+  });
+});
+
 test("a range that is being sent goes on at its own place", async (t) => {
   await scene(t, async ({ socket, reader, port }) => {
     socket.write(get("/100m.bin", { range: "bytes=1000003-90000007" }));
