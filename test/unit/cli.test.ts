@@ -227,11 +227,14 @@ test("a daemon says that it needs root", async (t) => {
     return;
   }
   const nobody = 65534;
-  const code =
-    "import(process.argv[1]).then((m) => m.runController(process.argv[2], 'lb1')).catch((e) => console.error(e.message))";
+  // Imported as root: the checkout may lie where nobody else can read.
+  const code = `import(process.argv[1]).then((m) => {
+    process.setuid(${nobody});
+    return m.runController(process.argv[2], "lb1");
+  }).catch((e) => console.error(e.message))`;
   const child = spawn(process.execPath, [
     "-e",
-    `process.setuid(${nobody}); ${code}`,
+    code,
     main.replace("main.js", "daemon.js"),
     file,
   ]);
