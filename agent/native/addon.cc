@@ -128,8 +128,7 @@ void activateSocket(const Info &info) {
 }
 
 Napi::Value captureSocket(const Info &info) {
-  Sent sent = info[1].ToBoolean() ? Sent::LEFT_OUT : Sent::COPIED;
-  return guarded(info.Env(), [&] { return convert::fromImage(info.Env(), capture(fdOf(info), sent)); });
+  return guarded(info.Env(), [&] { return convert::fromImage(info.Env(), capture(fdOf(info))); });
 }
 
 void resumeSocket(const Info &info) {

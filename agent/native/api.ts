@@ -122,11 +122,8 @@ export interface Native {
   rebuild(fd: number, image: SocketImage): void;
   /** Leaves repair without a window probe (-1), sets SO_REUSEADDR again, sends the unsent queue. */
   activate(fd: number, image: SocketImage): void;
-  /**
-   * Enters repair and reads everything. The socket stays in repair: `resume` or `closeInRepair` next.
-   * @param withoutSent the send queue is left out (sendQueue and unsentQueue are empty): the next owner makes it itself.
-   */
-  capture(fd: number, withoutSent?: boolean): SocketImage;
+  /** Enters repair and reads everything. The socket stays in repair: `resume` or `closeInRepair` next. */
+  capture(fd: number): SocketImage;
   resume(fd: number): void;
   closeInRepair(fd: number): void;
   /**

@@ -180,7 +180,7 @@ void readWindow(int fd, Image &image) {
   image.window = {window.snd_wl1, window.snd_wnd, window.max_window, window.rcv_wnd, window.rcv_wup};
 }
 
-void readQueues(int fd, Image &image, Sent sent) {
+void readQueues(int fd, Image &image) {
   int outstanding = 0, unsent = 0, unread = 0;
   check(ioctl(fd, SIOCOUTQ, &outstanding), "queues", "ioctl(SIOCOUTQ)");
   check(ioctl(fd, SIOCOUTQNSD, &unsent), "queues", "ioctl(SIOCOUTQNSD)");
@@ -193,13 +193,12 @@ void readQueues(int fd, Image &image, Sent sent) {
     if (unsent > 0) unsent--;
   }
   image.receiveQueue = peek(fd, TCP_RECV_QUEUE, unread, "receive queue");
-  if (sent == Sent::LEFT_OUT) return;
   std::string queued = peek(fd, TCP_SEND_QUEUE, outstanding, "send queue");
   image.sendQueue = queued.substr(0, outstanding - unsent);
   image.unsentQueue = queued.substr(outstanding - unsent);
 }
 
-void readImage(int fd, Image &image, Sent sent) {
+void readImage(int fd, Image &image) {
   tcp_info info{};
   socklen_t length = sizeof info;
   check(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length), "info", "getsockopt(TCP_INFO)");
@@ -220,7 +219,7 @@ void readImage(int fd, Image &image, Sent sent) {
   image.ends = endpointsOf(fd);
   readWindow(fd, image);
   readOptions(fd, image);
-  readQueues(fd, image, sent);
+  readQueues(fd, image);
 }
 
 } // namespace
@@ -287,11 +286,11 @@ void activate(int fd, const Image &image) {
   }
 }
 
-Image capture(int fd, Sent sent) {
+Image capture(int fd) {
   setRepair(fd, TCP_REPAIR_ON);
   try {
     Image image{};
-    readImage(fd, image, sent);
+    readImage(fd, image);
     // In TCP_SEND_QUEUE the kernel would count data as sent that never left (tcp_write_xmit).
     chooseQueue(fd, TCP_NO_QUEUE);
     return image;

@@ -9,7 +9,4 @@ export {
   channelOptions,
   controlClient,
   controlService,
-  type HandoverClient,
-  handoverClient,
-  handoverService,
 } from "./services.js";

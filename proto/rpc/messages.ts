@@ -31,7 +31,7 @@ export interface AgentHello {
 export interface TakeoverResult {
   connectionId: string;
   flow: FlowMessage | null;
-  /** ok, resumedOnOld (a migration undone), refused, failed, finished (everything was acknowledged), gone (the client reset it) */
+  /** ok, refused, failed, finished (everything was acknowledged), gone (the client reset it) */
   result: string;
   reason: string;
   phasesUs: Record<string, number>;
@@ -97,9 +97,7 @@ export interface AgentMessage {
   load?: LoadReport;
   described?: DescribeAnswer;
   adopted?: AdoptAnswer;
-  prepared?: PrepareAnswer;
   bye?: { reason: string };
-  drain?: { timeoutMs: number };
 }
 
 // agent.proto, controller to agent
@@ -134,27 +132,6 @@ export interface Adopt {
   from: string;
 }
 
-export interface Prepare {
-  request: number;
-  migration: string;
-  connectionId: string;
-}
-
-export interface PrepareAnswer {
-  request: number;
-  ready: boolean;
-  reason: string;
-  elapsedUs: number;
-}
-
-export interface Freeze {
-  migration: string;
-  connectionId: string;
-  /** Server id. */
-  target: string;
-  deadlineMs: number;
-}
-
 /** Exactly one of the members; on what was received, `what` names it. */
 export interface ControllerMessage {
   what?: string;
@@ -162,46 +139,6 @@ export interface ControllerMessage {
   takenOverAck?: { batch: number };
   describe?: Describe;
   adopt?: Adopt;
-  prepare?: Prepare;
-  freeze?: Freeze;
-  cancel?: { migration: string };
-  drained?: { remaining: number };
-}
-
-// agent.proto, agent to agent
-
-export interface SocketState {
-  sendUna: number;
-  sendNext: number;
-  windowWl1: number;
-  windowSend: number;
-  windowMax: number;
-  windowReceive: number;
-  windowUpdate: number;
-  timestampClock: number;
-  timestampUsec: boolean;
-  nodelay: boolean;
-  keepalive: boolean;
-  keepIdleS: number;
-  keepIntervalS: number;
-  keepCount: number;
-  congestion: string;
-  receiveBuffer: number;
-}
-
-export interface HandoverRequest {
-  migration: string;
-  /** An encoded ConnectionRecord. */
-  record: Buffer;
-  revision: number;
-  socket: SocketState | null;
-  deadlineMs: number;
-}
-
-export interface HandoverReply {
-  migration: string;
-  committed: boolean;
-  reason: string;
 }
 
 // control.proto

@@ -8,8 +8,6 @@ import type {
   ConnectionMessage,
   ControllerMessage,
   EventMessage,
-  HandoverReply,
-  HandoverRequest,
   ServerMessage,
   StatusMessage,
 } from "./messages.js";
@@ -25,21 +23,16 @@ const definition = loadSync(["baton/v1/agent.proto", "baton/v1/control.proto"], 
   oneofs: true,
 });
 const { baton } = grpc.loadPackageDefinition(definition) as unknown as {
-  baton: { v1: Record<"AgentLink" | "Handover" | "Control", grpc.ServiceClientConstructor> };
+  baton: { v1: Record<"AgentLink" | "Control", grpc.ServiceClientConstructor> };
 };
 
 /** Between an agent and a controller; agent.proto. */
 export const agentLinkService = baton.v1.AgentLink.service;
-/** Between two agents; agent.proto. */
-export const handoverService = baton.v1.Handover.service;
 /** For operators; control.proto. */
 export const controlService = baton.v1.Control.service;
 
 export interface AgentLinkClient extends grpc.Client {
   session(metadata: grpc.Metadata): grpc.ClientDuplexStream<AgentMessage, ControllerMessage>;
-}
-export interface HandoverClient extends grpc.Client {
-  session(metadata: grpc.Metadata): grpc.ClientDuplexStream<HandoverRequest, HandoverReply>;
 }
 export interface ControlClient extends grpc.Client {
   getStatus(
@@ -87,14 +80,6 @@ export function agentLinkClient(target: string, options: grpc.ChannelOptions = {
     ...channelOptions,
     ...options,
   }) as unknown as AgentLinkClient;
-}
-
-/** @param target `HOST:PORT`; nothing is connected before the first call. */
-export function handoverClient(target: string, options: grpc.ChannelOptions = {}): HandoverClient {
-  return new baton.v1.Handover(target, grpc.credentials.createInsecure(), {
-    ...channelOptions,
-    ...options,
-  }) as unknown as HandoverClient;
 }
 
 /** @param target `unix:PATH` or `HOST:PORT`; nothing is connected before the first call. */

@@ -232,12 +232,7 @@ test("a daemon says that it needs root", async (t) => {
     process.setuid(${nobody});
     return m.runController(process.argv[2], "lb1");
   }).catch((e) => console.error(e.message))`;
-  const child = spawn(process.execPath, [
-    "-e",
-    code,
-    main.replace("main.js", "daemon.js"),
-    file,
-  ]);
+  const child = spawn(process.execPath, ["-e", code, main.replace("main.js", "daemon.js"), file]);
   let said = "";
   child.stderr.on("data", (chunk) => {
     said += chunk;
