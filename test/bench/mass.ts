@@ -1,5 +1,4 @@
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { Control } from "../support/control.js";
 import { Dialer } from "../support/dialer.js";
@@ -10,6 +9,7 @@ import { get, ResponseReader } from "../support/http.js";
 import { API, labDown, labUp } from "../support/lab.js";
 import { sha256Of } from "../support/sha256.js";
 import { BenchContent } from "./files.js";
+import { residentMb } from "./memory.js";
 import { quantile, type Report } from "./report.js";
 
 const WANTED = Number(process.env.BENCH_CONNECTIONS ?? 2000);
@@ -21,10 +21,6 @@ interface Reader {
   socket: Socket;
   reader: ResponseReader;
   hash: ReturnType<typeof createHash>;
-}
-
-function residentMb(pid: number): number {
-  return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]) / 1024;
 }
 
 /** Opens a connection, asks for a file and stops reading in the middle of the body. */
@@ -61,7 +57,6 @@ export async function mass(): Promise<Report> {
       }
     }
     const agentMb = residentMb(pidOf("s1", "agent"));
-    const controllerMb = residentMb(pidOf("lb1", "controller"));
 
     const events = control.follow();
     const killedMs = Date.now();
@@ -91,7 +86,6 @@ export async function mass(): Promise<Report> {
         { what: "from the kill to the last takeover", value: Math.max(...times) / 1000, unit: "s", atMost: 1 },
         { what: "from the kill to half of the takeovers", value: quantile(times, 0.5) / 1000, unit: "s" },
         { what: "agent's resident memory with those connections", value: agentMb, unit: "MB", atMost: 150 },
-        { what: "controller's resident memory", value: controllerMb, unit: "MB", atMost: 200 },
       ],
       raw: { times, notOk: taken().filter((one) => one.result !== "ok") },
     };
