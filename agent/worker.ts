@@ -1,6 +1,7 @@
 import { networkInterfaces } from "node:os";
 import { maglevTable } from "../bpf/maglev.js";
 import { type Config, natsUrls, serverOf } from "../proto/config/index.js";
+import { parseConnectionId } from "../proto/flow.js";
 import { interfaceMac } from "../proto/interface.js";
 import { logger } from "../proto/log.js";
 import { Metrics, serveMetrics } from "../proto/metrics.js";
@@ -10,6 +11,7 @@ import {
   type LiveConnection as Described,
   flowMessage,
   flowOfMessage,
+  MIGRATION,
   type TakeoverResult,
 } from "../proto/rpc/index.js";
 import { connectStore, type Store } from "../proto/store/index.js";
@@ -20,6 +22,10 @@ import { ConnectionTable } from "./connection/table.js";
 import { Guard } from "./guard/index.js";
 import { AgentLink, linkTargets } from "./link/index.js";
 import { LoadMeter } from "./load.js";
+import { Arrivals } from "./migration/arrivals.js";
+import { Departures } from "./migration/departures.js";
+import { acceptHandovers, Peers } from "./migration/peers.js";
+import type { MigrationResult } from "./migration/result.js";
 import { native } from "./native/index.js";
 import { setNiceness } from "./priority.js";
 import { adopt } from "./restore/adoption.js";
@@ -87,9 +93,19 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   const results = new ResultBatch((takeoverId, batch) => link.reportTakenOver(takeoverId, batch));
   const heir = new Heir(table, desk, (takeoverId, result) => {
     counters.takeovers.set(result.result, (counters.takeovers.get(result.result) ?? 0) + 1);
-    results.add(takeoverId, result);
+    results.add(takeoverId, resultMessage(result));
   });
   guard.events(dispatchGuardEvents(table, desk, heir));
+
+  const migrated = (result: MigrationResult) => results.add(MIGRATION, takeoverResultOf(result));
+  const arrivals = new Arrivals(table, heir, migrated);
+  const others = config.servers.filter((other) => other.id !== id);
+  const peers: Peers = new Peers(
+    others.map((other) => ({ id: other.id, target: other.handover })),
+    (reply) => departures.answered(reply),
+  );
+  const departures = new Departures(table, peers, migrated);
+  await acceptHandovers(server.handover, (request, reply) => void arrivals.arrive(request, reply));
 
   const link: AgentLink = new AgentLink(linkTargets(config), {
     hello: () => ({
@@ -108,6 +124,9 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
       const result = await adopt(orphan, { table, desk, heir, serviceOf, receiveScale: table.receiveScale });
       return resultMessage(result);
     },
+    prepare: (request) => arrivals.prepare(request),
+    freeze: (request) => void departures.depart(request),
+    cancel: (migration) => arrivals.cancel(migration),
     welcome: (_controller, welcome) => {
       const mac = [...welcome.mac].map((byte) => byte.toString(16).padStart(2, "0")).join(":");
       guard.setAppliances([mac]);
@@ -179,19 +198,26 @@ class ResultBatch {
 
   constructor(private readonly send: (takeoverId: string, results: TakeoverResult[]) => void) {}
 
-  add(takeoverId: string, result: ResumptionResult): void {
+  add(takeoverId: string, result: TakeoverResult): void {
     const batch = this.waiting.get(takeoverId);
     if (batch) {
-      batch.push(resultMessage(result));
+      batch.push(result);
       return;
     }
-    this.waiting.set(takeoverId, [resultMessage(result)]);
+    this.waiting.set(takeoverId, [result]);
     setImmediate(() => {
       const results = this.waiting.get(takeoverId) ?? [];
       this.waiting.delete(takeoverId);
       this.send(takeoverId, results);
     });
   }
+}
+
+/** `from` names the migration: whose it was the controller knows. */
+function takeoverResultOf(done: MigrationResult): TakeoverResult {
+  const { connection, connectionId, result, reason, phasesUs, migration } = done;
+  const flow = flowMessage(parseConnectionId(connectionId).flow);
+  return { connectionId, flow, result, reason, phasesUs, epoch: connection?.epoch ?? 0, from: migration };
 }
 
 function resultMessage(result: ResumptionResult): TakeoverResult {

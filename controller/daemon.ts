@@ -5,6 +5,7 @@ import { BatonError } from "../proto/errors.js";
 import { interfaceMac } from "../proto/interface.js";
 import { logger } from "../proto/log.js";
 import { serveMetrics } from "../proto/metrics.js";
+import { MIGRATION } from "../proto/rpc/index.js";
 import { connectStore, type Store } from "../proto/store/index.js";
 import { AgentSessions } from "./agents/index.js";
 import { ApiServer } from "./api/index.js";
@@ -12,6 +13,7 @@ import { ConnectionIndex } from "./connections/index.js";
 import { EventLog } from "./events/index.js";
 import { Membership } from "./membership/index.js";
 import { ControllerMetrics } from "./metrics/index.js";
+import { Drains, Migrations } from "./migration/index.js";
 import { Model } from "./model.js";
 import { EmbeddedNats, maxPayload, runsNats } from "./nats/index.js";
 import { becomeRealtime } from "./realtime.js";
@@ -81,6 +83,24 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     },
   });
 
+  const serves = (server: string) => {
+    const state = membership.member(server)?.state;
+    return (state === "UP" || state === "DRAINING") && membership.heirs().includes(server);
+  };
+  const accepts = (server: string) => roster.living().some((living) => living.id === server);
+  const memberOf = (server: string) => roster.member(server);
+  const migrations = new Migrations({ appliance, placement, index, events, sessions, memberOf, serves, accepts });
+  const drains = new Drains({ index, migrations, targets: () => roster.living().map(({ id: server }) => server) });
+
+  /** After a server began or ceased to drain: who gets new flows has changed. */
+  function rotate(server: string, state: "up" | "draining"): void {
+    const member = roster.member(server);
+    if (!member) return;
+    const living = roster.living();
+    placement.change([...living, ...coordinator.heldMembers()], living);
+    appliance.setServer(member, state);
+  }
+
   /** A server joins when nothing of its earlier lives is left, and the packet path knows the flows that stay elsewhere. */
   function admit(server: string): void {
     const member = membership.member(server);
@@ -124,6 +144,11 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   });
   sessions.on("closed", (server, incarnation, reason) => membership.goodbye(server, incarnation, reason));
   sessions.on("takenOver", (server, batch, acknowledge) => {
+    if (batch.takeoverId === MIGRATION) {
+      migrations.reported(server, batch.results);
+      acknowledge();
+      return;
+    }
     coordinator
       .takenOver(server, batch)
       .then(acknowledge, (error) => log.error({ err: error }, "a batch was not taken"));
@@ -142,6 +167,16 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     index,
     events,
     verdicts: () => appliance.verdicts(),
+    migrations,
+    drains,
+    startDrain: (server) => {
+      membership.drain(server, "drained by an operator");
+      rotate(server, "draining");
+    },
+    endDrain: (server) => {
+      membership.undrain(server);
+      rotate(server, "up");
+    },
     problems: () => (nats?.problem ? [`${nats.problem}.`] : []),
   });
   const metrics = new ControllerMetrics(id, {

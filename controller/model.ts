@@ -8,6 +8,8 @@ import { root } from "../proto/paths.js";
 import type {
   ConnectionDetail,
   ConnectionMessage,
+  DrainProgressMessage,
+  EventMessage,
   LiveConnection,
   ServerMessage,
   StatusMessage,
@@ -18,6 +20,7 @@ import type { AgentSessions } from "./agents/index.js";
 import type { ConnectionFilter, ControlModel, EventSource } from "./api/index.js";
 import { type ConnectionEntry, type ConnectionIndex, connectionDetail, connectionRow } from "./connections/index.js";
 import type { Membership } from "./membership/index.js";
+import type { Drains, Migrations } from "./migration/index.js";
 
 const log = logger("model");
 /** Agents answer at once or not at all: a list must not wait for a dead one. */
@@ -35,6 +38,11 @@ export interface ModelParts {
   index: ConnectionIndex;
   events: EventSource;
   verdicts(): Record<string, number>;
+  migrations: Migrations;
+  drains: Drains;
+  /** The server gets nothing new from now on, or again. Throw NOT_FOUND, UNSUPPORTED. */
+  startDrain(server: string): void;
+  endDrain(server: string): void;
   /** Sentences about what is wrong with this appliance itself. */
   problems(): string[];
 }
@@ -141,6 +149,36 @@ export class Model implements ControlModel {
     what: { ids?: string[]; all?: boolean; detail?: boolean },
   ): Promise<LiveConnection[]> {
     return this.parts.sessions.describe(server, what, DESCRIBE_MS);
+  }
+
+  async move(id: string, to: string, dryRun: boolean): Promise<EventMessage> {
+    const { migrations } = this.parts;
+    if (!dryRun) return migrations.move(id, to);
+    const plan = migrations.plan(id, to);
+    const nothing = { bundle: "", reason: "dry run", phases: {}, heldPackets: 0, heldUs: 0 };
+    return {
+      ...nothing,
+      ...{ time: "", kind: "migration", connection: id, from: plan.from.id, to: plan.to.id, result: "ok" },
+    };
+  }
+
+  async *drain(server: string, timeoutMs: number, dryRun: boolean): AsyncGenerator<DrainProgressMessage> {
+    const { drains, index } = this.parts;
+    if (!dryRun) {
+      this.parts.startDrain(server);
+      yield* drains.drain(server, timeoutMs);
+      return;
+    }
+    const planned = [...index.entries(server)].map(({ id }) => [
+      id,
+      drains.target(server) ?? "nowhere: no other server is up",
+    ]);
+    yield { moved: 0, remaining: planned.length, finished: true, reasons: Object.fromEntries(planned) };
+  }
+
+  undrain(server: string): void {
+    this.parts.drains.cancel(server);
+    this.parts.endDrain(server);
   }
 
   /** A server that is being held or taken over holds all its connections. */

@@ -7,8 +7,8 @@
 export const phases = ["LIVE", "HELD", "FROZEN", "UNREADY", "READY", "RESUMED_ON_OLD", "REFUSED"] as const;
 export type Phase = (typeof phases)[number];
 
-/** How the takeover of one connection ended: TakeoverResult.result in agent.proto. */
-export const takeoverResults = ["ok", "refused", "failed", "finished", "gone"] as const;
+/** How the takeover or migration of one connection ended: TakeoverResult.result in agent.proto. */
+export const takeoverResults = ["ok", "resumedOnOld", "refused", "failed", "finished", "gone"] as const;
 export type TakeoverOutcome = (typeof takeoverResults)[number];
 
 /** `result` of an operation's event. */

@@ -27,6 +27,7 @@ export class Committer {
   private dirty = false;
   private running: Promise<void> | undefined;
   private stopped = false;
+  private paused = false;
 
   constructor(
     private readonly bucket: ConnectionsBucket,
@@ -48,9 +49,22 @@ export class Committer {
   request(): void {
     this.dirty = true;
     if (this.source.goesAhead() && !this.stopped) this.source.committed(this.source.snapshot());
-    if (!this.running && !this.stopped) {
+    if (!this.running && !this.stopped && !this.paused) {
       this.running = this.run();
     }
+  }
+
+  /** Nothing is written until `resume`. Resolves when the write in flight is done, or its outcome known. */
+  async pause(): Promise<void> {
+    this.paused = true;
+    await this.running;
+  }
+
+  /** @param revision of the record as it is in the store by now. */
+  resume(revision: number): void {
+    this.paused = false;
+    this.at = revision;
+    if (this.dirty) this.request();
   }
 
   stop(): void {
@@ -72,7 +86,7 @@ export class Committer {
   private async run(): Promise<void> {
     await null; // everything that this turn of the loop changes goes into one write
     try {
-      while (this.dirty && !this.stopped) await this.write();
+      while (this.dirty && !this.stopped && !this.paused) await this.write();
     } catch (error) {
       this.stopped = true;
       this.source.broken(error as Error);

@@ -1,16 +1,17 @@
 import { wallClockUs } from "../../proto/clock.js";
-import { BatonError } from "../../proto/errors.js";
+import { BatonError, RefusedError } from "../../proto/errors.js";
 import type { Flow } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
 import { PhaseMachine } from "../../proto/phase.js";
 import type { ConnectionRecord, TcpState } from "../../proto/record.js";
-import { type Offset, type Sequence, toSequence } from "../../proto/sequence.js";
+import { type Offset, type Sequence, toOffset, toSequence } from "../../proto/sequence.js";
 import type { Phase } from "../../proto/vocabulary.js";
 import { guardFlag } from "../guard/index.js";
-import type { ConnectionHandlers, Connection as NativeConnection } from "../native/api.js";
+import type { ConnectionHandlers, Connection as NativeConnection, SocketImage } from "../native/api.js";
 import type { ConnectionPort, Response } from "../protocols/application.js";
 import type { Stack } from "../protocols/stack.js";
 import { Committer } from "./committer.js";
+import { type Frozen, freeze } from "./frozen.js";
 import { History } from "./history.js";
 import { type ConnectionHost, endpointsOf } from "./host.js";
 import { Input } from "./input.js";
@@ -29,6 +30,8 @@ const SPOOL_AT_ONCE = 4_096;
 const BIRTH_DELAY_MS = 50;
 /** A resumed connection's record is written anew at the latest after once to twice this long. */
 const RESUMED_DELAY_MS = 5_000;
+/** Of a socket whose client has sent its FIN: CLOSE_WAIT, LAST_ACK, CLOSING (net/tcp_states.h). */
+const CLIENT_FINISHED = [8, 9, 11];
 const NUDGE_REPEAT_MS = 20;
 /** How long a client that has our FIN may take to send its own (RFC 9112 section 9.6, lingering). */
 const LINGER_MS = 10_000;
@@ -158,20 +161,116 @@ export class LiveConnection implements ConnectionPort {
   /**
    * A rebuilt socket goes to work at `position`, the client's exact ack. Promises below it are done; the layers have had their
    * `ready`. Input that the record spooled is given to the application again.
+   * @param sentTo behind what the former owner has sent, which the socket holds as sent.
    */
-  resume(fd: number, position: Offset, spool: Buffer): void {
+  resume(fd: number, position: Offset, spool: Buffer, sentTo: Offset = position): void {
     this.acknowledgedMax = position;
     this.told = position;
     this.committedTail = this.output.tail; // the claim has committed all of it
     this.layers.ready(position);
-    this.native = this.host.native.connection(fd, { sendOffset: position, handlers: this.handlers() });
-    this.native.append(this.output.from(position));
-    this.setLimit();
+    this.work(fd, sentTo);
     this.input.refill(spool);
     if (spool.length > 0) this.deliver(spool);
     if (this.input.ended) this.layers.application.inputEnd();
     // The claim's record is true of all that leaves until the next commit, and there may be thousands to be resumed first.
     this.resumedTimer = setTimeout(() => this.commit(), RESUMED_DELAY_MS * (1 + Math.random()));
+  }
+
+  /** Its record is this server's from now on. */
+  claimed(revision: number): void {
+    this.committer.resume(revision);
+  }
+
+  private work(fd: number, sentTo: Offset): void {
+    this.native = this.host.native.connection(fd, { sendOffset: sentTo, handlers: this.handlers() });
+    this.native.append(this.output.from(sentTo));
+    this.setLimit();
+  }
+
+  // ---- handing over ----
+
+  /**
+   * Stops the connection for another server: from here on nothing leaves and nothing enters. `thaw` or `handedOver` comes next.
+   * Throws RefusedError where it cannot be handed over now; it goes on then.
+   */
+  async freeze(): Promise<Frozen> {
+    if (this.finished || !this.native || this.phase.phase !== "LIVE") throw new RefusedError("it is not live");
+    if (this.protectionGap !== "") throw new RefusedError(`it is not protected: ${this.protectionGap}`);
+    this.phase.move("HELD");
+    await this.committer.pause();
+    const { native, guard } = this.host;
+    let detached: { fd: number; sentOffset: Offset } | undefined;
+    try {
+      if (this.finished || !this.native) throw new RefusedError("it has ended");
+      guard.change(this.flow, { phase: "FROZEN" });
+      detached = this.native.detach();
+      this.native = undefined;
+      const image = native.capture(detached.fd, true);
+      const entry = guard.lookup(this.flow);
+      if (!entry) throw new RefusedError("the guard does not know it");
+      this.phase.move("FROZEN");
+      this.clearTimers();
+      this.history.add("frozen");
+      return freeze(this.frozenRecord(image), this.revision, detached, image, entry);
+    } catch (error) {
+      if (detached) this.goOn(detached.fd, detached.sentOffset, this.revision);
+      else this.goOnLive(this.revision);
+      throw error;
+    }
+  }
+
+  /** The record with what lies in the socket unread: it moves along as spool. */
+  private frozenRecord(image: SocketImage): ConnectionRecord {
+    const { tcp } = this.identity;
+    this.acknowledgedMax = Math.max(this.acknowledgedMax, this.toOurOffset(image.sendUna));
+    const record = this.snapshot();
+    record.spool = Buffer.concat([record.spool, image.receiveQueue]);
+    record.consumed += image.receiveQueue.length;
+    if (CLIENT_FINISHED.includes(image.state) && !record.clientFinished) {
+      record.clientFinished = true;
+      record.consumed++;
+    }
+    record.phase = "FROZEN";
+    record.tcp = { ...record.tcp, timestampClock: image.timestampClock, timestampUsec: image.timestampUsec };
+    if (toSequence(tcp.clientIsn, record.consumed) !== image.receiveNext) {
+      throw new RefusedError("its input is not where its record says");
+    }
+    return record;
+  }
+
+  private toOurOffset(sequence: Sequence): Offset {
+    return toOffset(this.identity.tcp.serverIsn, sequence, this.acknowledgedMax);
+  }
+
+  /** The handover is off: everything goes on here. @param revision of the record in the store by now. */
+  thaw({ fd, writtenTo }: Frozen, revision: number): void {
+    if (this.finished) {
+      this.host.native.closeInRepair(fd);
+      return;
+    }
+    this.goOn(fd, writtenTo, revision);
+  }
+
+  private goOn(fd: number, writtenTo: Offset, revision: number): void {
+    this.host.guard.change(this.flow, { phase: "LIVE" });
+    this.host.native.resume(fd);
+    this.work(fd, writtenTo);
+    this.goOnLive(revision);
+    this.commit();
+  }
+
+  private goOnLive(revision: number): void {
+    this.phase.move("RESUMED_ON_OLD");
+    this.phase.move("LIVE");
+    this.history.add("resumed");
+    this.committer.resume(revision);
+  }
+
+  /** Another server has it: nobody hears of the end of this socket. */
+  handedOver({ fd }: Frozen, to: string): void {
+    this.host.native.closeInRepair(fd);
+    this.host.guard.remove(this.flow);
+    this.lost(`handed over to ${to}`);
   }
 
   // ---- what the application layer asks for (ConnectionPort) ----

@@ -83,6 +83,26 @@ export class Output {
     return readSync(entry.source.fd, byte, 0, 1, entry.piece.object.objectOffset + within) === 1 ? byte[0] : undefined;
   }
 
+  /** The promised bytes of [from, to), which lie below our FIN. Throws INTERNAL where something is not there to be read. */
+  bytes(from: Offset, to: Offset): Buffer {
+    const parts: Buffer[] = [];
+    for (const { piece, length, source } of this.promised) {
+      const begin = Math.max(from, piece.offset);
+      const end = Math.min(to, piece.offset + length);
+      if (begin >= end) continue;
+      if (piece.literal) parts.push(piece.literal.subarray(begin - piece.offset, end - piece.offset));
+      else if (piece.object && source) {
+        const part = Buffer.alloc(end - begin);
+        const at = piece.object.objectOffset + begin - piece.offset;
+        if (readSync(source.fd, part, 0, part.length, at) !== part.length) {
+          throw new BatonError("CONTENT_CHANGED", `${piece.object.objectId} is shorter than promised`);
+        }
+        parts.push(part);
+      } else throw new BatonError("INTERNAL", `the promise at ${piece.offset} has nothing behind it`);
+    }
+    return Buffer.concat(parts);
+  }
+
   /** What is to be sent from `position` on, for the pump. */
   from(position: Offset): Piece[] {
     const pieces: Piece[] = [];

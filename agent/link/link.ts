@@ -8,9 +8,12 @@ import {
   agentLinkClient,
   type ControllerMessage,
   type Describe,
+  type Freeze,
   KeptStream,
   type LiveConnection,
   type LoadReport,
+  type Prepare,
+  type PrepareAnswer,
   type TakenOver,
   type TakeoverResult,
   type Welcome,
@@ -27,6 +30,9 @@ export interface LinkHandlers {
   hello(): AgentHello;
   describe(request: Describe): LiveConnection[] | Promise<LiveConnection[]>;
   adopt(request: Adopt): Promise<TakeoverResult>;
+  prepare(request: Prepare): Promise<PrepareAnswer>;
+  freeze(request: Freeze): void;
+  cancel(migration: string): void;
   welcome(controller: string, welcome: Welcome): void;
 }
 
@@ -125,6 +131,9 @@ export class AgentLink {
     if (message.takenOverAck) peer.outbox.acknowledge(message.takenOverAck.batch);
     else if (message.describe) void this.#describe(peer, message.describe);
     else if (message.adopt) void this.#adopt(peer, message.adopt);
+    else if (message.prepare) void this.#prepare(peer, message.prepare);
+    else if (message.freeze) this.#handlers.freeze(message.freeze);
+    else if (message.cancel) this.#handlers.cancel(message.cancel.migration);
     else if (message.welcome) this.#handlers.welcome(peer.controller, message.welcome);
   }
 
@@ -135,6 +144,14 @@ export class AgentLink {
     } catch (error) {
       log.error({ err: error }, "describing connections failed"); // the controller's wait is bounded
     }
+  }
+
+  async #prepare({ session }: Peer, request: Prepare): Promise<void> {
+    const answer = await this.#handlers.prepare(request).catch((error: Error) => {
+      log.error({ err: error }, "preparing for a connection failed");
+      return { request: request.request, ready: false, reason: error.message, elapsedUs: 0 };
+    });
+    session.send({ prepared: answer });
   }
 
   async #adopt({ session }: Peer, request: Adopt): Promise<void> {

@@ -128,7 +128,8 @@ void activateSocket(const Info &info) {
 }
 
 Napi::Value captureSocket(const Info &info) {
-  return guarded(info.Env(), [&] { return convert::fromImage(info.Env(), capture(fdOf(info))); });
+  Sent sent = info[1].ToBoolean() ? Sent::LEFT_OUT : Sent::COPIED;
+  return guarded(info.Env(), [&] { return convert::fromImage(info.Env(), capture(fdOf(info), sent)); });
 }
 
 void resumeSocket(const Info &info) {

@@ -86,8 +86,11 @@ export interface Connection {
   closeSilently(): void;
   /** Ordinary close(2) of a connection that has ended. */
   close(): void;
-  /** Stops the pump and the reader, returns the descriptor, which is the caller's from now on. */
-  detach(): number;
+  /**
+   * Stops the pump and the reader. The descriptor is the caller's from now on; `sentOffset` is behind the last byte, and FIN,
+   * that was given to the kernel.
+   */
+  detach(): { fd: number; sentOffset: number };
 }
 
 export interface ConnectionHandlers {
@@ -122,8 +125,11 @@ export interface Native {
   rebuild(fd: number, image: SocketImage): void;
   /** Leaves repair without a window probe (-1), sets SO_REUSEADDR again, sends the unsent queue. */
   activate(fd: number, image: SocketImage): void;
-  /** Enters repair and reads everything. The socket stays in repair: `resume` or `closeInRepair` next. */
-  capture(fd: number): SocketImage;
+  /**
+   * Enters repair and reads everything. The socket stays in repair: `resume` or `closeInRepair` next.
+   * @param withoutSent the send queue is left out (sendQueue and unsentQueue are empty): the next owner makes it itself.
+   */
+  capture(fd: number, withoutSent?: boolean): SocketImage;
   resume(fd: number): void;
   closeInRepair(fd: number): void;
   /**

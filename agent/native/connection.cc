@@ -131,9 +131,11 @@ void Connection::close(const Napi::CallbackInfo &info) {
 Napi::Value Connection::detach(const Napi::CallbackInfo &info) {
   open(info.Env());
   watcher_->close();
-  int fd = instance_.pump.detach(stream_);
+  auto detached = Napi::Object::New(info.Env());
+  detached["fd"] = Napi::Number::New(info.Env(), instance_.pump.detach(stream_));
+  detached["sentOffset"] = Napi::Number::New(info.Env(), static_cast<double>(instance_.pump.sentOffset(stream_)));
   letGo();
-  return Napi::Number::New(info.Env(), fd);
+  return detached;
 }
 
 void Connection::readSome() {

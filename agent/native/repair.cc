@@ -180,7 +180,7 @@ void readWindow(int fd, Image &image) {
   image.window = {window.snd_wl1, window.snd_wnd, window.max_window, window.rcv_wnd, window.rcv_wup};
 }
 
-void readQueues(int fd, Image &image) {
+void readQueues(int fd, Image &image, Sent sent) {
   int outstanding = 0, unsent = 0, unread = 0;
   check(ioctl(fd, SIOCOUTQ, &outstanding), "queues", "ioctl(SIOCOUTQ)");
   check(ioctl(fd, SIOCOUTQNSD, &unsent), "queues", "ioctl(SIOCOUTQNSD)");
@@ -193,12 +193,13 @@ void readQueues(int fd, Image &image) {
     if (unsent > 0) unsent--;
   }
   image.receiveQueue = peek(fd, TCP_RECV_QUEUE, unread, "receive queue");
+  if (sent == Sent::LEFT_OUT) return;
   std::string queued = peek(fd, TCP_SEND_QUEUE, outstanding, "send queue");
   image.sendQueue = queued.substr(0, outstanding - unsent);
   image.unsentQueue = queued.substr(outstanding - unsent);
 }
 
-void readImage(int fd, Image &image) {
+void readImage(int fd, Image &image, Sent sent) {
   tcp_info info{};
   socklen_t length = sizeof info;
   check(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length), "info", "getsockopt(TCP_INFO)");
@@ -219,7 +220,7 @@ void readImage(int fd, Image &image) {
   image.ends = endpointsOf(fd);
   readWindow(fd, image);
   readOptions(fd, image);
-  readQueues(fd, image);
+  readQueues(fd, image, sent);
 }
 
 } // namespace
@@ -286,11 +287,11 @@ void activate(int fd, const Image &image) {
   }
 }
 
-Image capture(int fd) {
+Image capture(int fd, Sent sent) {
   setRepair(fd, TCP_REPAIR_ON);
   try {
     Image image{};
-    readImage(fd, image);
+    readImage(fd, image, sent);
     // In TCP_SEND_QUEUE the kernel would count data as sent that never left (tcp_write_xmit).
     chooseQueue(fd, TCP_NO_QUEUE);
     return image;
@@ -302,6 +303,10 @@ Image capture(int fd) {
 
 void resume(int fd) {
   leaveRepair(fd);
+  // What waits in the send queue goes out now, and not with the next ack, which may never come: __tcp_sock_set_nodelay pushes.
+  if (getOption(fd, IPPROTO_TCP, TCP_NODELAY, "nodelay", "getsockopt(TCP_NODELAY)")) {
+    setOption(fd, IPPROTO_TCP, TCP_NODELAY, 1, "nodelay", "setsockopt(TCP_NODELAY)");
+  }
 }
 
 void closeInRepair(int fd) {

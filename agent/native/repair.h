@@ -36,11 +36,10 @@
  *   sendUna = write_seq - SIOCOUTQ, length(sendQueue) = SIOCOUTQ - SIOCOUTQNSD - our FIN if it was sent.
  *
  * Half-closed connections. A FIN of ours is queued as sent (FIN_WAIT1, LAST_ACK, CLOSING), or asked for when the socket
- * leaves repair if bytes before it are unsent; acknowledged (FIN_WAIT2) it is queued as sent and the client's next ack
- * ends that. The client's FIN cannot be given to a new socket: receiveNext lies behind it, the socket acknowledges it,
- * but its state is that of a connection whose client has not finished. Whoever restores such a connection knows that
- * from the record, expects no end of input from the socket and closes it inside repair mode once the client has
- * acknowledged our FIN.
+ * leaves repair if bytes before it are unsent; acknowledged (FIN_WAIT2) it is queued as sent and the client's next ack ends that. The client's
+ * FIN cannot be given to a new socket: receiveNext lies behind it, the socket acknowledges it, but its state is that of
+ * a connection whose client has not finished. Whoever restores such a connection knows that from the record, expects no
+ * end of input from the socket and closes it inside repair mode once the client has acknowledged our FIN.
  */
 struct Image {
   Endpoints ends;
@@ -85,8 +84,11 @@ void rebuild(int fd, const Image &image);
  */
 void activate(int fd, const Image &image);
 
+/** What of the send queue goes into an image: its bytes, or nothing, where the next owner makes them itself. */
+enum class Sent { COPIED, LEFT_OUT };
+
 /** Enters repair and reads everything. Failing, it has left repair again and the connection goes on. */
-Image capture(int fd);
+Image capture(int fd, Sent sent = Sent::COPIED);
 
 /** Leaves repair after capture: the connection goes on as if nothing had been. */
 void resume(int fd);

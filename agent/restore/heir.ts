@@ -15,7 +15,7 @@ const BEGUN_A_TURN = 32;
 /** Late data of a dead server comes in one burst: more than this is somebody else's doing. */
 const REBUILDS_MAX = 3;
 
-interface Known {
+export interface Known {
   revision: number;
   bytes: Uint8Array;
 }
@@ -73,6 +73,23 @@ export class Heir {
     const records = this.byOwner.get(owner);
     log.info({ takeover: takeover.id, records: records?.size ?? 0, survivors: takeover.survivors }, "takeover seen");
     if (records) for (const [id, known] of [...records]) this.consider(open, id, known);
+  }
+
+  /** The record as the store has it, whoever's it is. */
+  lookup(id: string): Known | undefined {
+    const owner = this.ownerOf.get(id);
+    return owner === undefined ? undefined : this.byOwner.get(owner)?.get(id);
+  }
+
+  /** A record of ours that has lost its connection on the way here: it is taken over like a dead server's. */
+  resumeOwn(id: string, revision: number, bytes: Uint8Array): void {
+    if (this.started.has(id)) return;
+    this.started.add(id);
+    const options = { nonce: false, claimed: false };
+    this.enqueue(
+      () => new Resumption(this.table, this.desk, decodeRecord(bytes), revision, options),
+      () => this.started.delete(id),
+    );
   }
 
   /**

@@ -2,7 +2,7 @@ import { RefusedError } from "../../proto/errors.js";
 import { type ConnectionRecord, type ObjectReference, pieceLength } from "../../proto/record.js";
 import { toSequence } from "../../proto/sequence.js";
 import { LiveConnection } from "../connection/connection.js";
-import { endpointsOf } from "../connection/host.js";
+import { type ConnectionHost, endpointsOf } from "../connection/host.js";
 import { Output } from "../connection/output.js";
 import type { ConnectionTable } from "../connection/table.js";
 import { guardOption } from "../guard/index.js";
@@ -15,21 +15,10 @@ export interface ObjectRefusal {
   refusal: RefusedError;
 }
 
-/**
- * A connection in UNREADY, made from a record: visible to operators, its guard entry in `guardPhase`, no layers yet. The
- * record is this server's already, or becomes it before anything is sent.
- * @param revision of the record in the store.
- * @returns the connection and its socket, which is the caller's.
- */
-export function beginUnready(
-  table: ConnectionTable,
-  record: ConnectionRecord,
-  revision: number,
-  guardPhase: "PROBE" | "FROZEN",
-): { connection: LiveConnection; socket: RepairSocket } {
-  const { host } = table;
+/** A connection in UNREADY, made from a record; nobody knows of it yet. @param revision of the record in the store. */
+export function unreadyConnection(host: ConnectionHost, record: ConnectionRecord, revision: number): LiveConnection {
   const { clientIsn, serverIsn, mss, sendScale, receiveScale, windowScaling, sack, timestamps } = record.tcp;
-  const connection = new LiveConnection(
+  return new LiveConnection(
     host,
     {
       id: record.id,
@@ -52,6 +41,22 @@ export function beginUnready(
       phase: "UNREADY",
     },
   );
+}
+
+/**
+ * A connection in UNREADY, visible to operators, its guard entry in `guardPhase`, no layers yet. The record is this server's
+ * already, or becomes it before anything is sent.
+ * @returns the connection and its socket, which is the caller's.
+ */
+export function beginUnready(
+  table: ConnectionTable,
+  record: ConnectionRecord,
+  revision: number,
+  guardPhase: "PROBE" | "FROZEN",
+): { connection: LiveConnection; socket: RepairSocket } {
+  const { host } = table;
+  const { clientIsn, serverIsn, mss, sendScale, receiveScale, windowScaling, sack, timestamps } = record.tcp;
+  const connection = unreadyConnection(host, record, revision);
   const socket = new RepairSocket(host.native, endpointsOf(record.flow));
   const last = record.output.at(-1);
   host.guard.install(record.flow, {

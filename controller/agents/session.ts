@@ -5,10 +5,14 @@ import type {
   ControllerMessage,
   DescribeAnswer,
   LoadReport,
+  PrepareAnswer,
   TakeoverResult,
 } from "../../proto/rpc/index.js";
 
 export type AgentStream = ServerDuplexStream<AgentMessage, ControllerMessage>;
+
+/** To what an agent was asked. */
+export type Answer = DescribeAnswer | TakeoverResult | PrepareAnswer;
 
 /** Batches whose numbers are remembered, to know one that is said again. */
 const batchesMax = 4096;
@@ -19,7 +23,7 @@ export class AgentSession {
   hello: AgentHello;
   load: LoadReport | undefined;
   readonly #stream: AgentStream;
-  readonly #waiting = new Map<number, (answer: DescribeAnswer | TakeoverResult | undefined) => void>();
+  readonly #waiting = new Map<number, (answer: Answer | undefined) => void>();
   #open = true;
 
   constructor(stream: AgentStream, hello: AgentHello) {
@@ -36,7 +40,7 @@ export class AgentSession {
   }
 
   /** Resolves with the answer to `request`, or undefined after `timeoutMs` or at the end of the stream. */
-  wait(request: number, timeoutMs: number): Promise<DescribeAnswer | TakeoverResult | undefined> {
+  wait(request: number, timeoutMs: number): Promise<Answer | undefined> {
     if (!this.#open) return Promise.resolve(undefined);
     return new Promise((resolve) => {
       const timer = setTimeout(() => this.answer(request, undefined), timeoutMs);
@@ -48,7 +52,7 @@ export class AgentSession {
   }
 
   /** Whether somebody was waiting for it. */
-  answer(request: number, answer: DescribeAnswer | TakeoverResult | undefined): boolean {
+  answer(request: number, answer: Answer | undefined): boolean {
     const waiting = this.#waiting.get(request);
     this.#waiting.delete(request);
     waiting?.(answer);

@@ -10,6 +10,8 @@ import type {
   DescribeAnswer,
   LiveConnection,
   LoadReport,
+  Prepare,
+  PrepareAnswer,
   TakenOver,
   TakeoverResult,
 } from "../../proto/rpc/index.js";
@@ -89,6 +91,16 @@ export class AgentSessions extends EventEmitter<Events> {
     return result;
   }
 
+  /** Asks an agent whether it could go on with a connection. An agent that is not there or not in time says no. */
+  async prepare(server: string, what: Omit<Prepare, "request">, timeoutMs: number): Promise<PrepareAnswer> {
+    const session = this.#sessions.get(server);
+    const request = ++this.#requests;
+    const answer = session?.wait(request, timeoutMs);
+    if (!session?.send({ prepare: { ...what, request } })) session?.answer(request, undefined);
+    const none = { request, ready: false, reason: `the agent of ${server} did not answer`, elapsedUs: 0 };
+    return ((await answer) as PrepareAnswer | undefined) ?? none;
+  }
+
   close(): void {
     for (const session of this.#sessions.values()) session.close();
     this.#sessions.clear();
@@ -149,7 +161,8 @@ export class AgentSessions extends EventEmitter<Events> {
     else if (message.adopted?.result) {
       const { request, result } = message.adopted;
       if (!session.answer(request, result)) this.emit("adopted", server, result);
-    } else if (message.bye) log.info({ server, reason: message.bye.reason }, "agent leaves");
+    } else if (message.prepared) session.answer(message.prepared.request, message.prepared);
+    else if (message.bye) log.info({ server, reason: message.bye.reason }, "agent leaves");
   }
 
   #takenOver(server: string, batch: TakenOver): void {

@@ -9,7 +9,7 @@ import {
 } from "@grpc/grpc-js";
 import { BatonError, type ErrorCode } from "../../proto/errors.js";
 import { logger } from "../../proto/log.js";
-import type { ConnectionMessage, EventMessage } from "../../proto/rpc/index.js";
+import type { ConnectionMessage, DrainProgressMessage, EventMessage } from "../../proto/rpc/index.js";
 import type { ConnectionFilter, ControlModel } from "./model.js";
 
 const log = logger("api");
@@ -28,6 +28,13 @@ export function controlHandlers(model: ControlModel): UntypedServiceImplementati
     watchEvents: streaming(({ follow, limit }: { follow: boolean; limit: number }) =>
       follow ? model.events.follow(limit) : model.events.recent(limit),
     ),
+    move: unary(async ({ id, to, dryRun }: { id: string; to: string; dryRun: boolean }) => ({
+      event: await model.move(id, to, dryRun),
+    })),
+    drain: streaming(({ server, timeoutMs, dryRun }: { server: string; timeoutMs: number; dryRun: boolean }) =>
+      model.drain(server, timeoutMs, dryRun),
+    ),
+    undrain: unary(async ({ server }: { server: string }) => model.undrain(server) ?? {}),
   };
 }
 
@@ -40,7 +47,7 @@ function unary<Q, A>(answer: (request: Q) => Promise<A>): handleUnaryCall<Q, A> 
   };
 }
 
-function streaming<Q, A extends ConnectionMessage | EventMessage>(
+function streaming<Q, A extends ConnectionMessage | EventMessage | DrainProgressMessage>(
   items: (request: Q) => Iterable<A> | AsyncIterable<A>,
 ): handleServerStreamingCall<Q, A> {
   return (call) => {
@@ -71,7 +78,7 @@ const statusOf: Partial<Record<ErrorCode, status>> = {
   STORE_UNAVAILABLE: status.UNAVAILABLE,
   DEADLINE_PASSED: status.DEADLINE_EXCEEDED,
   LIMIT_REACHED: status.RESOURCE_EXHAUSTED,
-  UNSUPPORTED: status.UNIMPLEMENTED,
+  UNSUPPORTED: status.FAILED_PRECONDITION,
 };
 
 function grpcError(error: unknown): { code: status; details: string } {

@@ -1,6 +1,7 @@
 import type {
   ConnectionDetail,
   ConnectionMessage,
+  DrainProgressMessage,
   EventMessage,
   ServerMessage,
   StatusMessage,
@@ -15,6 +16,12 @@ export interface ControlModel {
   /** undefined: there is no such connection. */
   connection(id: string): Promise<ConnectionDetail | undefined>;
   readonly events: EventSource;
+  /** Ends with the migration. Throws NOT_FOUND, UNSUPPORTED. */
+  move(id: string, to: string, dryRun: boolean): Promise<EventMessage>;
+  /** Throws NOT_FOUND, UNSUPPORTED. */
+  drain(server: string, timeoutMs: number, dryRun: boolean): AsyncIterable<DrainProgressMessage>;
+  /** Throws NOT_FOUND, UNSUPPORTED. */
+  undrain(server: string): void;
 }
 
 export interface ConnectionFilter {

@@ -2,12 +2,12 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError, InvalidArgumentError } from "commander";
-import { BatonError } from "../../proto/errors.js";
 import { root } from "../../proto/paths.js";
 import { describeError } from "./failure.js";
 
 // Modules are imported by the command that needs them: gRPC alone takes longer to load than most commands run.
 const read = () => import("./read.js");
+const change = () => import("./change.js");
 const local = () => import("./local.js");
 const daemon = () => import("./daemon.js");
 
@@ -21,6 +21,13 @@ const program = new Command("baton")
     "\nBATON_API says where the controller is: unix:PATH or HOST:PORT. Unset: the lab's appliances in turn.",
   )
   .exitOverride();
+
+/** Milliseconds. */
+function duration(text: string): number {
+  const match = /^(\d{1,7})(ms|s|m)$/.exec(text);
+  if (!match) throw new InvalidArgumentError("It must look like 500ms, 60s or 5m.");
+  return Number(match[1]) * { ms: 1, s: 1000, m: 60_000 }[match[2] as "ms" | "s" | "m"];
+}
 
 function positiveInteger(text: string): number {
   if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError("It must be a positive whole number.");
@@ -87,15 +94,24 @@ program
   .requiredOption("--config <file>")
   .requiredOption("--id <id>")
   .action(async ({ config, id }) => (await daemon()).runWorker(config, id));
-for (const name of ["move", "drain", "undrain"]) {
-  program
-    .command(name, { hidden: true })
-    .allowUnknownOption()
-    .allowExcessArguments()
-    .action(() => {
-      throw new BatonError("UNSUPPORTED", `"baton ${name}" is not part of this version yet.`);
-    });
-}
+program
+  .command("move <id>")
+  .description("move a live connection to another server; prints each phase's microseconds")
+  .requiredOption("--to <server>", "the server that gets it")
+  .option("--dry-run", "only say what would be done")
+  .option("--json", "for programs")
+  .action(async (id, options) => (await change()).move(id, options));
+program
+  .command("drain <server>")
+  .description("take a server out of rotation and move its connections away")
+  .option("--timeout <time>", "how long to go on with those that cannot move yet: 500ms, 60s, 5m", duration, 60_000)
+  .option("--dry-run", "only say what would be done")
+  .option("--json", "JSON lines, for programs")
+  .action(async (server, options) => (await change()).drain(server, options));
+program
+  .command("undrain <server>")
+  .description("put a server back into rotation")
+  .action(async (server) => (await change()).undrain(server));
 
 try {
   await program.parseAsync();

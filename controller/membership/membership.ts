@@ -208,6 +208,25 @@ export class Membership extends EventEmitter<MembershipEvents> {
     return this.#move(entry, "UP", "lease and session are there");
   }
 
+  /** An operator wants it to get nothing new. Throws NOT_FOUND, UNSUPPORTED where it is not up. */
+  drain(id: string, reason: string): void {
+    const entry = this.#entries.get(id);
+    if (!entry) throw new BatonError("NOT_FOUND", `There is no server "${id}".`);
+    if (entry.state === "DRAINING") return;
+    if (entry.state !== "UP")
+      throw new BatonError("UNSUPPORTED", `${id} is ${entry.state}: only a server that is UP can be drained.`);
+    this.#move(entry, "DRAINING", reason);
+  }
+
+  /** It gets new connections again. Throws NOT_FOUND, UNSUPPORTED where it is not draining. */
+  undrain(id: string): void {
+    const entry = this.#entries.get(id);
+    if (!entry) throw new BatonError("NOT_FOUND", `There is no server "${id}".`);
+    if (entry.state === "UP") return;
+    if (entry.state !== "DRAINING") throw new BatonError("UNSUPPORTED", `${id} is ${entry.state}, not DRAINING.`);
+    this.#move(entry, "UP", "back in rotation");
+  }
+
   /** The takeover document of a fenced server is written. */
   takeoverBegan(id: string, reason: string): boolean {
     const entry = this.#entries.get(id);

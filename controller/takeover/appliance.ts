@@ -44,6 +44,8 @@ export interface Appliance {
   putExceptions(items: Array<{ flow: Flow; member: Member }>): void;
   removeExceptions(flows: Flow[]): void;
   exceptions(): Flow[];
+  /** Holds one flow of a living server, at most for so long: then its packets go to that owner. Throws where it is held already. */
+  hold(flow: Flow, owner: Member, forMs: number): void;
   /** Points flows at their owners and sends them what was held, in order. */
   assign(items: Array<{ flow: Flow; member: Member }>): Promise<Released[]>;
   /** Throws away what is held for a flow. */

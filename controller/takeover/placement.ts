@@ -64,6 +64,16 @@ export class Placement {
     if (items.length > 0) this.appliance.putExceptions(items);
   }
 
+  /** A flow whose owner may be the one that Maglev names: an exception only where it is not. */
+  settled(flow: Flow, member: Member): void {
+    if (this.homeOf(flow)?.id !== member.id) {
+      this.moved([{ flow, member }]);
+    } else {
+      this.excepted.delete(flowKey(flow));
+      this.appliance.removeExceptions([flow]);
+    }
+  }
+
   /** The connection is over. */
   ended(entry: ConnectionEntry): void {
     if (this.excepted.delete(entry.key)) this.appliance.removeExceptions([entry.flow()]);

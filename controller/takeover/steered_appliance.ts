@@ -55,6 +55,10 @@ export class SteeredAppliance implements Appliance {
     return this.steering.tables.exceptions().map(({ flow }) => flow);
   }
 
+  hold(flow: Flow, owner: Member, forMs: number): void {
+    this.steering.beginHold(flow, owner, forMs);
+  }
+
   assign(items: Array<{ flow: Flow; member: Member }>): Promise<Released[]> {
     return this.steering.assign(items.map(({ flow, member }) => ({ flow, slot: member.slot })));
   }

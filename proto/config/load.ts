@@ -68,6 +68,8 @@ export function parseConfig(text: string, file: string): Config {
   return config;
 }
 
+const HANDOVER_PORT = 7601;
+
 /** Fills what depends on other fields. */
 function complete(written: WrittenConfig, file: string): Config {
   const from = dirname(resolve(file));
@@ -89,6 +91,7 @@ function complete(written: WrittenConfig, file: string): Config {
     }),
     servers: written.servers.map((server) => ({
       ...own(server.id),
+      handover: endpointText({ address: normaliseAddress(server.address), port: HANDOVER_PORT }),
       ...server,
       address: normaliseAddress(server.address),
     })),

@@ -46,6 +46,7 @@ const server = z.strictObject({
   id,
   interface: device.describe("Where packets to the VIPs arrive and answers leave"),
   address: address.describe("The server's own address, not a VIP"),
+  handover: hostPort.optional().describe("gRPC for other agents, which hand connections over; default: ADDRESS:7601"),
   metrics: hostPort.optional().describe("HTTP for Prometheus: /metrics, /healthz"),
   state: absolute.optional().describe("Pid files and logs; default: /run/baton/CLUSTER/ID"),
   pins: absolute.optional().describe("Directory in bpffs; default: /sys/fs/bpf/baton/ID"),
@@ -111,7 +112,7 @@ type Written = z.output<typeof schema>;
 type Filled<T, K extends keyof T> = Omit<T, K> & { [P in K]-?: NonNullable<T[P]> };
 
 export type ControllerConfig = Filled<Written["controllers"][number], "socket" | "state" | "pins">;
-export type ServerConfig = Filled<Written["servers"][number], "state" | "pins">;
+export type ServerConfig = Filled<Written["servers"][number], "state" | "pins" | "handover">;
 export type ServiceConfig = Written["services"][number];
 /** `listen` of the embedded server, or the `urls` of servers that others run. */
 export type NatsConfig = { embedded: true; listen: string } | { embedded: false; urls: string[] };

@@ -1,6 +1,7 @@
 export { flowMessage, flowOfMessage } from "./flow.js";
 export { KeptStream } from "./kept_stream.js";
 export type * from "./messages.js";
+export { MIGRATION } from "./messages.js";
 export {
   type AgentLinkClient,
   agentLinkClient,
@@ -9,4 +10,7 @@ export {
   channelOptions,
   controlClient,
   controlService,
+  type HandoverClient,
+  handoverClient,
+  handoverService,
 } from "./services.js";

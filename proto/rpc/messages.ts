@@ -31,13 +31,16 @@ export interface AgentHello {
 export interface TakeoverResult {
   connectionId: string;
   flow: FlowMessage | null;
-  /** ok, refused, failed, finished (everything was acknowledged), gone (the client reset it) */
+  /** ok, resumedOnOld (a migration undone), refused, failed, finished (everything was acknowledged), gone (the client reset it) */
   result: string;
   reason: string;
   phasesUs: Record<string, number>;
   epoch: number;
   from: string;
 }
+
+/** `takeoverId` of batches about migrations; each result's `from` names its migration. */
+export const MIGRATION = "migration";
 
 export interface TakenOver {
   batch: number;
@@ -97,6 +100,7 @@ export interface AgentMessage {
   load?: LoadReport;
   described?: DescribeAnswer;
   adopted?: AdoptAnswer;
+  prepared?: PrepareAnswer;
   bye?: { reason: string };
 }
 
@@ -132,6 +136,27 @@ export interface Adopt {
   from: string;
 }
 
+export interface Prepare {
+  request: number;
+  migration: string;
+  connectionId: string;
+}
+
+export interface PrepareAnswer {
+  request: number;
+  ready: boolean;
+  reason: string;
+  elapsedUs: number;
+}
+
+export interface Freeze {
+  migration: string;
+  connectionId: string;
+  /** Server id. */
+  target: string;
+  deadlineMs: number;
+}
+
 /** Exactly one of the members; on what was received, `what` names it. */
 export interface ControllerMessage {
   what?: string;
@@ -139,6 +164,47 @@ export interface ControllerMessage {
   takenOverAck?: { batch: number };
   describe?: Describe;
   adopt?: Adopt;
+  prepare?: Prepare;
+  freeze?: Freeze;
+  cancel?: { migration: string };
+}
+
+// agent.proto, agent to agent
+
+export interface SocketState {
+  sendUna: number;
+  sendNext: number;
+  windowWl1: number;
+  windowSend: number;
+  windowMax: number;
+  windowReceive: number;
+  windowUpdate: number;
+  timestampClock: number;
+  timestampUsec: boolean;
+  nodelay: boolean;
+  keepalive: boolean;
+  keepIdleS: number;
+  keepIntervalS: number;
+  keepCount: number;
+  congestion: string;
+  receiveBuffer: number;
+  acknowledged: number;
+  echo: number;
+}
+
+export interface HandoverRequest {
+  migration: string;
+  /** An encoded ConnectionRecord. */
+  record: Buffer;
+  revision: number;
+  socket: SocketState | null;
+  deadlineMs: number;
+}
+
+export interface HandoverReply {
+  migration: string;
+  committed: boolean;
+  reason: string;
 }
 
 // control.proto
@@ -228,4 +294,11 @@ export interface EventMessage {
   phases: Record<string, number>;
   heldPackets: number;
   heldUs: number;
+}
+
+export interface DrainProgressMessage {
+  moved: number;
+  remaining: number;
+  finished: boolean;
+  reasons: Record<string, string>;
 }

@@ -7,7 +7,10 @@ import type {
   ConnectionDetail,
   ConnectionMessage,
   ControllerMessage,
+  DrainProgressMessage,
   EventMessage,
+  HandoverReply,
+  HandoverRequest,
   ServerMessage,
   StatusMessage,
 } from "./messages.js";
@@ -23,16 +26,21 @@ const definition = loadSync(["baton/v1/agent.proto", "baton/v1/control.proto"], 
   oneofs: true,
 });
 const { baton } = grpc.loadPackageDefinition(definition) as unknown as {
-  baton: { v1: Record<"AgentLink" | "Control", grpc.ServiceClientConstructor> };
+  baton: { v1: Record<"AgentLink" | "Handover" | "Control", grpc.ServiceClientConstructor> };
 };
 
 /** Between an agent and a controller; agent.proto. */
 export const agentLinkService = baton.v1.AgentLink.service;
+/** Between two agents; agent.proto. */
+export const handoverService = baton.v1.Handover.service;
 /** For operators; control.proto. */
 export const controlService = baton.v1.Control.service;
 
 export interface AgentLinkClient extends grpc.Client {
   session(metadata: grpc.Metadata): grpc.ClientDuplexStream<AgentMessage, ControllerMessage>;
+}
+export interface HandoverClient extends grpc.Client {
+  session(metadata: grpc.Metadata): grpc.ClientDuplexStream<HandoverRequest, HandoverReply>;
 }
 export interface ControlClient extends grpc.Client {
   getStatus(
@@ -58,6 +66,20 @@ export interface ControlClient extends grpc.Client {
     request: { follow: boolean; limit: number },
     options?: grpc.CallOptions,
   ): grpc.ClientReadableStream<EventMessage>;
+  move(
+    request: { id: string; to: string; dryRun: boolean },
+    options: grpc.CallOptions,
+    done: grpc.requestCallback<{ event: EventMessage }>,
+  ): grpc.ClientUnaryCall;
+  drain(
+    request: { server: string; timeoutMs: number; dryRun: boolean },
+    options?: grpc.CallOptions,
+  ): grpc.ClientReadableStream<DrainProgressMessage>;
+  undrain(
+    request: { server: string },
+    options: grpc.CallOptions,
+    done: grpc.requestCallback<object>,
+  ): grpc.ClientUnaryCall;
 }
 
 /**
@@ -80,6 +102,14 @@ export function agentLinkClient(target: string, options: grpc.ChannelOptions = {
     ...channelOptions,
     ...options,
   }) as unknown as AgentLinkClient;
+}
+
+/** @param target `HOST:PORT`; nothing is connected before the first call. */
+export function handoverClient(target: string, options: grpc.ChannelOptions = {}): HandoverClient {
+  return new baton.v1.Handover(target, grpc.credentials.createInsecure(), {
+    ...channelOptions,
+    ...options,
+  }) as unknown as HandoverClient;
 }
 
 /** @param target `unix:PATH` or `HOST:PORT`; nothing is connected before the first call. */

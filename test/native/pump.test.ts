@@ -304,7 +304,7 @@ test("detach stops everything at an exact offset; another connection goes on fro
     current.setLimit(EVERYTHING);
     await sleep(Math.random() * 10);
     const started = performance.now();
-    const socket = current.detach();
+    const { fd: socket } = current.detach();
     longestMs = Math.max(longestMs, performance.now() - started);
     // What the kernel was given, counted without the pump: bytes_acked and what is queued.
     const { bytesAcked, sendQueueBytes, state } = native.info(socket);

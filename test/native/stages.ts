@@ -76,7 +76,7 @@ export const stages: Record<string, () => unknown> = {
   },
   async detachedPumping() {
     const { connection, client } = await pumping();
-    native.closeInRepair(connection.detach());
+    native.closeInRepair(connection.detach().fd);
     client.destroy();
   },
   async closedInHandler() {

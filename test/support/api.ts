@@ -99,6 +99,12 @@ export class FakeApi {
       connections: (filter) => this.connections.filter(({ owner }) => filter.server === "" || filter.server === owner),
       connection: async (id) => (id === connection.id ? detail : undefined),
       events: this.events,
+      move: async (id, to) => this.events.append({ kind: "migration", connection: id, to, result: "ok" }),
+      drain: async function* () {
+        yield { moved: 1, remaining: 1, finished: false, reasons: {} };
+        yield { moved: 2, remaining: 0, finished: true, reasons: {} };
+      },
+      undrain: () => {},
     };
     this.#listen ||= await freeAddress();
     const { socket, agents } = this;

@@ -2,6 +2,7 @@ import type {
   ConnectionDetail,
   ConnectionMessage,
   ControlClient,
+  DrainProgressMessage,
   EventMessage,
   ServerMessage,
   StatusMessage,
@@ -42,6 +43,29 @@ export class Control {
 
   connection(id: string): Promise<ConnectionDetail> {
     return this.#unary((options, done) => this.#client.getConnection({ id }, options, done));
+  }
+
+  /** Throws where it cannot be tried. @returns the migration's event */
+  async move(id: string, to: string): Promise<EventMessage> {
+    const answer = await this.#unary<{ event: EventMessage }>((options, done) =>
+      this.#client.move({ id, to, dryRun: false }, options, done),
+    );
+    return answer.event;
+  }
+
+  /** @returns the last word */
+  async drain(server: string, timeoutMs: number): Promise<DrainProgressMessage> {
+    let last: DrainProgressMessage | undefined;
+    const request = { server, timeoutMs, dryRun: false };
+    for await (const progress of this.#client.drain(request, { deadline: Date.now() + timeoutMs + CALL_MS })) {
+      last = progress;
+    }
+    if (!last) throw new Error("a drain ended without a word");
+    return last;
+  }
+
+  undrain(server: string): Promise<object> {
+    return this.#unary((options, done) => this.#client.undrain({ server }, options, done));
   }
 
   /** The connection of this client's port, as soon as the controller knows it; `where` may ask for more. */

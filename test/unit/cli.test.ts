@@ -204,8 +204,8 @@ test("every failure is one sentence and a status, never a stack", async (t) => {
       {},
       /^baton: The directory .*nowhere of service http does not exist\.\n$/,
     ],
-    [["move", "x", "--to", "s1"], {}, /^baton: "baton move" is not part of this version yet\.\n$/],
-    [["drain", "s1"], {}, /not part of this version yet/],
+    [["move", "x"], {}, /required option '--to <server>'/],
+    [["drain", "s1", "--timeout", "soon"], {}, /It must look like 500ms, 60s or 5m\./],
     [["nonsense"], {}, /^baton: unknown command 'nonsense'\n$/],
   ];
   for (const [args, env, expected] of cases) {

@@ -60,6 +60,9 @@ function handlers(changes: Partial<LinkHandlers> = {}): LinkHandlers {
     hello: () => hello,
     describe: () => [live],
     adopt: async () => result,
+    prepare: async ({ request }) => ({ request, ready: true, reason: "", elapsedUs: 1 }),
+    freeze: () => {},
+    cancel: () => {},
     welcome: () => undefined,
     ...changes,
   };

@@ -108,7 +108,7 @@ export const functions = {
     connection!.closeSilently();
   },
   detach(): number {
-    fd = connection!.detach();
+    fd = connection!.detach().fd;
     connection = undefined;
     return fd;
   },
@@ -126,7 +126,7 @@ export const functions = {
     connection.append([{ fin: true }]);
     connection.setLimit(1);
     return new Promise((resolve) => setTimeout(resolve, 20)).then(() => {
-      fd = connection!.detach();
+      fd = connection!.detach().fd;
     });
   },
   capture: () => native.capture(fd),

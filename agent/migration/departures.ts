@@ -1,0 +1,101 @@
+import { BatonError, RefusedError } from "../../proto/errors.js";
+import { logger } from "../../proto/log.js";
+import { decodeRecord, encodeRecord } from "../../proto/record.js";
+import type { Freeze, HandoverReply } from "../../proto/rpc/index.js";
+import { ConflictError } from "../../proto/store/index.js";
+import type { LiveConnection } from "../connection/connection.js";
+import type { Frozen } from "../connection/frozen.js";
+import type { ConnectionTable } from "../connection/table.js";
+import type { Peers } from "./peers.js";
+import type { MigrationResult } from "./result.js";
+
+const log = logger("migration");
+/** Between tries to take a record back from a store that does not answer. */
+const RECLAIM_PAUSE_MS = 50;
+let reclaims = 0;
+
+/**
+ * Hands live connections over to other servers:
+ *
+ *   freeze ─► state to the target ─► it has committed: closed unseen
+ *                 │                └ it never will: thawed, RESUMED_ON_OLD
+ *                 └ no word by the deadline: the record is written anew. That settles it, for one compare-and-set alone succeeds.
+ */
+export class Departures {
+  private readonly waiting = new Map<string, (reply: HandoverReply) => void>();
+
+  constructor(
+    private readonly table: ConnectionTable,
+    private readonly peers: Peers,
+    private readonly report: (result: MigrationResult) => void,
+  ) {}
+
+  /** Never rejects: whatever happens is reported, by the one who has the connection in the end. */
+  async depart(request: Freeze): Promise<void> {
+    const { connectionId, migration, target } = request;
+    const connection = this.table.get(connectionId);
+    const startedAt = performance.now();
+    const say = (reason: string, phasesUs: Record<string, number> = {}) =>
+      this.report({ migration, connection, connectionId, result: "resumedOnOld", reason, phasesUs });
+    if (!connection) return say("the owner has no such connection");
+    let frozen: Frozen;
+    try {
+      if (!this.peers.isConnected(target)) throw new RefusedError(`there is no stream to ${target}`);
+      frozen = await connection.freeze();
+    } catch (error) {
+      return say((error as Error).message);
+    }
+    const phasesUs = { frozen: Math.round((performance.now() - startedAt) * 1000) };
+    const reply = await this.handOver(request, frozen);
+    if (reply?.committed) return connection.handedOver(frozen, target);
+    if (reply) {
+      connection.thaw(frozen, frozen.revision);
+      return say(reply.reason, phasesUs);
+    }
+    const revision = await this.reclaim(connection, frozen);
+    if (revision === undefined) return connection.handedOver(frozen, target);
+    connection.thaw(frozen, revision);
+    say(`no word from ${target} in time`, phasesUs);
+  }
+
+  answered(reply: HandoverReply): void {
+    this.waiting.get(reply.migration)?.(reply);
+  }
+
+  /** @returns undefined where there is no answer in time. */
+  private handOver(request: Freeze, frozen: Frozen): Promise<HandoverReply | undefined> {
+    const { migration, target, deadlineMs } = request;
+    return new Promise((resolve) => {
+      const end = (reply: HandoverReply | undefined) => {
+        clearTimeout(timer);
+        this.waiting.delete(migration);
+        resolve(reply);
+      };
+      const timer = setTimeout(end, deadlineMs, undefined);
+      this.waiting.set(migration, end);
+      const { record, revision, socket } = frozen;
+      this.peers.send(target, { migration, record: encodeRecord(record), revision, socket, deadlineMs });
+    });
+  }
+
+  /** Makes sure that nobody else takes the record any more. @returns its revision; undefined where somebody else has it. */
+  private async reclaim(connection: LiveConnection, { record, revision }: Frozen): Promise<number | undefined> {
+    const { bucket, writer } = this.table.host;
+    const mine = encodeRecord({ ...record, phase: "LIVE", writer });
+    const messageId = `${record.id}/${writer}/reclaim/${++reclaims}`;
+    for (;;) {
+      try {
+        return await bucket.commit(record.id, mine, revision, messageId);
+      } catch (error) {
+        if (error instanceof ConflictError) {
+          const { present } = error;
+          if (present.removed || present.revision === 0) return undefined;
+          return decodeRecord(present.bytes).writer === writer ? present.revision : undefined;
+        }
+        if (!(error instanceof BatonError) || connection.isOver) throw error;
+        log.warn({ err: error, connection: record.id }, "a frozen connection waits for the store");
+        await new Promise((resolve) => setTimeout(resolve, RECLAIM_PAUSE_MS));
+      }
+    }
+  }
+}

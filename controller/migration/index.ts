@@ -1,0 +1,2 @@
+export { type DrainProgress, Drains } from "./drains.js";
+export { Migrations } from "./migrations.js";

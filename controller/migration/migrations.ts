@@ -1,0 +1,145 @@
+import { randomUUID } from "node:crypto";
+import { BatonError } from "../../proto/errors.js";
+import type { Flow } from "../../proto/flow.js";
+import { logger } from "../../proto/log.js";
+import type { EventMessage, TakeoverResult } from "../../proto/rpc/index.js";
+import type { AgentSessions } from "../agents/index.js";
+import type { ConnectionIndex } from "../connections/index.js";
+import type { EventLog } from "../events/index.js";
+import type { Appliance, Member } from "../takeover/appliance.js";
+import type { Placement } from "../takeover/placement.js";
+
+const log = logger("migration");
+/** For the target to say whether it could. */
+const PREPARE_MS = 2_000;
+/** For the target to commit; then the owner takes the record back. */
+const HANDOVER_MS = 1_000;
+/** For either of them to say what came of it. The record says it otherwise. */
+const REPORT_MS = 2_000;
+/** In the packet path: past it the flow's packets go to the owner as committed at the beginning. */
+const HOLD_MS = 5_000;
+
+export interface MigrationsDeps {
+  appliance: Appliance;
+  placement: Placement;
+  index: ConnectionIndex;
+  events: EventLog;
+  sessions: AgentSessions;
+  memberOf(id: string): Member | undefined;
+  /** Whether the server may own connections now: UP or DRAINING, its agent connected. */
+  serves(id: string): boolean;
+  /** Whether it may get connections: UP, its agent connected. */
+  accepts(id: string): boolean;
+}
+
+interface Running {
+  id: string;
+  settle(result: TakeoverResult | undefined, server: string): void;
+}
+
+/**
+ * Moves connections between living servers:
+ *
+ *   prepare (target) ─► HELD (appliance) ─► freeze (owner) ─► state, commit (target) ─► released to the target: ok
+ *       │ no                                    └──────────────── undone ─────────────► released to the owner: resumedOnOld
+ *       └► refused
+ *
+ * What it must not forget is in the record: whose it is. Where neither of the two says how it ended, the record does.
+ */
+export class Migrations {
+  /** By the migration's own name. */
+  private readonly running = new Map<string, Running>();
+  /** Connections that are on the move. */
+  private readonly moving = new Set<string>();
+
+  constructor(private readonly deps: MigrationsDeps) {}
+
+  /** Who could go where. Throws NOT_FOUND, UNSUPPORTED (with why). */
+  plan(id: string, to: string): { from: Member; to: Member; flow: Flow } {
+    const entry = this.deps.index.get(id);
+    if (!entry) throw new BatonError("NOT_FOUND", `There is no connection "${id}".`);
+    const from = this.deps.memberOf(entry.serverId);
+    const target = this.deps.memberOf(to);
+    if (!target) throw new BatonError("NOT_FOUND", `There is no server "${to}".`);
+    if (entry.serverId === to) throw new BatonError("UNSUPPORTED", `${to} owns that connection already.`);
+    if (!from || !this.deps.serves(from.id)) {
+      throw new BatonError("UNSUPPORTED", `${entry.serverId}, which owns the connection, is not up.`);
+    }
+    if (!this.deps.accepts(to)) throw new BatonError("UNSUPPORTED", `${to} takes no connections now.`);
+    if (this.moving.has(id)) throw new BatonError("UNSUPPORTED", "The connection is being moved.");
+    return { from, to: target, flow: entry.flow() };
+  }
+
+  /** Throws as `plan`; whatever happens from there on is the event that it returns. */
+  async move(id: string, to: string): Promise<EventMessage> {
+    const { from, to: target, flow } = this.plan(id, to);
+    const migration = randomUUID();
+    const startedAt = performance.now();
+    const phases: Record<string, number> = {};
+    const since = () => Math.round((performance.now() - startedAt) * 1000);
+    this.moving.add(id);
+    try {
+      const answer = await this.deps.sessions.prepare(target.id, { migration, connectionId: id }, PREPARE_MS);
+      phases.prepared = since();
+      const done = { connection: id, from: from.id, to: target.id, phases };
+      if (!answer.ready) return this.ended({ ...done, result: "refused", reason: answer.reason });
+      this.deps.appliance.hold(flow, from, HOLD_MS);
+      phases.held = since();
+      const outcome = await this.handOver(migration, id, from, target);
+      for (const [phase, us] of Object.entries(outcome.result?.phasesUs ?? {})) phases[phase] = since() - us;
+      phases.reported = since();
+      const owner = outcome.owner;
+      if (!owner) {
+        this.deps.sessions.send(target.id, { cancel: { migration } });
+        return this.ended({ ...done, result: "failed", reason: "its owner is gone: its takeover goes on with it" });
+      }
+      const [released] = await this.deps.appliance.assign([{ flow, member: owner }]);
+      this.deps.placement.settled(flow, owner);
+      this.deps.appliance.forget(flow);
+      phases.released = since();
+      const moved = owner.id === target.id;
+      if (!moved) this.deps.sessions.send(target.id, { cancel: { migration } });
+      return this.ended({
+        ...done,
+        result: moved ? "ok" : "resumedOnOld",
+        reason: outcome.result?.reason ?? (moved ? "" : "nobody said how it ended; the record did"),
+        heldPackets: released?.packets ?? 0,
+        heldUs: phases.released - phases.held,
+      });
+    } finally {
+      this.moving.delete(id);
+    }
+  }
+
+  /** Who has the connection in the end; no owner: it died, and others take it over. */
+  private async handOver(
+    migration: string,
+    id: string,
+    from: Member,
+    to: Member,
+  ): Promise<{ owner: Member | undefined; result?: TakeoverResult }> {
+    const reported = new Promise<{ result: TakeoverResult | undefined; server: string }>((resolve) => {
+      this.running.set(migration, { id, settle: (result, server) => resolve({ result, server }) });
+    });
+    const timer = setTimeout(() => this.running.get(migration)?.settle(undefined, ""), HANDOVER_MS + REPORT_MS);
+    const freeze = { migration, connectionId: id, target: to.id, deadlineMs: HANDOVER_MS };
+    if (!this.deps.sessions.send(from.id, { freeze }))
+      log.warn({ migration, server: from.id }, "the owner is not there");
+    const { result, server } = await reported;
+    clearTimeout(timer);
+    this.running.delete(migration);
+    if (result) return { owner: server === to.id ? to : from, result };
+    const owner = this.deps.index.get(id)?.serverId ?? "";
+    log.warn({ migration, connection: id, owner }, "nobody said how a migration ended");
+    return { owner: this.deps.serves(owner) ? this.deps.memberOf(owner) : undefined };
+  }
+
+  /** What agents say about migrations. */
+  reported(server: string, results: TakeoverResult[]): void {
+    for (const result of results) this.running.get(result.from)?.settle(result, server);
+  }
+
+  private ended(event: Omit<Parameters<EventLog["append"]>[0], "kind">): EventMessage {
+    return this.deps.events.append({ kind: "migration", ...event });
+  }
+}

@@ -1,0 +1,145 @@
+import { createHash } from "node:crypto";
+import { Dialer } from "../support/dialer.js";
+import { Download } from "../support/download.js";
+import { eventually } from "../support/eventually.js";
+import { killAgent, signal } from "../support/fault.js";
+import { assertSurvived, labTest, watchedDownload } from "../support/fixture.js";
+import { countersOf, pidOf } from "../support/host.js";
+import { get, ResponseReader } from "../support/http.js";
+
+const { test, lab } = labTest();
+const FILE = "100m.bin";
+const BYTES = 100 * 1024 * 1024;
+const MIB = 1024 * 1024;
+const SERVERS = ["s1", "s2", "s3"];
+
+const another = (owner: string) => SERVERS[(SERVERS.indexOf(owner) + 1) % SERVERS.length]!;
+
+for (const ipv6 of [false, true]) {
+  test(`a download moves to another server and back, and nobody notices: IPv${ipv6 ? 6 : 4}`, async (t) => {
+    const before = await countersOf("client");
+    const outcome = await watchedDownload(FILE, { rate: "20M", ipv6 }, async (download) => {
+      for (let move = 1; move <= 4; move++) {
+        await download.reached((BYTES * move) / 6);
+        const { id, owner, epoch } = await lab.control.connectionOf(download.port, (one) => one.protected);
+        const event = await lab.control.move(id, another(owner));
+        t.is(event.result, "ok", event.reason);
+        t.log(`held ${event.heldUs} us, ${event.heldPackets} packets`, JSON.stringify(event.phases));
+        const after = await lab.control.connectionOf(download.port, (one) => one.owner === another(owner));
+        t.is(after.epoch, epoch + 1);
+      }
+    });
+    assertSurvived(t, outcome, await lab.digestOf(FILE));
+    t.is(outcome.facts.senders.length, 3);
+    const after = await countersOf("client");
+    for (const counter of ["TcpExt.TCPTimeouts", "Tcp.EstabResets"]) t.is(after[counter], before[counter], counter);
+    t.is(outcome.facts.clientRetransmissions, 0);
+    t.log(`retransmissions of the servers: ${outcome.facts.serverRetransmissions}`);
+  });
+}
+
+test("a conversation moves between request and response, idle, and in the middle of a request", async (t) => {
+  const dialer = await Dialer.start();
+  const { socket, localPort } = await dialer.connect();
+  const reader = new ResponseReader(socket);
+  const move = async () => {
+    const { id, owner } = await lab.control.connectionOf(localPort, (one) => one.protected);
+    const event = await lab.control.move(id, another(owner));
+    t.is(event.result, "ok", event.reason);
+  };
+  socket.write(get("/1m.bin"));
+  t.is((await reader.next()).sha256, await lab.digestOf("1m.bin"));
+  await move();
+  const request = get("/100k.bin", { "x-padding": "p".repeat(600) });
+  socket.write(request.slice(0, 300));
+  await lab.control.connectionOf(localPort, (one) => one.bytesReceived >= 300);
+  await move();
+  socket.write(request.slice(300));
+  t.is((await reader.next()).sha256, await lab.digestOf("100k.bin"));
+  await move();
+  socket.write(get("/1k.bin").repeat(50));
+  for (let i = 0; i < 50; i++) {
+    if (i === 20) await move();
+    t.is((await reader.next()).sha256, await lab.digestOf("1k.bin"));
+  }
+});
+
+test("a shut window and a client that has closed its half move along", async (t) => {
+  const dialer = await Dialer.start();
+  const { socket, localPort } = await dialer.connect();
+  const reader = new ResponseReader(socket);
+  socket.end(get("/100m.bin"));
+  t.is((await reader.head()).status, 200);
+  const hash = createHash("sha256");
+  await reader.read(MIB, hash);
+  for (let moves = 0; moves < 3; moves++) {
+    const { id, owner } = await lab.control.connectionOf(localPort, (one) => one.protected && one.phase === "LIVE");
+    const event = await lab.control.move(id, another(owner));
+    t.is(event.result, "ok", event.reason);
+  }
+  await reader.read(99 * MIB, hash);
+  t.is(hash.digest("hex"), await lab.digestOf("100m.bin"));
+  t.true(await reader.ended());
+});
+
+test("200 moves back and forth in one download", async (t) => {
+  const heldUs: number[] = [];
+  const outcome = await watchedDownload(FILE, { rate: "8M" }, async (download) => {
+    await download.reached(MIB);
+    for (let move = 0; move < 200; move++) {
+      const { id, owner } = await lab.control.connectionOf(download.port, (one) => one.phase === "LIVE");
+      const event = await lab.control.move(id, another(owner));
+      t.is(event.result, "ok", event.reason);
+      heldUs.push(event.heldUs);
+    }
+  });
+  assertSurvived(t, outcome, await lab.digestOf(FILE));
+  heldUs.sort((a, b) => a - b);
+  t.log(`held p50 ${heldUs[100]} us, p99 ${heldUs[197]} us; servers repeated ${outcome.facts.serverRetransmissions}`);
+});
+
+test("drain of a server with 100 downloads: none is left there, every one is right", async (t) => {
+  const wanted = await lab.digestOf("10m.bin");
+  const downloads = Array.from({ length: 100 }, () => new Download("/10m.bin", { rate: "600k", seconds: 100 }));
+  await Promise.all(downloads.map((download) => download.reached(64 * 1024)));
+  const there = (await lab.control.connections()).filter((one) => one.owner === "s1").length;
+  t.true(there > 10, `${there} on s1`);
+  const last = await lab.control.drain("s1", 20_000);
+  t.deepEqual({ remaining: last.remaining, reasons: last.reasons }, { remaining: 0, reasons: {} });
+  t.is((await lab.control.connections()).filter((one) => one.owner === "s1").length, 0);
+  t.is((await lab.control.servers()).find((one) => one.id === "s1")?.state, "DRAINING");
+  const fresh = await new Download("/1m.bin").done;
+  t.is(fresh.exit, 0);
+  await lab.control.undrain("s1");
+  t.is((await lab.control.servers()).find((one) => one.id === "s1")?.state, "UP");
+  const results = await Promise.all(downloads.map((download) => download.done));
+  t.deepEqual(
+    results.filter((one) => one.sha256 !== wanted || one.exit !== 0 || one.connects !== 1),
+    [],
+  );
+});
+
+test("a target that does not answer: nothing happens to the connection", async (t) => {
+  const outcome = await watchedDownload(FILE, { rate: "20M" }, async (download) => {
+    await download.reached(BYTES / 4);
+    const { id, owner } = await lab.control.connectionOf(download.port, (one) => one.protected);
+    const target = signal(pidOf(another(owner), "agent"), "SIGSTOP");
+    const event = await lab.control.move(id, another(owner)).catch((error: Error) => error);
+    signal(target, "SIGCONT");
+    t.true(event instanceof Error || event.result === "refused", JSON.stringify(event));
+    t.is((await lab.control.connectionOf(download.port)).owner, owner);
+  });
+  assertSurvived(t, outcome, await lab.digestOf(FILE));
+});
+
+test("an owner killed in the middle of a move is taken over", async (t) => {
+  const outcome = await watchedDownload(FILE, { rate: "15M" }, async (download) => {
+    await download.reached(BYTES / 4);
+    const { id, owner } = await lab.control.connectionOf(download.port, (one) => one.protected);
+    const moving = lab.control.move(id, another(owner)).catch((error: Error) => error);
+    killAgent(owner);
+    await moving;
+    await eventually("another owner", async () => (await lab.control.connectionOf(download.port)).owner !== owner);
+  });
+  assertSurvived(t, outcome, await lab.digestOf(FILE));
+});
