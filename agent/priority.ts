@@ -6,10 +6,10 @@ import { setPriority } from "node:os";
  * and their own niceness counts among themselves only.
  * @returns whether it was permitted.
  */
-export function setNiceness(nice: number): boolean {
+export function setNiceness(nice: number, ofSession: number): boolean {
   try {
     setPriority(nice);
-    writeFileSync("/proc/self/autogroup", String(nice));
+    writeFileSync("/proc/self/autogroup", String(ofSession));
     return true;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === "ENOENT"; // a kernel without autogroups

@@ -42,7 +42,7 @@ const IDLE_MS = 75_000;
 /** A takeover is a matter of milliseconds for many clients: before ordinary work, behind leases and the store. */
 const NICENESS_SERVING = -10;
 /** A dead worker's successor: others are taking its connections over at this moment. */
-const NICENESS_STARTING = 10;
+const NICENESS_STARTING = 5;
 const LOAD_MS = 500;
 const SWEEP_MS = 5_000;
 /** Guard entries of connections that are over stay for their TIME_WAIT. */
@@ -51,7 +51,7 @@ const ENTRY_AGE_S = 90;
 /** The daemon `baton worker`: holds the sockets. Its supervisor says when it must let go of them. */
 export async function run({ config, id }: { config: Config; id: string }): Promise<void> {
   const server = serverOf(config, id);
-  setNiceness(NICENESS_STARTING);
+  setNiceness(NICENESS_STARTING, NICENESS_STARTING);
   let fence: (why: string) => void = (why) => {
     log.warn({ why }, "fenced before anything was served");
     process.exit(0);
@@ -165,7 +165,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     table.abandon(why);
     process.exit(0);
   };
-  if (!setNiceness(NICENESS_SERVING))
+  if (!setNiceness(NICENESS_SERVING, 0))
     log.warn("no leave to raise the priority: takeovers are slower on a busy machine");
   log.info({ server: id, incarnation, orphans, pid: process.pid }, "the worker serves");
 }

@@ -24,6 +24,8 @@ import { SteeredAppliance } from "./takeover/steered_appliance.js";
 import { Strays } from "./takeover/strays.js";
 
 const log = logger("controller");
+/** By then whoever froze a connection for an earlier controller has handed it over or taken it back. */
+const RECOVER_MS = 1_500;
 const TRIM_MS = 10_000;
 const TOMBSTONE_AGE_MS = 120_000;
 
@@ -190,6 +192,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   void observe(events, metrics);
 
   watchConnections(store, index, coordinator, placement);
+  setTimeout(() => void migrations.recover(), RECOVER_MS);
   membership.start();
   const api = await ApiServer.start({ listen: own.listen, socket: own.socket, control: model, agents: sessions });
   if (own.metrics) await serveMetrics(own.metrics, metrics.metrics, () => model.status().problems);

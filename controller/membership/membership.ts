@@ -286,6 +286,7 @@ export class Membership extends EventEmitter<MembershipEvents> {
    */
   #concerns(entry: Entry, incarnation: number): boolean {
     if (entry.state === "TAKEOVER") return false;
+    if (entry.slot === 0) return false; // it never was a member: no packet was ever sent there, and its successor just joins
     return entry.incarnation === 0 || entry.incarnation === incarnation || entry.state === "DOWN";
   }
 

@@ -86,8 +86,10 @@ export class Migrations {
       this.deps.appliance.hold(flow, from, HOLD_MS);
       phases.held = since();
       const outcome = await this.handOver(migration, id, from, target);
-      for (const [phase, us] of Object.entries(outcome.result?.phasesUs ?? {})) phases[phase] = since() - us;
       phases.reported = since();
+      const told = Object.entries(outcome.result?.phasesUs ?? {});
+      const begun = phases.reported - Math.max(0, ...told.map(([, us]) => us));
+      for (const [phase, us] of told) phases[phase] = begun + us;
       const owner = outcome.owner;
       if (!owner) {
         this.deps.sessions.send(target.id, { cancel: { migration } });
@@ -132,6 +134,28 @@ export class Migrations {
     const owner = this.deps.index.get(id)?.serverId ?? "";
     log.warn({ migration, connection: id, owner }, "nobody said how a migration ended");
     return { owner: this.deps.serves(owner) ? this.deps.memberOf(owner) : undefined };
+  }
+
+  /**
+   * After a restart: flows that an earlier controller held for a migration and did not release. By now its owner has handed over
+   * or taken the record back; whose it is the record says.
+   */
+  async recover(): Promise<void> {
+    for (const { flow, slot } of this.deps.appliance.holding()) {
+      const entry = this.deps.index.ofFlow(flow);
+      const owner = entry && this.deps.memberOf(entry.serverId);
+      if (!owner || this.moving.has(entry.id) || !this.deps.serves(owner.id)) continue; // a takeover's, or a new one
+      const [released] = await this.deps.appliance.assign([{ flow, member: owner }]);
+      this.deps.placement.settled(flow, owner);
+      this.deps.appliance.forget(flow);
+      this.ended({
+        connection: entry.id,
+        to: owner.id,
+        result: owner.slot === slot ? "resumedOnOld" : "ok",
+        reason: "its controller was restarted in the middle of it",
+        heldPackets: released?.packets ?? 0,
+      });
+    }
   }
 
   /** What agents say about migrations. */

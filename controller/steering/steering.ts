@@ -136,6 +136,14 @@ export class Steering {
     this.tables.beginHold(flow, owner, this.binding.monotonicNs() + BigInt(Math.round(forMs * 1e6)));
   }
 
+  /** Flows that are held, whether packets of theirs have come or not. */
+  holding(): Array<{ flow: Flow; slot: number }> {
+    const holds = this.maps.holds
+      .entries()
+      .map(([key, value]) => ({ flow: flowFromKey(key), hold: decodeHold(value) }));
+    return holds.flatMap(({ flow, hold }) => (hold.state === "holding" ? [{ flow, slot: hold.slot }] : []));
+  }
+
   /** Flows with packets in the queue. */
   held(): HeldFlow[] {
     return this.queue.flows().map((held) => ({ ...held, flow: flowFromKey(held.flow) }));

@@ -46,6 +46,8 @@ export interface Appliance {
   exceptions(): Flow[];
   /** Holds one flow of a living server, at most for so long: then its packets go to that owner. Throws where it is held already. */
   hold(flow: Flow, owner: Member, forMs: number): void;
+  /** Flows that are being held one by one or with their server, with the owner as committed when that began. */
+  holding(): Array<{ flow: Flow; slot: number }>;
   /** Points flows at their owners and sends them what was held, in order. */
   assign(items: Array<{ flow: Flow; member: Member }>): Promise<Released[]>;
   /** Throws away what is held for a flow. */

@@ -59,6 +59,10 @@ export class SteeredAppliance implements Appliance {
     this.steering.beginHold(flow, owner, forMs);
   }
 
+  holding(): Array<{ flow: Flow; slot: number }> {
+    return this.steering.holding();
+  }
+
   assign(items: Array<{ flow: Flow; member: Member }>): Promise<Released[]> {
     return this.steering.assign(items.map(({ flow, member }) => ({ flow, slot: member.slot })));
   }
