@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { monotonicNs } from "../../proto/clock.js";
 import { type Config, natsUrls, serverOf } from "../../proto/config/index.js";
 import { BatonError } from "../../proto/errors.js";
+import { interfaceMac } from "../../proto/interface.js";
 import { logger } from "../../proto/log.js";
 import { root } from "../../proto/paths.js";
 import { connectStore, type Store } from "../../proto/store/index.js";
@@ -36,6 +37,8 @@ export async function run({ config, id }: RunOptions): Promise<void> {
   mkdirSync(server.state, { recursive: true });
   await endPredecessor(server.state, id);
   writeFileSync(join(server.state, "supervisor.pid"), `${process.pid}\n`);
+
+  interfaceMac(server.interface); // throws a sentence where it is not there; the kernel's word for that would be ENODEV
 
   const stop = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => stop.abort());
