@@ -303,7 +303,8 @@ Image capture(int fd, Sent sent) {
 
 void resume(int fd) {
   leaveRepair(fd);
-  // What waits in the send queue goes out now, and not with the next ack, which may never come: __tcp_sock_set_nodelay pushes.
+  // What waits in the send queue goes out now, and not with the next ack, which may never come: __tcp_sock_set_nodelay
+  // pushes.
   if (getOption(fd, IPPROTO_TCP, TCP_NODELAY, "nodelay", "getsockopt(TCP_NODELAY)")) {
     setOption(fd, IPPROTO_TCP, TCP_NODELAY, 1, "nodelay", "setsockopt(TCP_NODELAY)");
   }

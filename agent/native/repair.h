@@ -36,10 +36,11 @@
  *   sendUna = write_seq - SIOCOUTQ, length(sendQueue) = SIOCOUTQ - SIOCOUTQNSD - our FIN if it was sent.
  *
  * Half-closed connections. A FIN of ours is queued as sent (FIN_WAIT1, LAST_ACK, CLOSING), or asked for when the socket
- * leaves repair if bytes before it are unsent; acknowledged (FIN_WAIT2) it is queued as sent and the client's next ack ends that. The client's
- * FIN cannot be given to a new socket: receiveNext lies behind it, the socket acknowledges it, but its state is that of
- * a connection whose client has not finished. Whoever restores such a connection knows that from the record, expects no
- * end of input from the socket and closes it inside repair mode once the client has acknowledged our FIN.
+ * leaves repair if bytes before it are unsent; acknowledged (FIN_WAIT2) it is queued as sent and the client's next ack
+ * ends that. The client's FIN cannot be given to a new socket: receiveNext lies behind it, the socket acknowledges it,
+ * but its state is that of a connection whose client has not finished. Whoever restores such a connection knows that
+ * from the record, expects no end of input from the socket and closes it inside repair mode once the client has
+ * acknowledged our FIN.
  */
 struct Image {
   Endpoints ends;
