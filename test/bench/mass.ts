@@ -24,7 +24,7 @@ interface Reader {
 }
 
 /** Opens a connection, asks for a file and stops reading in the middle of the body. */
-async function open(dialer: Dialer): Promise<[port: number, Reader]> {
+export async function openHalf(dialer: Dialer): Promise<[port: number, Reader]> {
   const { socket, localPort } = await dialer.connect();
   const reader = new ResponseReader(socket);
   socket.write(get("/100k.bin"));
@@ -44,7 +44,7 @@ export async function mass(): Promise<Report> {
     const readers = new Map<number, Reader>();
     const dead = new Map<string, number>();
     while (dead.size < WANTED) {
-      const batch = await Promise.all(Array.from({ length: AT_ONCE }, () => open(dialer)));
+      const batch = await Promise.all(Array.from({ length: AT_ONCE }, () => openHalf(dialer)));
       for (const [port, reader] of batch) readers.set(port, reader);
       // Which server a connection got is the hash's decision; those of the others are let go.
       for (const one of await control.connections()) {
