@@ -59,6 +59,9 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   let unprotected = false;
   const { incarnation } = linkToSupervisor({
     onFenced: (why) => fence(why),
+    onLeave: async () => {
+      if (table.size > 0) await link.leave(config.limits.drainMs);
+    },
     onUnprotected: (on) => {
       unprotected = on;
       table.each((connection) => connection.commit());

@@ -103,6 +103,28 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     appliance.setServer(member, state);
   }
 
+  function startDrain(server: string, reason: string): void {
+    membership.drain(server, reason);
+    rotate(server, "draining");
+  }
+
+  /** Its agent is being stopped. */
+  async function leave(server: string, timeoutMs: number): Promise<void> {
+    let remaining = index.count(server);
+    try {
+      if (drains.target(server) === undefined) throw new BatonError("UNSUPPORTED", "There is nowhere to go.");
+      startDrain(server, "its agent is being stopped");
+      for await (const progress of drains.drain(server, timeoutMs)) remaining = progress.remaining;
+    } catch (error) {
+      if (!(error instanceof BatonError)) throw error;
+      log.warn(
+        { server, reason: error.message },
+        "an agent is stopped and its connections stay until they are taken over",
+      );
+    }
+    sessions.send(server, { drained: { remaining } });
+  }
+
   /** A server joins when nothing of its earlier lives is left, and the packet path knows the flows that stay elsewhere. */
   function admit(server: string): void {
     const member = membership.member(server);
@@ -144,6 +166,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
       welcome: { slot: member?.slot ?? 0, generation: member?.generation ?? 0, controllerId: id, mac },
     });
   });
+  sessions.on("leaving", (server, timeoutMs) => void leave(server, timeoutMs));
   sessions.on("closed", (server, incarnation, reason) => membership.goodbye(server, incarnation, reason));
   sessions.on("takenOver", (server, batch, acknowledge) => {
     if (batch.takeoverId === MIGRATION) {
@@ -171,10 +194,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     verdicts: () => appliance.verdicts(),
     migrations,
     drains,
-    startDrain: (server) => {
-      membership.drain(server, "drained by an operator");
-      rotate(server, "draining");
-    },
+    startDrain: (server) => startDrain(server, "drained by an operator"),
     endDrain: (server) => {
       membership.undrain(server);
       rotate(server, "up");

@@ -49,6 +49,7 @@ export class AgentLink {
   #batches = 0;
   #load: LoadReport | undefined;
   #repeat: NodeJS.Timeout | undefined;
+  #left: () => void = () => {};
 
   /** @param controllers id and gRPC target (`HOST:PORT` or `unix:PATH`) of each; linkTargets() reads a configuration. */
   constructor(controllers: { id: string; target: string }[], handlers: LinkHandlers) {
@@ -106,6 +107,20 @@ export class AgentLink {
     for (const { session } of this.#peers) session.send({ load });
   }
 
+  /** Asks a controller to move every connection away. Resolves when it has done what it could, or is not there, or time is over. */
+  async leave(timeoutMs: number): Promise<void> {
+    const peer = this.#peers.find(({ session }) => session.open);
+    if (!peer) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, timeoutMs);
+      this.#left = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+      peer.session.send({ drain: { timeoutMs } });
+    });
+  }
+
   /** Says goodbye and ends the streams. */
   close(reason: string): void {
     clearInterval(this.#repeat);
@@ -133,6 +148,7 @@ export class AgentLink {
     else if (message.adopt) void this.#adopt(peer, message.adopt);
     else if (message.prepare) void this.#prepare(peer, message.prepare);
     else if (message.freeze) this.#handlers.freeze(message.freeze);
+    else if (message.drained) this.#left();
     else if (message.cancel) this.#handlers.cancel(message.cancel.migration);
     else if (message.welcome) this.#handlers.welcome(peer.controller, message.welcome);
   }

@@ -7,6 +7,8 @@ export interface LinkHandlers {
   onFenced(reason: string): void;
   /** The store is gone and the server goes on without protection, or that has ended. */
   onUnprotected?(on: boolean): void;
+  /** Resolves when every connection is with another server, or cannot go there. */
+  onLeave?(): Promise<void>;
 }
 
 /** The worker's end of its channel to the supervisor. Begins the heartbeats. @throws BatonError without a supervisor */
@@ -24,6 +26,8 @@ export function linkToSupervisor(handlers: LinkHandlers): { incarnation: number 
   process.on("message", (message: SupervisorMessage) => {
     if (message.type === "fenced") handlers.onFenced(message.reason);
     else if (message.type === "stop") handlers.onFenced("the agent is being stopped");
+    else if (message.type === "leave")
+      void (handlers.onLeave?.() ?? Promise.resolve()).then(() => say({ type: "left" }));
     else if (message.type === "unprotected") handlers.onUnprotected?.(message.on);
   });
   process.once("disconnect", () => {

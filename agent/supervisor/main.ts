@@ -70,6 +70,7 @@ export async function run({ config, id }: RunOptions): Promise<void> {
 
   const supervisor = new Supervisor({
     state: server.state,
+    leaveMsMax: config.limits.drainMs,
     lease: (handlers) => leaseHolder(config, id, store, guard, handlers),
     startWorker: (incarnation) =>
       new WorkerProcess({

@@ -3,6 +3,8 @@
 export type SupervisorMessage =
   /** The lease is lost: close every socket inside repair mode and exit. */
   | { type: "fenced"; reason: string }
+  /** The agent is to be stopped: its connections go to other servers first. Answered with `left`. */
+  | { type: "leave" }
   /** Orderly end: as fenced, the lease is being given up. */
   | { type: "stop" }
   /** Policy serve-unprotected has come into force or ended. */
@@ -11,6 +13,8 @@ export type SupervisorMessage =
 export type WorkerMessage =
   /** Sent every heartbeatMs from the worker's event loop, first when it is up. */
   | { type: "heartbeat" }
+  /** Nothing more can be moved away. */
+  | { type: "left" }
   /** A thread of the worker that ends with it, only sooner. */
   | { type: "canary"; thread: number };
 

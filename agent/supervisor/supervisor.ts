@@ -10,6 +10,8 @@ export interface SupervisorOptions {
   state: string;
   lease(handlers: LeaseHandlers): LeaseHolder;
   startWorker(incarnation: number): WorkerProcess;
+  /** For the connections to go elsewhere when the agent is stopped, milliseconds; 0 = they are taken over instead. */
+  leaveMsMax: number;
 }
 
 type Ending = { kind: "ended" } | { kind: "lost"; why: string } | { kind: "stop" };
@@ -95,7 +97,8 @@ export class Supervisor {
     writeFileSync(join(this.#options.state, "agent.pid"), `${worker.pid}\n`);
     this.#log.info({ incarnation, worker: worker.pid }, "the worker is started");
     const dying = worker.dying.then((): Ending => ({ kind: "ended" }));
-    const ending = await Promise.race([dying, lost, this.#stopped]);
+    let ending = await Promise.race([dying, lost, this.#stopped]);
+    if (ending.kind === "stop") ending = await this.#leave(worker, [dying, lost]);
 
     const fenced = this.#lease.fence(); // before anything else: from here on nothing leaves
     if (ending.kind === "ended") {
@@ -115,6 +118,22 @@ export class Supervisor {
     this.#worker = undefined;
     const short = ending.kind === "ended" && performance.now() - worker.startedAt < provenMs;
     this.#backoffMs = short ? Math.min(backoffMsMax, Math.max(backoffMsMin, this.#backoffMs * 2)) : 0;
+  }
+
+  /** The lease goes on while the worker's connections go elsewhere, for so long and no longer. */
+  async #leave(worker: WorkerProcess, ends: Array<Promise<Ending>>): Promise<Ending> {
+    const { leaveMsMax } = this.#options;
+    if (leaveMsMax === 0) return { kind: "stop" };
+    this.#log.info({ ms: leaveMsMax }, "stopping: the connections go to other servers first");
+    worker.tell({ type: "leave" });
+    let timer: NodeJS.Timeout | undefined;
+    const over = new Promise<Ending>((resolve) => {
+      timer = setTimeout(resolve, leaveMsMax, { kind: "stop" });
+    });
+    const left = worker.left.then((): Ending => ({ kind: "stop" }));
+    const ending = await Promise.race([left, over, ...ends]);
+    clearTimeout(timer);
+    return ending;
   }
 
   async #backOff(): Promise<void> {

@@ -27,6 +27,8 @@ export class WorkerProcess {
    * then on it is over, whatever becomes of the rest.
    */
   readonly dying: Promise<void>;
+  /** Resolves when it has said that it has left: see `leave` in messages.ts. */
+  readonly left: Promise<void>;
   /** Resolves once, with why, when the process is gone. */
   readonly ended: Promise<string>;
   readonly startedAt = performance.now();
@@ -51,6 +53,10 @@ export class WorkerProcess {
       resolve = r;
     });
     this.#resolve = resolve;
+    let resolveLeft: () => void = () => {};
+    this.left = new Promise((r) => {
+      resolveLeft = r;
+    });
     let resolveDying: () => void = () => {};
     this.dying = new Promise((r) => {
       resolveDying = r;
@@ -68,6 +74,7 @@ export class WorkerProcess {
     this.#child.once("exit", (code, signal) => this.#end(signal === null ? `exit status ${code}` : `signal ${signal}`));
     this.#child.on("message", (message: WorkerMessage) => {
       if (message.type === "heartbeat") this.#heard(options.silentMsMax);
+      else if (message.type === "left") resolveLeft();
       else if (message.type === "canary") this.#keepCanary(message.thread, options);
     });
     this.#listen(options.startMsMax);

@@ -36,6 +36,8 @@ interface Events {
   load: [server: string, load: LoadReport];
   /** An answer to adopt() that came after its deadline. */
   adopted: [server: string, result: TakeoverResult];
+  /** It is being stopped and wants to be empty first. Answer with send(server, {drained}). */
+  leaving: [server: string, timeoutMs: number];
   /** The stream is over. Suspicion at most, never a proof of death. */
   closed: [server: string, incarnation: number, reason: string];
 }
@@ -162,6 +164,7 @@ export class AgentSessions extends EventEmitter<Events> {
       const { request, result } = message.adopted;
       if (!session.answer(request, result)) this.emit("adopted", server, result);
     } else if (message.prepared) session.answer(message.prepared.request, message.prepared);
+    else if (message.drain) this.emit("leaving", server, message.drain.timeoutMs);
     else if (message.bye) log.info({ server, reason: message.bye.reason }, "agent leaves");
   }
 

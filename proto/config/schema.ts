@@ -83,6 +83,12 @@ const lease = z.strictObject({
 const positive = z.int().min(1, "must be at least 1");
 const limits = z.strictObject({
   flows: positive.max(1_048_576, "must be at most 1048576").default(65536).describe("Connections a server"),
+  drainMs: z
+    .int()
+    .min(0, "must be at least 0")
+    .max(3_600_000, "must be at most 3600000")
+    .default(30_000)
+    .describe("How long an agent that is stopped (SIGTERM) moves its connections away first; 0: not at all"),
   holdMs: positive.max(60_000, "must be at most 60000").default(10_000).describe("Longest hold of a packet"),
   holdMegabytes: positive.max(65_536, "must be at most 65536").default(256).describe("All held packets together"),
   holdPacketsPerFlow: positive.max(1_048_576, "must be at most 1048576").default(4096),

@@ -102,6 +102,7 @@ export interface AgentMessage {
   adopted?: AdoptAnswer;
   prepared?: PrepareAnswer;
   bye?: { reason: string };
+  drain?: { timeoutMs: number };
 }
 
 // agent.proto, controller to agent
@@ -167,6 +168,7 @@ export interface ControllerMessage {
   prepare?: Prepare;
   freeze?: Freeze;
   cancel?: { migration: string };
+  drained?: { remaining: number };
 }
 
 // agent.proto, agent to agent

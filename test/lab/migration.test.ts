@@ -4,8 +4,9 @@ import { Download } from "../support/download.js";
 import { eventually } from "../support/eventually.js";
 import { killAgent, signal } from "../support/fault.js";
 import { assertSurvived, labTest, watchedDownload } from "../support/fixture.js";
-import { countersOf, pidOf } from "../support/host.js";
+import { countersOf, lives, pidOf } from "../support/host.js";
 import { get, ResponseReader } from "../support/http.js";
+import { labHeal } from "../support/lab.js";
 
 const { test, lab } = labTest();
 const FILE = "100m.bin";
@@ -142,4 +143,30 @@ test("an owner killed in the middle of a move is taken over", async (t) => {
     await eventually("another owner", async () => (await lab.control.connectionOf(download.port)).owner !== owner);
   });
   assertSurvived(t, outcome, await lab.digestOf(FILE));
+});
+
+test("a rolling restart of all three servers, one SIGTERM after the other, under 60 downloads", async (t) => {
+  const wanted = await lab.digestOf("10m.bin");
+  const before = await countersOf("client");
+  const known = (await lab.control.events()).length;
+  const downloads = Array.from({ length: 60 }, () => new Download("/10m.bin", { rate: "300k", seconds: 110 }));
+  await Promise.all(downloads.map((download) => download.reached(64 * 1024)));
+  for (const server of SERVERS) {
+    const supervisor = signal(pidOf(server, "supervisor"), "SIGTERM");
+    await eventually(`${server}'s agent has ended`, () => !lives(supervisor), 40_000);
+    await labHeal();
+  }
+  const results = await Promise.all(downloads.map((download) => download.done));
+  t.deepEqual(
+    results.filter((one) => one.sha256 !== wanted || one.exit !== 0 || one.connects !== 1),
+    [],
+  );
+  const events = (await lab.control.events()).slice(known);
+  t.deepEqual(
+    events.filter((one) => one.kind === "takeover"),
+    [],
+    "nothing had to be taken over",
+  );
+  const after = await countersOf("client");
+  t.is(after["TcpExt.TCPTimeouts"], before["TcpExt.TCPTimeouts"]);
 });

@@ -8,6 +8,8 @@ import {
   controlService,
   type EventMessage,
   type FlowMessage,
+  type HandoverRequest,
+  handoverService,
   type ServerMessage,
   type StatusMessage,
   type TakeoverResult,
@@ -98,6 +100,8 @@ const fromAgent: AgentMessage[] = [
   },
   { adopted: { request: 2, result } },
   { bye: { reason: "r" } },
+  { prepared: { request: 4, ready: true, reason: "r", elapsedUs: 5 } },
+  { drain: { timeoutMs: 6 } },
 ];
 for (const message of fromAgent) {
   const [what = ""] = Object.keys(message);
@@ -109,6 +113,10 @@ for (const message of fromAgent) {
 const toAgent: ControllerMessage[] = [
   { welcome: { slot: 1, generation: 2, controllerId: "lb1", mac: Buffer.from("02000000000a", "hex") } },
   { takenOverAck: { batch: 3 } },
+  { prepare: { request: 7, migration: "m", connectionId: "c.1" } },
+  { freeze: { migration: "m", connectionId: "c.1", target: "s2", deadlineMs: 8 } },
+  { cancel: { migration: "m" } },
+  { drained: { remaining: 9 } },
   { describe: { request: 1, connectionIds: ["a", "b"], all: true, detail: true } },
   {
     adopt: {
@@ -133,6 +141,24 @@ for (const message of toAgent) {
     t.deepEqual(back(session.answer, message), { what, ...message });
   });
 }
+
+test("what agents hand to each other comes back", (t) => {
+  const handover = method(handoverService.Session);
+  const request: HandoverRequest = {
+    migration: "m",
+    record: Buffer.from("record"),
+    revision: 2 ** 40,
+    socket: {
+      ...{ sendUna: 1, sendNext: 2, windowWl1: 3, windowSend: 4, windowMax: 5, windowReceive: 6, windowUpdate: 7 },
+      ...{ timestampClock: 2 ** 32 - 1, timestampUsec: true, nodelay: true, keepalive: true, keepIdleS: 8 },
+      ...{ keepIntervalS: 9, keepCount: 10, congestion: "bbr", receiveBuffer: 11, acknowledged: 12, echo: 13 },
+    },
+    deadlineMs: 1000,
+  };
+  t.deepEqual(back(handover.request, request), request);
+  const reply = { migration: "m", committed: true, reason: "r" };
+  t.deepEqual(back(handover.answer, reply), reply);
+});
 
 const server: ServerMessage = {
   id: "s1",

@@ -35,6 +35,7 @@ async function supervise(t: ExecutionContext, startMode = "works"): Promise<Runn
   let puts = 0;
   const supervisor = new Supervisor({
     state,
+    leaveMsMax: 0,
     lease: (handlers) =>
       new LeaseHolder(
         { server: "s1", boot: "b", durationMs: 300, renewMs: 50, incarnationFloor: 0 },
