@@ -44,6 +44,8 @@ const NICENESS_SERVING = -10;
 /** A dead worker's successor: others are taking its connections over at this moment. */
 const NICENESS_STARTING = 5;
 const LOAD_MS = 500;
+const ENDINGS_MS = 500;
+const ENDINGS_POLL_MS = 10;
 const SWEEP_MS = 5_000;
 /** Guard entries of connections that are over stay for their TIME_WAIT. */
 const ENTRY_AGE_S = 90;
@@ -61,6 +63,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     onFenced: (why) => fence(why),
     onLeave: async () => {
       if (table.size > 0) await link.leave(config.limits.drainMs);
+      await endingsAreOver(guard);
     },
     onUnprotected: (on) => {
       unprotected = on;
@@ -171,6 +174,14 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   if (!setNiceness(NICENESS_SERVING, 0))
     log.warn("no leave to raise the priority: takeovers are slower on a busy machine");
   log.info({ server: id, incarnation, orphans, pid: process.pid }, "the worker serves");
+}
+
+/** The last segments of connections that have just ended would be silenced with all the rest: they get a moment to leave. */
+async function endingsAreOver(guard: Guard): Promise<void> {
+  const deadline = performance.now() + ENDINGS_MS;
+  while (guard.census().phases.LIVE > 0 && performance.now() < deadline) {
+    await new Promise((resolve) => setTimeout(resolve, ENDINGS_POLL_MS));
+  }
 }
 
 /** Resolves when everything that the store holds has been seen. */

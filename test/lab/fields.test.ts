@@ -85,7 +85,8 @@ test("`baton connection ID --json` says what the client's capture says, before a
 });
 
 test("every read command speaks JSON", async (t) => {
-  const download = new Download("/10m.bin", { rate: "5M" });
+  // Longer than the commands take to start on a busy machine.
+  const download = new Download("/100m.bin", { rate: "5M" });
   await download.reached(1_000_000);
   const { connections } = await baton("connections", "--json");
   const one = connections.find((row: { client: string }) => row.client === `${CLIENT}:${download.port}`);
@@ -117,5 +118,6 @@ test("every read command speaks JSON", async (t) => {
     t.true(field in servers[0].load, field);
   const status = await baton("status", "--json");
   t.deepEqual(status.vips, ["10.77.0.100", "fd77::100"]);
+  download.abort();
   await download.done;
 });
