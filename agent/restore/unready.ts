@@ -59,18 +59,23 @@ export function beginUnready(
   const connection = unreadyConnection(host, record, revision);
   const socket = new RepairSocket(host.native, endpointsOf(record.flow));
   const last = record.output.at(-1);
-  host.guard.install(record.flow, {
-    phase: guardPhase,
-    incarnation: host.incarnation,
-    clientIsn,
-    serverIsn,
-    consumed: toSequence(clientIsn, record.consumed),
-    sendNext: toSequence(serverIsn, record.floor),
-    ...(last?.fin ? { finSeq: toSequence(serverIsn, last.offset) } : {}),
-    ...(windowScaling ? { sendScale, receiveScale } : {}),
-    options: (sack ? guardOption.SACK : 0) | (timestamps ? guardOption.TIMESTAMPS : 0),
-    mss,
-  });
+  try {
+    host.guard.install(record.flow, {
+      phase: guardPhase,
+      incarnation: host.incarnation,
+      clientIsn,
+      serverIsn,
+      consumed: toSequence(clientIsn, record.consumed),
+      sendNext: toSequence(serverIsn, record.floor),
+      ...(last?.fin ? { finSeq: toSequence(serverIsn, last.offset) } : {}),
+      ...(windowScaling ? { sendScale, receiveScale } : {}),
+      options: (sack ? guardOption.SACK : 0) | (timestamps ? guardOption.TIMESTAMPS : 0),
+      mss,
+    });
+  } catch (error) {
+    socket.close();
+    throw error;
+  }
   table.addUnready(connection);
   return { connection, socket };
 }
