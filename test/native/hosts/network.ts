@@ -1,4 +1,5 @@
 import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
 
 /** Both families' addresses: the client's and the VIP, which both servers have on lo. */
 export const addresses = {
@@ -27,6 +28,8 @@ function ip(...words: string[]): void {
  */
 export class Network {
   constructor(private readonly name: string) {
+    // A run that was cut off leaves its own behind.
+    this.remove();
     this.#makeHost("client");
     this.#address("client", "lo", "10.98.0.10/32", "fd98::10/128");
     for (const [number, server] of [[1, "s1"] as const, [2, "s2"] as const]) {
@@ -110,11 +113,8 @@ export class Network {
 
   remove(): void {
     for (const host of ["client", "s1", "s2"] as const) {
-      try {
-        ip("netns", "del", this.namespace(host));
-      } catch {
-        // It was never made.
-      }
+      const namespace = this.namespace(host);
+      if (existsSync(`/run/netns/${namespace}`)) ip("netns", "del", namespace);
     }
   }
 
