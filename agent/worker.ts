@@ -139,7 +139,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     },
   });
 
-  await watch(store, heir);
+  await watch(store, heir, departures);
   // Whoever of the others dies next: the table of its heirs is made before it is needed.
   const ids = config.servers.map((other) => other.id).sort();
   for (const dead of ids) if (dead !== id) maglevTable(ids.filter((other) => other !== dead));
@@ -185,10 +185,13 @@ async function endingsAreOver(guard: Guard): Promise<void> {
 }
 
 /** Resolves when everything that the store holds has been seen. */
-function watch(store: Store, heir: Heir): Promise<void> {
+function watch(store: Store, heir: Heir, departures: Departures): Promise<void> {
   return new Promise((resolve) => {
     store.connections.watch({
-      onRecord: (id, revision, bytes) => heir.record(id, revision, bytes),
+      onRecord: (id, revision, bytes) => {
+        departures.recordSeen(id, bytes);
+        heir.record(id, revision, bytes);
+      },
       onRemoved: (id) => heir.removed(id),
       onTakeover: (_key, _revision, bytes) => heir.takeover(bytes),
       onCaughtUp: () => resolve(),

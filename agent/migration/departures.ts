@@ -1,6 +1,6 @@
 import { BatonError, RefusedError } from "../../proto/errors.js";
 import { logger } from "../../proto/log.js";
-import { decodeRecord, encodeRecord } from "../../proto/record.js";
+import { decodeRecord, encodeRecord, ownerOfRecord } from "../../proto/record.js";
 import type { Freeze, HandoverReply } from "../../proto/rpc/index.js";
 import { ConflictError } from "../../proto/store/index.js";
 import type { LiveConnection } from "../connection/connection.js";
@@ -23,6 +23,8 @@ let reclaims = 0;
  */
 export class Departures {
   private readonly waiting = new Map<string, (reply: HandoverReply) => void>();
+  /** By connection: what the record's next owner means for it. */
+  private readonly frozen = new Map<string, (owner: string) => void>();
 
   constructor(
     private readonly table: ConnectionTable,
@@ -62,17 +64,29 @@ export class Departures {
     this.waiting.get(reply.migration)?.(reply);
   }
 
+  /**
+   * The store has a newer record of a connection. Where the target's answer is late or lost this says it as well, and in time: a takeover of
+   * the target, which comes behind it in the same stream, may bring the connection back to this very server.
+   */
+  recordSeen(connectionId: string, bytes: Uint8Array): void {
+    this.frozen.get(connectionId)?.(ownerOfRecord(bytes).serverId);
+  }
+
   /** @returns undefined where there is no answer in time. */
   private handOver(request: Freeze, frozen: Frozen): Promise<HandoverReply | undefined> {
-    const { migration, target, deadlineMs } = request;
+    const { migration, target, deadlineMs, connectionId } = request;
     return new Promise((resolve) => {
       const end = (reply: HandoverReply | undefined) => {
         clearTimeout(timer);
         this.waiting.delete(migration);
+        this.frozen.delete(connectionId);
         resolve(reply);
       };
       const timer = setTimeout(end, deadlineMs, undefined);
       this.waiting.set(migration, end);
+      this.frozen.set(connectionId, (owner) => {
+        if (owner !== this.table.host.serverId) end({ migration, committed: true, reason: "" });
+      });
       const { record, revision, socket } = frozen;
       this.peers.send(target, { migration, record: encodeRecord(record), revision, socket, deadlineMs });
     });

@@ -65,6 +65,24 @@ test("a conversation moves between request and response, idle, and in the middle
   }
 });
 
+test("uploads move in the middle of their bodies, and every request is answered once", async (t) => {
+  const dialer = await Dialer.start();
+  const { socket, localPort } = await dialer.connect();
+  const reader = new ResponseReader(socket);
+  const body = Buffer.alloc(MIB, "b");
+  for (let request = 0; request < 10; request++) {
+    socket.write(get("/1k.bin", { "content-length": String(body.length) }));
+    for (let at = 0; at < body.length; at += 64 * 1024) socket.write(body.subarray(at, at + 64 * 1024));
+    const { id, owner } = await lab.control.connectionOf(
+      localPort,
+      (one) => one.phase === "LIVE" && one.bytesReceived > request * MIB,
+    );
+    const event = await lab.control.move(id, another(owner));
+    t.is(event.result, "ok", event.reason);
+    t.is((await reader.next()).sha256, await lab.digestOf("1k.bin"));
+  }
+});
+
 test("a shut window and a client that has closed its half move along", async (t) => {
   const dialer = await Dialer.start();
   const { socket, localPort } = await dialer.connect();
