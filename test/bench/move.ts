@@ -1,17 +1,16 @@
 import { Control } from "../support/control.js";
 import { Dialer } from "../support/dialer.js";
 import { Download } from "../support/download.js";
+import { halfReadOn } from "../support/half_read.js";
 import { countersOf } from "../support/host.js";
 import { API, labDown, labUp } from "../support/lab.js";
 import { BenchContent } from "./files.js";
-import { openHalf } from "./mass.js";
 import { quantile, type Report } from "./report.js";
 
 const MIB = 1024 * 1024;
 const MOVES = Number(process.env.BENCH_MOVES ?? 1000);
 const WARM_UP = 100;
 const DRAINED = Number(process.env.BENCH_DRAINED ?? 1000);
-const AT_ONCE = 200;
 
 /** How long packets are held by a move, one at a time under a download; how long a server with many active connections is drained. */
 export async function move(): Promise<Report> {
@@ -70,9 +69,7 @@ async function oneByOne(control: Control) {
 /** Every connection is in the middle of a response that its client does not read on. */
 async function drain(control: Control) {
   const dialer = await Dialer.start();
-  while ((await control.connections({ server: "s1" })).length < DRAINED)
-    await Promise.all(Array.from({ length: AT_ONCE }, () => openHalf(dialer)));
-  const connections = (await control.connections({ server: "s1" })).length;
+  const connections = (await halfReadOn("s1", DRAINED, dialer, control)).length;
   const begun = performance.now();
   const { remaining } = await control.drain("s1", 60_000);
   const seconds = (performance.now() - begun) / 1000;
