@@ -8,7 +8,6 @@ import { type ApplicationFactory, applicationProtocols, IpLayer, Stack, TcpLayer
 
 interface Service {
   config: ServiceConfig;
-  content: DirectoryContent;
   makeApplication: ApplicationFactory;
 }
 
@@ -16,8 +15,11 @@ interface Service {
 export class Services {
   private warm = false;
 
-  private constructor(private readonly byName: Map<string, Service>) {
-    void Promise.all([...byName.values()].map(({ content }) => content.ready)).then(() => {
+  private constructor(
+    private readonly byName: Map<string, Service>,
+    contents: DirectoryContent[],
+  ) {
+    void Promise.all(contents.map(({ ready }) => ready)).then(() => {
       this.warm = true;
     });
   }
@@ -25,17 +27,24 @@ export class Services {
   /** Throws CONTENT_UNAVAILABLE. Digests of the content are made in the background from now on. */
   static async open(config: Config, serverId: string, native: Native): Promise<Services> {
     const byName = new Map<string, Service>();
+    const contents: DirectoryContent[] = [];
     for (const service of config.services) {
-      const content = await DirectoryContent.open({
-        directory: directoryOf(service, serverId),
-        validator: service.validator,
-        hashFile: (path) => native.hashFile(path),
-        digestFile: join(serverOf(config, serverId).state, `digests-${service.name}`),
+      const makeApplication = await applicationProtocols[service.protocol].factory({
+        content: async () => {
+          const content = await DirectoryContent.open({
+            directory: directoryOf(service, serverId),
+            validator: service.validator,
+            hashFile: (path) => native.hashFile(path),
+            digestFile: join(serverOf(config, serverId).state, `digests-${service.name}`),
+          });
+          contents.push(content);
+          return content;
+        },
+        inputBytes: config.limits.inputBytes,
       });
-      const makeApplication = applicationProtocols[service.protocol].factory({ content });
-      byName.set(service.name, { config: service, content, makeApplication });
+      byName.set(service.name, { config: service, makeApplication });
     }
-    return new Services(byName);
+    return new Services(byName, contents);
   }
 
   /** Whether the digests of everything that was there at the start are known. */

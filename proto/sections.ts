@@ -33,6 +33,14 @@ export interface HttpSection {
   queued: HttpResponse[];
 }
 
+/** What an application says of itself; `version` is that of its state. */
+export interface AppSection {
+  application: string;
+  version: number;
+  /** Opaque to Baton. */
+  state: Buffer;
+}
+
 export function encodeIpSection(section: IpSection): LayerSection {
   return { layer: "ip", version: VERSION, state: encoding("section", "ip", () => v1.IpSection.encode(section)) };
 }
@@ -75,7 +83,21 @@ export function decodeHttpSection(section: LayerSection): HttpSection {
   });
 }
 
-/** A section in plain values for people and JSON: heads as text, what this version does not know as hexadecimal bytes. */
+export function encodeAppSection(section: AppSection): LayerSection {
+  return { layer: "app", version: VERSION, state: encoding("section", "app", () => v1.AppSection.encode(section)) };
+}
+
+export function decodeAppSection(section: LayerSection): AppSection {
+  return decode(section, "app", (bytes) => {
+    const { application, version, state } = v1.AppSection.decode(bytes);
+    return { application, version, state: buffer(state) };
+  });
+}
+
+/**
+ * A section in plain values for people and JSON: heads as text, an application's state as the JSON that it is written in, what this
+ * version does not know as hexadecimal bytes.
+ */
 export function describeSection(section: LayerSection): Record<string, unknown> {
   try {
     switch (section.layer) {
@@ -89,11 +111,25 @@ export function describeSection(section: LayerSection): Record<string, unknown> 
         const { requests, current, queued } = decodeHttpSection(section);
         return { requests, ...(current && describeResponse(current)), queued: queued.map(describeResponse) };
       }
+      case "app": {
+        const { application, version, state } = decodeAppSection(section);
+        return { application, version, state: jsonObject(state) ?? state.toString("hex") };
+      }
     }
   } catch (error) {
     if (!(error instanceof BatonError)) throw error;
   }
   return { bytes: section.state.toString("hex") };
+}
+
+/** What the bytes say if they are a JSON object (a number, say, could as well be hexadecimal). */
+function jsonObject(bytes: Buffer): object | undefined {
+  try {
+    const value: unknown = JSON.parse(bytes.toString());
+    return typeof value === "object" && value !== null ? value : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 function describeResponse(response: HttpResponse): Record<string, unknown> {

@@ -1,26 +1,39 @@
 import type { Protocol } from "../../proto/vocabulary.js";
 import type { DirectoryContent } from "../content/index.js";
+import { EchoApplication } from "./app/echo.js";
+import { AppLayer } from "./app/layer.js";
 import type { ApplicationFactory } from "./application.js";
 import { HttpLayer } from "./http/layer.js";
 
-/** What a service gives to its protocol. */
+/** What a service has for its protocol, which asks for what it needs. */
 export interface ServiceParts {
-  content: DirectoryContent;
+  /** Opens the directory that the configuration names. Throws CONTENT_UNAVAILABLE. */
+  content(): Promise<DirectoryContent>;
+  /** Client bytes of a connection that may wait for the application. */
+  inputBytes: number;
 }
 
 interface ProtocolEntry {
   /** The client speaks first: a connection of which nothing is recorded has nothing to lose. */
   clientFirst: boolean;
-  factory(parts: ServiceParts): ApplicationFactory;
+  /** Called once a service, before its first connection. */
+  factory(parts: ServiceParts): Promise<ApplicationFactory>;
 }
 
 /** Every application protocol, by the name that records and the configuration use. */
 export const applicationProtocols: Record<Protocol, ProtocolEntry> = {
   http: {
     clientFirst: true,
-    factory:
-      ({ content }) =>
-      (port, inputOffset) =>
-        new HttpLayer(port, inputOffset, content),
+    factory: async (parts) => {
+      const content = await parts.content();
+      return (port, inputOffset) => new HttpLayer(port, inputOffset, content);
+    },
+  },
+  app: {
+    clientFirst: true,
+    factory: async ({ inputBytes }) => {
+      const start = () => new EchoApplication(inputBytes);
+      return (port, inputOffset) => new AppLayer(port, inputOffset, start);
+    },
   },
 };

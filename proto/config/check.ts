@@ -1,7 +1,7 @@
 import { isIPv6 } from "../flow.js";
 import { listenEndpoint, notUnicast } from "./address.js";
 import type { Complaint, Path } from "./problem.js";
-import type { Config } from "./schema.js";
+import { type Config, type ServiceConfig, servesDirectory } from "./schema.js";
 import { describePath } from "./sentence.js";
 import { suggest } from "./suggest.js";
 
@@ -102,8 +102,9 @@ function listeners({ nats, controllers, servers }: Config): Complaint[] {
 
 function services({ services: all, servers }: Config): Complaint[] {
   const ids = servers.map(({ id }) => id);
-  return all.flatMap(({ directories }, index) =>
-    Object.keys(directories)
+  return all.flatMap((service, index) => [
+    ...directory(service, ["services", index]),
+    ...Object.keys(service.directories)
       .filter((server) => !ids.includes(server))
       .map((server) => {
         const near = suggest(server, ids);
@@ -111,7 +112,27 @@ function services({ services: all, servers }: Config): Complaint[] {
         const help = near === undefined ? "." : `; did you mean "${near}"?`;
         return { path, key: true, message: `There is no server "${server}"${help}` };
       }),
-  );
+  ]);
+}
+
+/** A protocol that serves files needs a directory; with another one nobody would look at it. */
+function directory({ protocol, directory, directories }: ServiceConfig, path: Path): Complaint[] {
+  if (servesDirectory[protocol]) {
+    const message = `${describePath([...path, "directory"])} is missing.`;
+    return directory === undefined ? [{ path: [...path, "directory"], message }] : [];
+  }
+  const given = [
+    ...(directory === undefined ? [] : ["directory"]),
+    ...(Object.keys(directories).length === 0 ? [] : ["directories"]),
+  ];
+  return given.map((key) => {
+    const place = [...path, key];
+    return {
+      path: place,
+      key: true,
+      message: `${describePath(place)} must be left out: protocol ${protocol} serves no files.`,
+    };
+  });
 }
 
 function lease({ lease: { durationMs, renewMs } }: Config): Complaint[] {

@@ -1,11 +1,12 @@
 import { accessSync, constants, statSync } from "node:fs";
 import { BatonError } from "../errors.js";
 import { directoryOf } from "./lookup.js";
-import type { Config } from "./schema.js";
+import { type Config, servesDirectory } from "./schema.js";
 
 /** Throws CONTENT_UNAVAILABLE unless every directory that `serverId` serves is there and can be read. */
 export function requireContent(config: Config, serverId: string): void {
   for (const service of config.services) {
+    if (!servesDirectory[service.protocol]) continue;
     const directory = directoryOf(service, serverId);
     const fail = (why: string, cause?: unknown) => {
       throw new BatonError(

@@ -97,7 +97,7 @@ function complete(written: WrittenConfig, file: string): Config {
     })),
     services: written.services.map((service) => ({
       ...service,
-      directory: resolve(from, service.directory),
+      ...(service.directory === undefined ? {} : { directory: resolve(from, service.directory) }),
       directories: Object.fromEntries(
         Object.entries(service.directories).map(([server, path]) => [server, resolve(from, path)]),
       ),

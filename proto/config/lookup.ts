@@ -26,7 +26,12 @@ export function natsUrls(config: Config): string[] {
   return config.nats.embedded ? [`nats://${config.nats.listen}`] : config.nats.urls;
 }
 
-/** The absolute directory that `serverId` serves for `service`. Whether it is there is checked by who serves it. */
+/**
+ * The absolute directory that `serverId` serves for `service`. Whether it is there is checked by who serves it. Throws
+ * CONFIG_INVALID where the service's protocol serves no files.
+ */
 export function directoryOf(service: ServiceConfig, serverId: string): string {
-  return service.directories[serverId] ?? service.directory;
+  const directory = service.directories[serverId] ?? service.directory;
+  if (directory === undefined) throw new BatonError("CONFIG_INVALID", `Service ${service.name} has no directory.`);
+  return directory;
 }

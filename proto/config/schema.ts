@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { protocols } from "../vocabulary.js";
+import { type Protocol, protocols } from "../vocabulary.js";
 import { isAddress, listenEndpoint } from "./address.js";
 
 const id = z
@@ -57,7 +57,9 @@ const service = z.strictObject({
   name: id,
   port: z.int().min(1, "must be 1 to 65535").max(65535, "must be 1 to 65535"),
   protocol: z.enum(protocols),
-  directory: directory.describe("What is served; relative to the configuration file"),
+  directory: directory
+    .optional()
+    .describe("What is served, relative to the configuration file; protocol app serves no files and has none"),
   directories: z.record(z.string(), directory).default({}).describe("Another directory on some servers, by server id"),
   protect: z
     .boolean()
@@ -70,6 +72,9 @@ const service = z.strictObject({
     .default("sha256")
     .describe("What says that two servers hold the same file. mtime+size only where times are replicated as well"),
 });
+
+/** Whether a service of the protocol serves files, and so needs a directory. */
+export const servesDirectory: Record<Protocol, boolean> = { http: true, app: false };
 
 const lease = z.strictObject({
   durationMs: z.int().min(20, "must be 20 to 60000").max(60000, "must be 20 to 60000").default(100),

@@ -51,6 +51,7 @@ export function labConfig(options: LabConfigOptions) {
           : {}),
         validator: "sha256",
       },
+      { name: "app", port: 7, protocol: "app" },
     ],
   };
 }

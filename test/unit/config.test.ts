@@ -120,13 +120,26 @@ const wrong: [string, string, string, string][] = [
     "name: http",
     "  - { name: http, port: 80, protocol: gopher, directory: a }",
     "gopher",
-    'services[0].protocol must be http, not "gopher".',
+    'services[0].protocol must be http or app, not "gopher".',
   ],
   [
     "name: http",
     "  - { name: http, port: 80, protocol: http, directory: a, directories: { s3: b } }",
     "s3",
     'There is no server "s3"; did you mean "s1"?',
+  ],
+  ["name: http", "  - { name: http, port: 80, protocol: http }", "{", "services[0].directory is missing."],
+  [
+    "name: http",
+    "  - { name: echo, port: 7, protocol: app, directory: a }",
+    "directory",
+    "services[0].directory must be left out: protocol app serves no files.",
+  ],
+  [
+    "name: http",
+    "  - { name: echo, port: 7, protocol: app, directories: { s1: a } }",
+    "directories",
+    "services[0].directories must be left out: protocol app serves no files.",
   ],
   [
     "cluster:",
@@ -197,6 +210,14 @@ test("content directories are looked at for the server that serves them", (t) =>
   const service = config.services[0]!;
   service.directory = file;
   t.throws(() => requireContent(config, "s1"), { message: /is not a directory\.$/ });
+});
+
+test("a service of protocol app has no directory, and none is looked for", (t) => {
+  const [text] = changed("name: http", "  - { name: echo, port: 7, protocol: app }");
+  const config = parseConfig(text, "f.yaml");
+  t.false("directory" in config.services[0]!);
+  t.notThrows(() => requireContent(config, "s1"));
+  t.throws(() => directoryOf(config.services[0]!, "s1"), { code: "CONFIG_INVALID" });
 });
 
 test("the schema for editors knows every key and needs no defaults", (t) => {

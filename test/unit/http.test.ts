@@ -1,68 +1,21 @@
 import { createHash } from "node:crypto";
-import { readFileSync, readSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { mkdir, mkdtemp, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import fc from "fast-check";
 import { DirectoryContent } from "../../agent/content/index.js";
-import type { ConnectionPort, Response } from "../../agent/protocols/application.js";
+import type { Response } from "../../agent/protocols/application.js";
 import { HttpLayer } from "../../agent/protocols/http/layer.js";
 import type { LayerSection, ObjectReference } from "../../proto/record.js";
 import { decodeHttpSection } from "../../proto/sections.js";
 import { toSequence } from "../../proto/sequence.js";
+import { FakePort, SERVER_ISN } from "../support/port.js";
 
 const MTIME = 1_700_000_000;
 const NOW_MS = 1_790_000_000_000;
-const SERVER_ISN = 4_294_967_000;
 const BIG = "0123456789".repeat(20_000);
-
-/** The core's stand-in: keeps promises as bytes, checks the rules of the seam. */
-class FakePort implements ConnectionPort {
-  out = Buffer.alloc(0);
-  fin = false;
-  processedTo = 0;
-  responses: Response[] = [];
-  objects: ObjectReference[] = [];
-  constructor(private readonly start = 0) {}
-
-  tail(): number {
-    return this.start + this.out.length + (this.fin ? 1 : 0);
-  }
-  ended(): boolean {
-    return this.fin;
-  }
-  respond(response: Response): void {
-    if (this.fin) throw new Error("a promise behind the FIN");
-    this.responses.push(response);
-    for (const piece of response.pieces) {
-      if ("literal" in piece) {
-        if (piece.literal.length === 0) throw new Error("an empty piece");
-        this.out = Buffer.concat([this.out, piece.literal]);
-        continue;
-      }
-      const { length, objectOffset } = piece.object;
-      if (length === 0) throw new Error("an empty piece");
-      const bytes = Buffer.alloc(length);
-      readSync(piece.file.fd, bytes, 0, length, objectOffset);
-      piece.file.close();
-      this.out = Buffer.concat([this.out, bytes]);
-      this.objects.push(piece.object);
-    }
-    this.fin = response.fin ?? false;
-    this.processed(response.processed);
-  }
-  processed(offset: number): void {
-    if (offset < this.processedTo) throw new Error(`processed fell from ${this.processedTo} to ${offset}`);
-    this.processedTo = offset;
-  }
-  reset(reason: string): void {
-    throw new Error(`reset: ${reason}`);
-  }
-  sequence(offset: number): number {
-    return toSequence(SERVER_ISN, offset);
-  }
-}
 
 interface Reply {
   status: number;

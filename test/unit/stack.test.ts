@@ -4,9 +4,11 @@ import { IpLayer, Stack, TcpLayer } from "../../agent/protocols/index.js";
 import { BatonError, RefusedError } from "../../proto/errors.js";
 import type { LayerSection, TcpState } from "../../proto/record.js";
 import {
+  decodeAppSection,
   decodeHttpSection,
   decodeTcpSection,
   describeSection,
+  encodeAppSection,
   encodeHttpSection,
   encodeTcpSection,
   type HttpResponse,
@@ -131,6 +133,12 @@ test("the section of http", (t) => {
   t.deepEqual(decodeHttpSection(encodeHttpSection({ requests: 0, queued: [] })), { requests: 0, queued: [] });
 });
 
+test("the section of app", (t) => {
+  const section = { application: "echo", version: 3, state: Buffer.from([0, 255]) };
+  t.deepEqual(decodeAppSection(encodeAppSection(section)), section);
+  t.throws(() => decodeAppSection({ ...encodeAppSection(section), version: 2 }), { code: "RECORD_VERSION" });
+});
+
 test("sections for people", (t) => {
   const block = stack().stack.checkpoint();
   t.deepEqual(describeSection(block[0] as LayerSection), { ttl: 64, dscp: 0 });
@@ -142,6 +150,14 @@ test("sections for people", (t) => {
     firstByteSeq: 4294967295,
     firstByteOffset: 2 ** 40,
   });
+  const app = { application: "echo", version: 1 };
+  t.deepEqual(describeSection(encodeAppSection({ ...app, state: Buffer.from('{"lines":3}') })), {
+    ...app,
+    state: { lines: 3 },
+  });
+  for (const state of [Buffer.from([1, 255]), Buffer.from("12"), Buffer.from("null")]) {
+    t.deepEqual(describeSection(encodeAppSection({ ...app, state })), { ...app, state: state.toString("hex") });
+  }
   t.deepEqual(describeSection({ layer: "tls", version: 1, state: Buffer.from([1, 255]) }), { bytes: "01ff" });
   t.deepEqual(describeSection({ layer: "tcp", version: 9, state: Buffer.from([1]) }), { bytes: "01" });
   t.notThrows(() => JSON.stringify(block.map(describeSection)));
