@@ -210,6 +210,7 @@ test("the schema for editors knows every key and needs no defaults", (t) => {
     "services",
     "lease",
     "limits",
+    "overload",
   ]);
   t.deepEqual(schema.required, ["vips", "controllers", "servers", "services"]);
 });
