@@ -245,13 +245,14 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     return held ? `${held.id} is ${held.state}` : "";
   }
 
-  function healthView(server: string, state: ServerState): HealthView {
+  function healthView(server: string, state: ServerState): Omit<HealthView, "unhealthyMs"> {
     return {
       id: server,
       state,
       able: membership.heirs().includes(server),
       unhealthy: sessions.get(server)?.load?.unhealthy ?? [],
       drained: rotation.isHeld(server, "health"),
+      leaves: rotation.isHeld(server, "operator") || rotation.isHeld(server, "agent"),
     };
   }
 

@@ -8,7 +8,7 @@ const log = logger("health");
 const TICK_MS = 500;
 
 export interface HealthDeps {
-  servers(): HealthView[];
+  servers(): Array<Omit<HealthView, "unhealthyMs">>;
   rotation: Rotation;
   /** How many connections the server has. */
   connections(server: string): number;
@@ -19,6 +19,7 @@ export interface HealthDeps {
 /** Drains servers whose services are not healthy, and puts them back when they are. */
 export class HealthDriver {
   private notes = new Map<string, string>();
+  private readonly unhealthySince = new Map<string, number>();
   /** Servers that are being emptied. */
   private readonly emptying = new Set<string>();
   private timer: NodeJS.Timeout | undefined;
@@ -39,7 +40,8 @@ export class HealthDriver {
   }
 
   private tick(): void {
-    const servers = this.deps.servers();
+    const now = performance.now();
+    const servers = this.deps.servers().map((view) => ({ ...view, unhealthyMs: now - this.since(view, now) }));
     const { drain, undrain, notes } = judgeHealth(servers);
     this.notes = notes;
     for (const server of undrain) this.tried(server, () => this.deps.rotation.give(server, "health"));
@@ -47,6 +49,12 @@ export class HealthDriver {
       this.tried(server, () => this.deps.rotation.take(server, "health", reason));
     }
     for (const { id } of servers) void this.empty(id);
+  }
+
+  private since({ id, unhealthy }: Omit<HealthView, "unhealthyMs">, now: number): number {
+    if (unhealthy.length === 0) this.unhealthySince.delete(id);
+    else if (!this.unhealthySince.has(id)) this.unhealthySince.set(id, now);
+    return this.unhealthySince.get(id) ?? now;
   }
 
   private async empty(server: string): Promise<void> {
