@@ -224,7 +224,8 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     connections: (server) => index.count(server),
     empty: async (server, isOver) => {
       for await (const progress of drains.drain(server, Number.POSITIVE_INFINITY, isOver)) {
-        if (progress.finished) log.info({ server, ...progress }, "a server that is not healthy was emptied");
+        const { finished, moved, remaining } = progress;
+        if (finished) log.info({ server, moved, remaining }, "a server that is not healthy was emptied");
       }
     },
   });

@@ -10,6 +10,8 @@ const log = logger("policy");
 const TICK_MS = 500;
 /** Between two looks at a server's connections: an answer names all of them. */
 const LOOK_MS = 1_000;
+/** The same where nothing could be moved last time. */
+const LOOK_AGAIN_MS = 5_000;
 /** Moves under way. */
 const PARALLEL = 16;
 
@@ -38,6 +40,8 @@ export class OverloadDriver {
   readonly counts: OverloadCounts = { moves: new Map(), stops: new Map() };
   private readonly rates = new Map<string, { rates: Rates; atMs: number; candidates: Candidate[] }>();
   private readonly overloaded = new Set<string>();
+  /** Servers that kept what they have at the last decision. */
+  private readonly stopped = new Set<string>();
   private timer: NodeJS.Timeout | undefined;
   private underWay = 0;
   private ticking = false;
@@ -71,7 +75,8 @@ export class OverloadDriver {
   private async tick(): Promise<void> {
     const { policy } = this.deps;
     policy.observe(performance.now(), this.deps.servers());
-    await Promise.all(this.lookedAt().map((server) => this.look(server)));
+    // An agent that names all its connections works for it: not while something more important goes on.
+    if (this.deps.blocked() === "") await Promise.all(this.due().map((server) => this.look(server)));
     const now = performance.now();
     const source = policy.giver(now, this.deps.blocked());
     const known = source === undefined ? undefined : this.rates.get(source);
@@ -83,10 +88,13 @@ export class OverloadDriver {
   }
 
   /** Pressed servers that were not looked at for a while. */
-  private lookedAt(): string[] {
+  private due(): string[] {
     const pressed = this.deps.policy.pressed();
     for (const server of this.rates.keys()) if (!pressed.includes(server)) this.rates.delete(server);
-    return pressed.filter((server) => performance.now() - (this.rates.get(server)?.atMs ?? -LOOK_MS) >= LOOK_MS);
+    return pressed.filter((server) => {
+      const atMs = this.rates.get(server)?.atMs;
+      return atMs === undefined || performance.now() - atMs >= (this.stopped.has(server) ? LOOK_AGAIN_MS : LOOK_MS);
+    });
   }
 
   private async look(server: string): Promise<void> {
@@ -135,6 +143,8 @@ export class OverloadDriver {
     for (const { id } of this.deps.servers()) {
       const { overloaded, sentence, stop } = this.deps.policy.standing(now, id);
       if (stop) count(this.counts.stops, id, stop);
+      if (stop) this.stopped.add(id);
+      else this.stopped.delete(id);
       if (overloaded === this.overloaded.has(id)) continue;
       if (overloaded) this.overloaded.add(id);
       else this.overloaded.delete(id);
