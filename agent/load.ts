@@ -1,5 +1,6 @@
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { dirname, join } from "node:path";
 import { type IntervalHistogram, monitorEventLoopDelay } from "node:perf_hooks";
 
 export interface Load {
@@ -10,6 +11,10 @@ export interface Load {
   /** Event-loop delay of this process since the last sample, p99. */
   loopDelayMs: number;
   egressBytesPerSecond: number;
+  /** That the host may use. */
+  cores: number;
+  /** Of its interface; 0: not known. */
+  linkBytesPerSecond: number;
 }
 
 /** Measures this host: its cgroup (which holds all its daemons), this process's event loop, its interface. */
@@ -34,6 +39,8 @@ export class LoadMeter {
       pressure: Number(/^some avg10=([\d.]+)/.exec(this.group("cpu.pressure"))?.[1] ?? 0),
       loopDelayMs: Math.max(0, this.delay.percentile(99) / 1e6 - 10),
       egressBytesPerSecond: Math.max(0, now.egress - this.before.egress) / seconds,
+      cores: this.cgroup ? usableCores(this.cgroup, availableParallelism()) : availableParallelism(),
+      linkBytesPerSecond: linkSpeed(join("/sys/class/net", this.ifname)),
     };
     this.delay.reset();
     this.before = now;
@@ -55,6 +62,23 @@ export class LoadMeter {
   private group(file: string): string {
     return this.cgroup ? read(join(this.cgroup, file)) : "";
   }
+}
+
+/** What `cpu.max` of a cgroup and of those above it leaves of the machine's cores. */
+export function usableCores(cgroup: string, machine: number): number {
+  let cores = machine;
+  // The root of the hierarchy has no cpu.max, and no more has a group without the controller.
+  for (let group = cgroup; group !== dirname(group); group = dirname(group)) {
+    const [quota, period] = read(join(group, "cpu.max")).trim().split(" ").map(Number);
+    if (quota !== undefined && period !== undefined && quota > 0 && period > 0) cores = Math.min(cores, quota / period);
+  }
+  return cores;
+}
+
+/** @param link its directory in sysfs. Only a real device's speed is one: a veth says 10 Gbit/s whatever it does. */
+export function linkSpeed(link: string): number {
+  if (!existsSync(join(link, "device"))) return 0;
+  return Math.max(0, Number(read(join(link, "speed"))) || 0) * (1e6 / 8); // -1: not known, or no carrier
 }
 
 function read(path: string): string {

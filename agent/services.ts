@@ -3,6 +3,7 @@ import { type Config, directoryOf, type ServiceConfig, serverOf } from "../proto
 import { RefusedError } from "../proto/errors.js";
 import type { LiveConnection } from "./connection/connection.js";
 import { DirectoryContent } from "./content/index.js";
+import type { Checked } from "./health/index.js";
 import type { Native } from "./native/api.js";
 import { type ApplicationFactory, applicationProtocols, IpLayer, Stack, TcpLayer } from "./protocols/index.js";
 
@@ -50,6 +51,11 @@ export class Services {
   /** Whether the digests of everything that was there at the start are known. */
   get contentReady(): boolean {
     return this.warm;
+  }
+
+  /** For the health check. */
+  get checked(): Checked[] {
+    return [...this.byName].map(([name, { content }]) => ({ name, health: () => content.health() }));
   }
 
   /** The layers of a connection, ip first. Throws RefusedError where its service is not offered here. */

@@ -20,6 +20,7 @@ import type { LiveConnection } from "./connection/connection.js";
 import type { ConnectionHost } from "./connection/host.js";
 import { ConnectionTable } from "./connection/table.js";
 import { Guard } from "./guard/index.js";
+import { HealthWatch } from "./health/index.js";
 import { AgentLink, linkTargets } from "./link/index.js";
 import { LoadMeter } from "./load.js";
 import { Arrivals } from "./migration/arrivals.js";
@@ -152,12 +153,14 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   link.start();
 
   const meter = new LoadMeter(server.interface, server.cgroup);
+  const health = new HealthWatch(services.checked);
   setInterval(() => {
     link.reportLoad({
       ...meter.sample(),
       connections: table.size,
       problems: store.connected ? [] : ["the store is not connected"],
       contentReady: services.contentReady,
+      unhealthy: health.unhealthy,
     });
   }, LOAD_MS);
   setInterval(() => {

@@ -7,6 +7,7 @@ import { logger } from "../proto/log.js";
 import { serveMetrics } from "../proto/metrics.js";
 import { MIGRATION } from "../proto/rpc/index.js";
 import { connectStore, type Store } from "../proto/store/index.js";
+import type { ServerState } from "../proto/vocabulary.js";
 import { AgentSessions } from "./agents/index.js";
 import { ApiServer } from "./api/index.js";
 import { ConnectionIndex } from "./connections/index.js";
@@ -16,6 +17,16 @@ import { ControllerMetrics } from "./metrics/index.js";
 import { Drains, Migrations } from "./migration/index.js";
 import { Model } from "./model.js";
 import { EmbeddedNats, maxPayload, runsNats } from "./nats/index.js";
+import {
+  HealthDriver,
+  type HealthView,
+  hostLoad,
+  OverloadDriver,
+  OverloadPolicy,
+  Rotation,
+  type ServerView,
+  thresholdsOf,
+} from "./policy/index.js";
 import { becomeRealtime } from "./realtime.js";
 import { TakeoverCoordinator } from "./takeover/coordinator.js";
 import { Placement } from "./takeover/placement.js";
@@ -28,6 +39,10 @@ const log = logger("controller");
 const RECOVER_MS = 1_500;
 const TRIM_MS = 10_000;
 const TOMBSTONE_AGE_MS = 120_000;
+/** A load that was reported longer ago says nothing. */
+const LOAD_AGE_MS = 2_000;
+/** For an agent to name its connections. */
+const DESCRIBE_MS = 1_000;
 
 /** The daemon `baton controller`: returns when everything is up; open handles keep the process alive. */
 export async function run({ config, id }: { config: Config; id: string }): Promise<void> {
@@ -103,17 +118,24 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     appliance.setServer(member, state);
   }
 
-  function startDrain(server: string, reason: string): void {
-    membership.drain(server, reason);
-    rotate(server, "draining");
-  }
+  const rotation = new Rotation({
+    drain: (server, reason) => {
+      const drains = membership.member(server)?.state === "DRAINING";
+      membership.drain(server, reason);
+      if (!drains) rotate(server, "draining");
+    },
+    undrain: (server) => {
+      membership.undrain(server);
+      rotate(server, "up");
+    },
+  });
 
   /** Its agent is being stopped. */
   async function leave(server: string, timeoutMs: number): Promise<void> {
     let remaining = index.count(server);
     try {
       if (drains.target(server) === undefined) throw new BatonError("UNSUPPORTED", "There is nowhere to go.");
-      startDrain(server, "its agent is being stopped");
+      rotation.take(server, "agent", "its agent is being stopped");
       for await (const progress of drains.drain(server, timeoutMs)) remaining = progress.remaining;
     } catch (error) {
       if (!(error instanceof BatonError)) throw error;
@@ -157,6 +179,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   membership.on("joining", ({ id: server }) => admit(server));
   membership.on("changed", ({ id: server, state, reason }) => {
     events.append({ kind: "server", from: server, result: "ok", reason: `${state}: ${reason}` });
+    if (state === "DOWN" || state === "TAKEOVER") rotation.forget(server);
   });
   sessions.on("hello", (server, hello) => {
     roster.met(server, hello.mac);
@@ -183,6 +206,57 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     void coordinator.takenOver(server, { batch: 0, takeoverId: "", results: [result] });
   });
 
+  const { overload: overloadConfig } = config;
+  const dryRun = overloadConfig.mode === "dry-run";
+  const thresholds = thresholdsOf(overloadConfig, config.limits);
+  const overload = new OverloadDriver({
+    policy: new OverloadPolicy({ ...overloadConfig, thresholds }, dryRun),
+    dryRun,
+    servers: () => membership.members().map(({ id: server, state }) => loadView(server, state)),
+    blocked: () => (coordinator.isBusy ? "a takeover is under way" : heldServer()),
+    describe: (server) => sessions.describe(server, { all: true }, DESCRIBE_MS),
+    move: (connection, to, why) => migrations.move(connection, to, why),
+    event: (event) => events.append(event),
+  });
+  const health = new HealthDriver({
+    servers: () => membership.members().map(({ id: server, state }) => healthView(server, state)),
+    rotation,
+    connections: (server) => index.count(server),
+    empty: async (server, isOver) => {
+      for await (const progress of drains.drain(server, Number.POSITIVE_INFINITY, isOver)) {
+        const { finished, moved, remaining } = progress;
+        if (finished) log.info({ server, moved, remaining }, "a server that is not healthy was emptied");
+      }
+    },
+  });
+
+  function loadView(server: string, state: ServerState): ServerView {
+    const agent = sessions.get(server);
+    const recent = agent?.load && performance.now() - agent.loadAtMs < LOAD_AGE_MS ? agent.load : undefined;
+    return {
+      id: server,
+      gives: state === "UP",
+      takes: accepts(server) && (recent?.contentReady ?? false),
+      load: recent && hostLoad(recent, index.count(server)),
+    };
+  }
+
+  function heldServer(): string {
+    const held = membership.members().find(({ state }) => state === "HELD" || state === "TAKEOVER");
+    return held ? `${held.id} is ${held.state}` : "";
+  }
+
+  function healthView(server: string, state: ServerState): Omit<HealthView, "unhealthyMs"> {
+    return {
+      id: server,
+      state,
+      able: membership.heirs().includes(server),
+      unhealthy: sessions.get(server)?.load?.unhealthy ?? [],
+      drained: rotation.isHeld(server, "health"),
+      leaves: rotation.isHeld(server, "operator") || rotation.isHeld(server, "agent"),
+    };
+  }
+
   const model = new Model({
     config,
     id,
@@ -194,11 +268,9 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     verdicts: () => appliance.verdicts(),
     migrations,
     drains,
-    startDrain: (server) => startDrain(server, "drained by an operator"),
-    endDrain: (server) => {
-      membership.undrain(server);
-      rotate(server, "up");
-    },
+    overload,
+    health,
+    rotation,
     problems: () => (nats?.problem ? [`${nats.problem}.`] : []),
   });
   const metrics = new ControllerMetrics(id, {
@@ -208,12 +280,15 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     storeConnected: () => store.connected,
     verdicts: () => appliance.verdicts(),
     held: () => appliance.heldTotals(),
+    overload: () => overload.counts,
   });
   void observe(events, metrics);
 
   watchConnections(store, index, coordinator, placement);
   setTimeout(() => void migrations.recover(), RECOVER_MS);
   membership.start();
+  if (overloadConfig.mode !== "off") overload.start();
+  health.start();
   const api = await ApiServer.start({ listen: own.listen, socket: own.socket, control: model, agents: sessions });
   if (own.metrics) await serveMetrics(own.metrics, metrics.metrics, () => model.status().problems);
   const trim = setInterval(() => {
@@ -224,6 +299,8 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
 
   const stop = async () => {
     clearInterval(trim);
+    overload.close();
+    health.close();
     coordinator.close();
     membership.close();
     await api.close();

@@ -21,6 +21,7 @@ import type { ConnectionFilter, ControlModel, EventSource } from "./api/index.js
 import { type ConnectionEntry, type ConnectionIndex, connectionDetail, connectionRow } from "./connections/index.js";
 import type { Membership } from "./membership/index.js";
 import type { Drains, Migrations } from "./migration/index.js";
+import type { HealthDriver, OverloadDriver, Rotation } from "./policy/index.js";
 
 const log = logger("model");
 /** Agents answer at once or not at all: a list must not wait for a dead one. */
@@ -40,9 +41,9 @@ export interface ModelParts {
   verdicts(): Record<string, number>;
   migrations: Migrations;
   drains: Drains;
-  /** The server gets nothing new from now on, or again. Throw NOT_FOUND, UNSUPPORTED. */
-  startDrain(server: string): void;
-  endDrain(server: string): void;
+  overload: OverloadDriver;
+  health: HealthDriver;
+  rotation: Rotation;
   /** Sentences about what is wrong with this appliance itself. */
   problems(): string[];
 }
@@ -64,6 +65,10 @@ export class Model implements ControlModel {
       ...servers
         .filter(({ state }) => state !== "UP")
         .map(({ id: server, state, reason }) => `Server ${server} is ${state}: ${reason}.`),
+      ...servers
+        .map(({ id: server }) => ({ server, note: this.parts.health.note(server) }))
+        .filter(({ note }) => note !== "")
+        .map(({ server, note }) => `Server ${server}: ${note}.`),
       ...this.parts.sessions.list().flatMap(({ server, load }) => (load?.problems ?? []).map((p) => `${server}: ${p}`)),
     ];
     return {
@@ -85,6 +90,8 @@ export class Model implements ControlModel {
       const agent = sessions.get(id);
       const load = agent?.load;
       const contentReady = load?.contentReady ?? false;
+      const standing = this.parts.overload.standing(id);
+      const reading = load && !contentReady ? READING_CONTENT : "";
       return {
         id,
         state,
@@ -98,12 +105,14 @@ export class Model implements ControlModel {
             }
           : null,
         leaseAgeMs: leaseAgeMs ?? 0,
-        reason: state === "UP" && load && !contentReady ? READING_CONTENT : reason,
+        // What says most of a server that is up comes first.
+        reason: (state === "UP" && (this.parts.health.note(id) || standing.sentence || reading)) || reason,
         incarnation,
         generation,
         slot,
         addresses: agent?.hello.addresses ?? [],
         contentReady,
+        overloadIndex: standing.index,
       };
     });
   }
@@ -165,7 +174,7 @@ export class Model implements ControlModel {
   async *drain(server: string, timeoutMs: number, dryRun: boolean): AsyncGenerator<DrainProgressMessage> {
     const { drains, index } = this.parts;
     if (!dryRun) {
-      this.parts.startDrain(server);
+      this.parts.rotation.take(server, "operator", "drained by an operator");
       yield* drains.drain(server, timeoutMs);
       return;
     }
@@ -178,7 +187,8 @@ export class Model implements ControlModel {
 
   undrain(server: string): void {
     this.parts.drains.cancel(server);
-    this.parts.endDrain(server);
+    const reason = this.parts.rotation.give(server, "operator", "agent");
+    if (reason !== undefined) throw new BatonError("UNSUPPORTED", `${server} stays out of rotation: ${reason}.`);
   }
 
   /** A server that is being held or taken over holds all its connections. */

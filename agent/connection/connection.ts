@@ -630,6 +630,7 @@ export class LiveConnection implements ConnectionPort {
       reason: this.protectionGap,
       ageSeconds: Math.max(0, (wallClockUs() - this.identity.bornAtUs) / 1e6),
       tcpState: this.native?.info().state ?? 7,
+      outstanding: Math.max(0, this.output.tail - acknowledged),
     };
   }
 }

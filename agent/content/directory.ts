@@ -1,4 +1,4 @@
-import { readdir, realpath, stat } from "node:fs/promises";
+import { opendir, readdir, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { BatonError, RefusedError } from "../../proto/errors.js";
 import type { ObjectReference } from "../../proto/record.js";
@@ -88,6 +88,19 @@ export class DirectoryContent {
     return this.warmUp.then(() => {
       this.progressNow.done = true;
     });
+  }
+
+  /** Rejects, with a phrase, where the directory cannot be read now. */
+  async health(): Promise<void> {
+    try {
+      const directory = await opendir(this.root || "/");
+      await directory.read().finally(() => directory.close());
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      throw new Error(
+        `its directory ${this.root || "/"} ${code === "ENOENT" ? "does not exist" : `cannot be read (${code})`}`,
+      );
+    }
   }
 
   /** Ends the warm-up. Open files stay open until their owners close them. */

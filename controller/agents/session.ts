@@ -22,6 +22,8 @@ export class AgentSession {
   readonly connectedAt = Date.now();
   hello: AgentHello;
   load: LoadReport | undefined;
+  /** Of the last report, by performance.now(). */
+  loadAtMs = 0;
   readonly #stream: AgentStream;
   readonly #waiting = new Map<number, (answer: Answer | undefined) => void>();
   #open = true;

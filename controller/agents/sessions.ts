@@ -24,6 +24,8 @@ export interface ConnectedAgent {
   hello: AgentHello;
   /** undefined until the first report. */
   load: LoadReport | undefined;
+  /** When that came, by performance.now(). */
+  loadAtMs: number;
   /** Unix time, milliseconds. */
   connectedAt: number;
 }
@@ -54,12 +56,12 @@ export class AgentSessions extends EventEmitter<Events> {
   }
 
   list(): ConnectedAgent[] {
-    return [...this.#sessions].map(([server, { hello, load, connectedAt }]) => ({ server, hello, load, connectedAt }));
+    return [...this.#sessions].map(([server, session]) => connected(server, session));
   }
 
   get(server: string): ConnectedAgent | undefined {
     const session = this.#sessions.get(server);
-    return session && { server, hello: session.hello, load: session.load, connectedAt: session.connectedAt };
+    return session && connected(server, session);
   }
 
   /** Whether the message went out; false when the agent is not connected. */
@@ -158,6 +160,7 @@ export class AgentSessions extends EventEmitter<Events> {
     if (message.takenOver) this.#takenOver(server, message.takenOver);
     else if (message.load) {
       session.load = message.load;
+      session.loadAtMs = performance.now();
       this.emit("load", server, message.load);
     } else if (message.described) session.answer(message.described.request, message.described);
     else if (message.adopted?.result) {
@@ -177,4 +180,8 @@ export class AgentSessions extends EventEmitter<Events> {
     if (seen?.isFinished(batch.batch)) acknowledge();
     else if (seen?.begin(batch.batch)) this.emit("takenOver", server, batch, acknowledge);
   }
+}
+
+function connected(server: string, { hello, load, loadAtMs, connectedAt }: AgentSession): ConnectedAgent {
+  return { server, hello, load, loadAtMs, connectedAt };
 }

@@ -24,6 +24,7 @@ export function serverJson(server: ServerMessage) {
     slot,
     addresses: server.addresses,
     contentReady: server.contentReady,
+    overloadIndex: server.overloadIndex,
   };
 }
 

@@ -208,11 +208,14 @@ export class Membership extends EventEmitter<MembershipEvents> {
     return this.#move(entry, "UP", "lease and session are there");
   }
 
-  /** An operator wants it to get nothing new. Throws NOT_FOUND, UNSUPPORTED where it is not up. */
+  /** It is to get nothing new; where it does not already, only the reason is new. Throws NOT_FOUND, UNSUPPORTED where it is not up. */
   drain(id: string, reason: string): void {
     const entry = this.#entries.get(id);
     if (!entry) throw new BatonError("NOT_FOUND", `There is no server "${id}".`);
-    if (entry.state === "DRAINING") return;
+    if (entry.state === "DRAINING") {
+      entry.reason = reason;
+      return;
+    }
     if (entry.state !== "UP")
       throw new BatonError("UNSUPPORTED", `${id} is ${entry.state}: only a server that is UP can be drained.`);
     this.#move(entry, "DRAINING", reason);

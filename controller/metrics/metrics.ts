@@ -12,6 +12,8 @@ export interface ControllerSources {
   verdicts(): Record<string, number>;
   /** What is being held now. */
   held(): { flows: number; packets: number; bytes: number };
+  /** By server, and by result or reason. */
+  overload(): Record<"moves" | "stops", Map<string, Map<string, number>>>;
 }
 
 /** The controller's metrics. */
@@ -56,12 +58,26 @@ export class ControllerMetrics {
           serverStates.map((name) => ({ labels: { server: id, state: name }, value: name === state ? 1 : 0 })),
         ),
     );
+    perServer("server_overload_index", "Load by the overload thresholds: 1 is too much", (s) => s.overloadIndex);
     perServer("server_connections", "Connections that a server owns", ({ connections }) => connections);
     perServer("server_lease_age_seconds", "Since the last renewal of a server's lease", (s) => s.leaseAgeMs / 1000);
     perServer("server_cpu_cores", "Cores that a server's host uses", ({ load }) => load?.cpu);
     perServer("server_egress_bytes_per_second", "What a server sends", ({ load }) => load?.egressBytesPerSecond);
     perServer("server_loop_delay_seconds", "Event-loop delay of a server's worker, p99 of a second", ({ load }) =>
       load ? load.loopDelayMs / 1000 : undefined,
+    );
+
+    metrics.counterFrom(
+      "overload_moves_total",
+      "Connections that the overload policy had leave a server",
+      ["server", "result"],
+      () => samples(sources.overload().moves, "result"),
+    );
+    metrics.counterFrom(
+      "overload_stops_total",
+      "Half seconds in which an overloaded server kept what it has",
+      ["server", "reason"],
+      () => samples(sources.overload().stops, "reason"),
     );
 
     function perServer(name: string, help: string, value: (server: ServerMessage) => number | undefined): void {
@@ -74,11 +90,18 @@ export class ControllerMetrics {
     }
   }
 
-  /** Counts one event. Its reason is a label, so it must come from a fixed set; see `reason` in RefusedError. */
+  /** Counts one event. A takeover's reason is a label, and comes from a fixed set; see `reason` in RefusedError. */
   observe(event: EventMessage): void {
     const { kind, result } = event;
-    this.#operations.inc({ kind, result, reason: result === "refused" || result === "failed" ? event.reason : "" });
+    const told = kind === "takeover" && (result === "refused" || result === "failed");
+    this.#operations.inc({ kind, result, reason: told ? event.reason : "" });
     for (const [phase, us] of Object.entries(event.phases)) this.#phases.observe({ kind, phase }, us / 1e6);
     if (event.heldPackets > 0) this.#heldPackets.inc({ kind }, event.heldPackets);
+  }
+}
+
+function* samples(counts: Map<string, Map<string, number>>, label: string): Generator<Sample> {
+  for (const [server, of] of counts) {
+    for (const [what, value] of of) yield { labels: { server, [label]: what }, value };
   }
 }

@@ -35,8 +35,11 @@ export class Drains {
     this.cancelled.add(server);
   }
 
-  /** Progress until nothing is left, the time is over, or it is cancelled. The server gets no new flows meanwhile: the caller saw to it. */
-  async *drain(server: string, timeoutMs: number): AsyncGenerator<DrainProgress> {
+  /**
+   * Progress until nothing is left, the time is over, or it is cancelled. The server gets no new flows meanwhile: the caller saw to it.
+   * @param isOver for who cancels in another way than by `cancel`.
+   */
+  async *drain(server: string, timeoutMs: number, isOver = () => false): AsyncGenerator<DrainProgress> {
     const deadline = performance.now() + timeoutMs;
     const failed = new Map<string, { reason: string; at: number }>();
     const running = new Map<string, Promise<void>>();
@@ -56,7 +59,8 @@ export class Drains {
     let saidAt = performance.now();
     for (;;) {
       const present = [...this.deps.index.entries(server)].map(({ id }) => id);
-      const over = present.length === 0 || performance.now() > deadline || this.cancelled.has(server);
+      const cancelled = this.cancelled.has(server) || isOver();
+      const over = present.length === 0 || performance.now() > deadline || cancelled;
       if (over && running.size === 0) break;
       const due = over ? [] : present.filter((id) => !running.has(id) && this.isDue(failed.get(id)));
       for (const id of due.slice(0, PARALLEL - running.size)) {

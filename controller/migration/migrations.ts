@@ -70,8 +70,11 @@ export class Migrations {
     return { from, to: target, flow: entry.flow() };
   }
 
-  /** Throws as `plan`; whatever happens from there on is the event that it returns. */
-  async move(id: string, to: string): Promise<EventMessage> {
+  /**
+   * Throws as `plan`; whatever happens from there on is the event that it returns.
+   * @param why part of the event's reason, where it was nobody's command.
+   */
+  async move(id: string, to: string, why = ""): Promise<EventMessage> {
     const { from, to: target, flow } = this.plan(id, to);
     const migration = randomUUID();
     const startedAt = performance.now();
@@ -82,7 +85,8 @@ export class Migrations {
       const answer = await this.deps.sessions.prepare(target.id, { migration, connectionId: id }, PREPARE_MS);
       phases.prepared = since();
       const done = { connection: id, from: from.id, to: target.id, phases };
-      if (!answer.ready) return this.ended({ ...done, result: "refused", reason: answer.reason });
+      const because = (reason: string) => [reason, why].filter(Boolean).join("; ");
+      if (!answer.ready) return this.ended({ ...done, result: "refused", reason: because(answer.reason) });
       this.deps.appliance.hold(flow, from, HOLD_MS);
       phases.held = since();
       const outcome = await this.handOver(migration, id, from, target);
@@ -93,7 +97,8 @@ export class Migrations {
       const owner = outcome.owner;
       if (!owner) {
         this.deps.sessions.send(target.id, { cancel: { migration } });
-        return this.ended({ ...done, result: "failed", reason: "its owner is gone: its takeover goes on with it" });
+        const reason = because("its owner is gone: its takeover goes on with it");
+        return this.ended({ ...done, result: "failed", reason });
       }
       const [released] = await this.deps.appliance.assign([{ flow, member: owner }]);
       this.deps.placement.settled(flow, owner);
@@ -104,7 +109,7 @@ export class Migrations {
       return this.ended({
         ...done,
         result: moved ? "ok" : "resumedOnOld",
-        reason: outcome.result?.reason ?? (moved ? "" : "nobody said how it ended; the record did"),
+        reason: because(outcome.result?.reason ?? (moved ? "" : "nobody said how it ended; the record did")),
         heldPackets: released?.packets ?? 0,
         heldUs: phases.released - phases.held,
       });

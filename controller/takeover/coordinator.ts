@@ -57,6 +57,11 @@ export class TakeoverCoordinator {
     return this.episodes.has(server);
   }
 
+  /** Whether any server has. */
+  get isBusy(): boolean {
+    return this.episodes.size > 0;
+  }
+
   episodeOfSlot(slot: number): Episode | undefined {
     for (const episode of this.episodes.values()) if (episode.holds && episode.dead.slot === slot) return episode;
     return undefined;

@@ -9,6 +9,7 @@ export {
   type LeaseConfig,
   type LimitsConfig,
   type NatsConfig,
+  type OverloadConfig,
   type ServerConfig,
   type ServiceConfig,
 } from "./schema.js";

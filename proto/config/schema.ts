@@ -105,6 +105,47 @@ const limits = z.strictObject({
     .describe("Client bytes of a connection that are read and recorded before the application takes them"),
 });
 
+const aboveZero = z.number().gt(0, "must be above 0");
+const share = aboveZero.max(1, "must be at most 1");
+const thresholds = z.strictObject({
+  cpu: share.default(0.8).describe("Of the cores that the host may use"),
+  cpuLead: share
+    .default(0.3)
+    .describe("Of those cores, beyond the share that the other servers use (their median): one that works for all"),
+  pressure: aboveZero
+    .max(100, "must be at most 100")
+    .default(30)
+    .describe("PSI of its CPU (some avg10, percent), beyond that of the other servers (their median)"),
+  loopDelayMs: aboveZero.default(100).describe("Delay of its worker's event loop"),
+  egressMegabytesPerSecond: aboveZero
+    .optional()
+    .describe("What it sends; default: nine tenths of its interface's speed, where it has one"),
+  connections: positive.optional().describe("Default: four fifths of limits.flows"),
+});
+
+const overload = z
+  .strictObject({
+    mode: z
+      .enum(["on", "dry-run", "off"])
+      .default("on")
+      .describe("dry-run: says what it would move, and moves nothing"),
+    thresholds: thresholds.prefault({}),
+    lowMark: aboveZero
+      .lt(1, "must be below 1")
+      .default(0.7)
+      .describe("Of every threshold: below it a server is no longer overloaded, and no other is filled further"),
+    sustainedMs: positive
+      .max(600_000, "must be at most 600000")
+      .default(3_000)
+      .describe("How long a server's load must have been above a threshold, or below the low mark"),
+    movesPerSecond: positive.max(1_000, "must be at most 1000").default(20),
+    restMs: positive
+      .max(3_600_000, "must be at most 3600000")
+      .default(30_000)
+      .describe("How long a moved connection stays where it is, twice as long with every further move"),
+  })
+  .describe("When connections are moved away from a server that has too much to do");
+
 /** The configuration file as written. `complete()` in load.ts fills what depends on other fields. */
 export const schema = z
   .strictObject({
@@ -116,6 +157,7 @@ export const schema = z
     services: z.array(service).min(1, "must name at least one service"),
     lease: lease.prefault({}),
     limits: limits.prefault({}),
+    overload: overload.prefault({}),
   })
   .describe("Baton");
 
@@ -129,6 +171,7 @@ export type ServiceConfig = Written["services"][number];
 export type NatsConfig = { embedded: true; listen: string } | { embedded: false; urls: string[] };
 export type LeaseConfig = Written["lease"];
 export type LimitsConfig = Written["limits"];
+export type OverloadConfig = Written["overload"];
 export type WrittenConfig = Written;
 
 export interface Config {
@@ -142,6 +185,7 @@ export interface Config {
   services: ServiceConfig[];
   lease: LeaseConfig;
   limits: LimitsConfig;
+  overload: OverloadConfig;
 }
 
 /** JSON Schema (draft 2020-12) of the file, for editors. */

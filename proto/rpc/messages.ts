@@ -56,6 +56,18 @@ export interface LoadReport {
   connections: number;
   problems: string[];
   contentReady: boolean;
+  /** That the host may use; 0: an agent of before, which does not say. */
+  cores: number;
+  /** Of its interface; 0: not known. */
+  linkBytesPerSecond: number;
+  /** Services that cannot be offered now. */
+  unhealthy: ServiceProblem[];
+}
+
+export interface ServiceProblem {
+  service: string;
+  /** A phrase: "its directory /srv does not exist". */
+  reason: string;
 }
 
 export interface HistoryEntry {
@@ -80,6 +92,8 @@ export interface LiveConnection {
   ageSeconds: number;
   history: HistoryEntry[];
   tcpState: number;
+  /** Bytes that were promised to the client and that it has not acknowledged; 0: it is idle. */
+  outstanding: number;
 }
 
 export interface DescribeAnswer {
@@ -232,6 +246,8 @@ export interface ServerMessage {
   addresses: string[];
   /** The digests of all that it serves are known: it can take any connection over at once. */
   contentReady: boolean;
+  /** Its load by the overload thresholds: 1 and more, for some time, is overloaded. */
+  overloadIndex: number;
 }
 
 export interface StatusMessage {

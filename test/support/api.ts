@@ -19,6 +19,7 @@ export const server: ServerMessage = {
   slot: 1,
   addresses: ["10.77.0.101"],
   contentReady: true,
+  overloadIndex: 0.25,
 };
 
 export const connection: ConnectionMessage = {

@@ -66,6 +66,14 @@ test("defaults are filled", (t) => {
   t.is(serverOf(config, "s2").pins, "/sys/fs/bpf/baton/s2");
   t.deepEqual(config.lease, { durationMs: 100, renewMs: 25, onStoreLoss: "stall" });
   t.is(config.limits.flows, 65536);
+  t.deepEqual(config.overload, {
+    mode: "on",
+    thresholds: { cpu: 0.8, cpuLead: 0.3, pressure: 30, loopDelayMs: 100 },
+    lowMark: 0.7,
+    sustainedMs: 3_000,
+    movesPerSecond: 20,
+    restMs: 30_000,
+  });
   const [service] = config.services;
   t.is(directoryOf(service!, "s1"), "/etc/baton/content");
   t.is(directoryOf(service!, "s2"), "/other");
@@ -153,6 +161,17 @@ const wrong: [string, string, string, string][] = [
     "listen",
     "nats has either listen or url, not both.",
   ],
+  ["cluster:", "overload: { mode: maybe }", "maybe", 'overload.mode must be on or dry-run or off, not "maybe".'],
+  ["cluster:", "overload: { mode: true }", "true", "overload.mode must be on or dry-run or off, not true."],
+  ["cluster:", "overload: { lowMark: 1 }", "1", "overload.lowMark must be below 1, not 1."],
+  ["cluster:", "overload: { movesPerSecond: 0 }", "0", "overload.movesPerSecond must be at least 1, not 0."],
+  ["cluster:", "overload: { thresholds: { cpu: 80 } }", "80", "overload.thresholds.cpu must be at most 1, not 80."],
+  [
+    "cluster:",
+    "overload: { thresholds: { egress: 80 } }",
+    "egress",
+    'Unknown key "egress" in overload.thresholds; known are cpu, cpuLead, pressure, loopDelayMs, egressMegabytesPerSecond, connections.',
+  ],
   ["cluster:", "vips: [10.77.0.5]", "", "Map keys must be unique."],
 ];
 for (const [line, by, points, sentence] of wrong) {
@@ -231,6 +250,7 @@ test("the schema for editors knows every key and needs no defaults", (t) => {
     "services",
     "lease",
     "limits",
+    "overload",
   ]);
   t.deepEqual(schema.required, ["vips", "controllers", "servers", "services"]);
 });

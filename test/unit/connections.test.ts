@@ -82,6 +82,7 @@ const live: LiveConnection = {
   ageSeconds: 1,
   history: [{ timeUs: 1_790_000_000_000_001, what: "ready", layer: "tcp", detail: "" }],
   tcpState: 1,
+  outstanding: 0,
 };
 
 test("a row shows the record, and what is live where that is known", (t) => {

@@ -40,6 +40,7 @@ const live: LiveConnection = {
   ageSeconds: 7,
   history: [],
   tcpState: 1,
+  outstanding: 0,
 };
 const adoption = {
   flow: null,

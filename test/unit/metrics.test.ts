@@ -14,6 +14,10 @@ test("the controller's metrics over HTTP", async (t) => {
     storeConnected: () => true,
     verdicts: () => ({ forward: 12, held: 4 }),
     held: () => ({ flows: 1, packets: 2, bytes: 3 }),
+    overload: () => ({
+      moves: new Map([["s1", new Map([["ok", 4]])]]),
+      stops: new Map([["s1", new Map([["no room", 2]])]]),
+    }),
   });
   const common = { time: "t", bundle: "", connection: "c", from: "s1", to: "s2", heldPackets: 5, heldUs: 9 };
   metrics.observe({ ...common, kind: "takeover", result: "ok", reason: "free text", phases: { LIVE: 12_000 } });
@@ -32,6 +36,9 @@ test("the controller's metrics over HTTP", async (t) => {
     'baton_server_state{server="s1",state="UP",controller="lb1"} 1',
     'baton_server_state{server="s1",state="DOWN",controller="lb1"} 0',
     'baton_server_lease_age_seconds{server="s1",controller="lb1"} 0.0124',
+    'baton_server_overload_index{server="s1",controller="lb1"} 0.25',
+    'baton_overload_moves_total{server="s1",result="ok",controller="lb1"} 4',
+    'baton_overload_stops_total{server="s1",reason="no room",controller="lb1"} 2',
     'baton_operations_total{kind="takeover",result="ok",reason="",controller="lb1"} 1',
     'baton_operations_total{kind="takeover",result="refused",reason="object changed",controller="lb1"} 1',
     'baton_phase_seconds_sum{controller="lb1",kind="takeover",phase="LIVE"} 0.012',

@@ -73,6 +73,9 @@ const fromAgent: AgentMessage[] = [
       connections: 3,
       problems: ["p"],
       contentReady: true,
+      cores: 1.5,
+      linkBytesPerSecond: 125e6,
+      unhealthy: [{ service: "http", reason: "r" }],
     },
   },
   {
@@ -94,6 +97,7 @@ const fromAgent: AgentMessage[] = [
           ageSeconds: 1.25,
           history: [{ timeUs: 1_790_000_000_000_001, what: "w", layer: "tcp", detail: "d" }],
           tcpState: 1,
+          outstanding: 2 ** 33,
         },
       ],
     },
@@ -172,6 +176,7 @@ const server: ServerMessage = {
   slot: 5,
   addresses: ["10.77.0.101"],
   contentReady: true,
+  overloadIndex: 0.5,
 };
 const connection: ConnectionMessage = {
   id: "i",

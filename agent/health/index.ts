@@ -1,0 +1,1 @@
+export { type Checked, HealthWatch } from "./watch.js";

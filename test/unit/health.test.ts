@@ -1,0 +1,96 @@
+import "../support/quiet.js";
+import { mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import test from "ava";
+import fc from "fast-check";
+import { DirectoryContent } from "../../agent/content/index.js";
+import { Dampener } from "../../agent/health/dampener.js";
+import { HealthWatch } from "../../agent/health/index.js";
+import { linkSpeed, usableCores } from "../../agent/load.js";
+import { testDirectory } from "../support/directory.js";
+import { eventually } from "../support/eventually.js";
+
+test("three results in a row change the verdict, and nothing less", (t) => {
+  fc.assert(
+    fc.property(fc.array(fc.boolean()), (results) => {
+      const dampener = new Dampener();
+      const seen: boolean[] = [];
+      for (const result of results) {
+        const before = dampener.healthy;
+        const changed = dampener.add(result);
+        seen.push(result);
+        const last = seen.slice(-3);
+        const unanimous = last.length === 3 && last.every((one) => one !== before);
+        if (changed !== unanimous || dampener.healthy !== (unanimous ? !before : before)) return false;
+      }
+      return true;
+    }),
+  );
+  t.pass();
+});
+
+test("a service that fails, hangs, and is well again", async (t) => {
+  let health = () => Promise.resolve();
+  const watch = new HealthWatch([{ name: "http", health: () => health() }], { everyMs: 10, deadlineMs: 5 });
+  t.teardown(() => watch.close());
+  t.deepEqual(watch.unhealthy, []);
+  health = () => Promise.reject(new Error("its directory /srv does not exist"));
+  await eventually("it failed", () => watch.unhealthy.length === 1);
+  t.deepEqual(watch.unhealthy, [{ service: "http", reason: "its directory /srv does not exist" }]);
+  health = () => Promise.resolve();
+  await eventually("it is well", () => watch.unhealthy.length === 0);
+  let calls = 0;
+  let wake = () => {};
+  health = () => {
+    calls++;
+    return new Promise((resolve) => {
+      wake = resolve;
+    });
+  };
+  await eventually("it hangs", () => watch.unhealthy.length === 1);
+  t.regex(watch.unhealthy[0]!.reason, /does not answer/);
+  t.is(calls, 1, "one check at a time");
+  health = () => Promise.resolve();
+  wake();
+  await eventually("it is well again", () => watch.unhealthy.length === 0);
+});
+
+test("a directory is healthy while it can be read", async (t) => {
+  const parent = testDirectory(t);
+  const directory = join(parent, "content");
+  mkdirSync(directory);
+  const content = await DirectoryContent.open({
+    directory,
+    validator: "mtime+size",
+    hashFile: () => Promise.reject(new Error("not needed")),
+  });
+  await t.notThrowsAsync(content.health());
+  renameSync(directory, `${directory}-away`);
+  await t.throwsAsync(content.health(), { message: `its directory ${directory} does not exist` });
+  writeFileSync(directory, "");
+  await t.throwsAsync(content.health(), { message: `its directory ${directory} cannot be read (ENOTDIR)` });
+});
+
+test("usable cores: the least of what a group and those above it may use", (t) => {
+  const root = testDirectory(t);
+  const group = join(root, "a", "b");
+  mkdirSync(group, { recursive: true });
+  t.is(usableCores(group, 4), 4, "no controller");
+  writeFileSync(join(group, "cpu.max"), "max 100000\n");
+  t.is(usableCores(group, 4), 4);
+  writeFileSync(join(root, "a", "cpu.max"), "150000 100000\n");
+  t.is(usableCores(group, 4), 1.5);
+  writeFileSync(join(group, "cpu.max"), "50000 100000\n");
+  t.is(usableCores(group, 4), 0.5);
+  t.is(usableCores(group, 0.25), 0.25);
+});
+
+test("a link's speed is a real device's, where it is known", (t) => {
+  const link = testDirectory(t);
+  writeFileSync(join(link, "speed"), "10000\n");
+  t.is(linkSpeed(link), 0, "a veth");
+  mkdirSync(join(link, "device"));
+  t.is(linkSpeed(link), 1.25e9);
+  writeFileSync(join(link, "speed"), "-1\n");
+  t.is(linkSpeed(link), 0);
+});
