@@ -9,6 +9,8 @@ import { type ApplicationFactory, applicationProtocols, IpLayer, Stack, TcpLayer
 
 interface Service {
   config: ServiceConfig;
+  /** Where its protocol serves files. */
+  content: DirectoryContent | undefined;
   makeApplication: ApplicationFactory;
 }
 
@@ -16,11 +18,8 @@ interface Service {
 export class Services {
   private warm = false;
 
-  private constructor(
-    private readonly byName: Map<string, Service>,
-    contents: DirectoryContent[],
-  ) {
-    void Promise.all(contents.map(({ ready }) => ready)).then(() => {
+  private constructor(private readonly byName: Map<string, Service>) {
+    void Promise.all([...byName.values()].map(({ content }) => content?.ready)).then(() => {
       this.warm = true;
     });
   }
@@ -28,24 +27,23 @@ export class Services {
   /** Throws CONTENT_UNAVAILABLE. Digests of the content are made in the background from now on. */
   static async open(config: Config, serverId: string, native: Native): Promise<Services> {
     const byName = new Map<string, Service>();
-    const contents: DirectoryContent[] = [];
     for (const service of config.services) {
+      let content: DirectoryContent | undefined;
       const makeApplication = await applicationProtocols[service.protocol].factory({
         content: async () => {
-          const content = await DirectoryContent.open({
+          content = await DirectoryContent.open({
             directory: directoryOf(service, serverId),
             validator: service.validator,
             hashFile: (path) => native.hashFile(path),
             digestFile: join(serverOf(config, serverId).state, `digests-${service.name}`),
           });
-          contents.push(content);
           return content;
         },
         inputBytes: config.limits.inputBytes,
       });
-      byName.set(service.name, { config: service, makeApplication });
+      byName.set(service.name, { config: service, content, makeApplication });
     }
-    return new Services(byName, contents);
+    return new Services(byName);
   }
 
   /** Whether the digests of everything that was there at the start are known. */
@@ -55,7 +53,9 @@ export class Services {
 
   /** For the health check. */
   get checked(): Checked[] {
-    return [...this.byName].map(([name, { content }]) => ({ name, health: () => content.health() }));
+    return [...this.byName].flatMap(([name, { content }]) =>
+      content ? [{ name, health: () => content.health() }] : [],
+    );
   }
 
   /** The layers of a connection, ip first. Throws RefusedError where its service is not offered here. */
