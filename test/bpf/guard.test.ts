@@ -481,6 +481,30 @@ test.serial(
   },
 );
 
+for (const v6 of [false, true]) {
+  test.serial(`an ack that shuts the window cannot be taken for a predicted one: IPv${v6 ? 6 : 4}`, async (t) => {
+    await connect({ v6 });
+    inNamespace(CLIENT_NAMESPACE, "ethtool", "-K", "eth0", "tx", "off"); // whole checksums, so that they can be checked
+    await server.do("sniff", "eth0");
+    await server.do("blast", 8_000_000); // and the client does not read
+    const seen: SeenFrame[] = [];
+    await eventually(
+      async () => {
+        seen.push(...(await server.frames()).filter(({ outgoing }) => !outgoing));
+        return seen.some(({ window }) => window === 0);
+      },
+      (shut) => shut,
+    );
+    const ECE = 0x40;
+    t.true(seen.some(({ window }) => window === 0));
+    for (const { window, flags, checksumHolds } of seen) {
+      t.is(flags & ECE, window === 0 ? ECE : 0);
+      t.true(checksumHolds);
+    }
+    inNamespace(CLIENT_NAMESPACE, "ethtool", "-K", "eth0", "tx", "on");
+  });
+}
+
 test.serial("a living socket without an entry says nothing", async (t) => {
   const flow = await connect();
   guard.remove(flow);
