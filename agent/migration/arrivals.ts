@@ -125,7 +125,6 @@ export class Arrivals {
       const claimed = await this.claim(record, revision);
       if (claimed === undefined) throw new RefusedError("somebody else has the record");
       mark("committed");
-      reply({ migration, committed: true, reason: "" });
       try {
         this.goLive(connection, socket.take(), record, state, image, claimed);
       } catch (error) {
@@ -136,7 +135,9 @@ export class Arrivals {
         this.heir.resumeOwn(record.id, claimed, encodeRecord(record));
       }
       mark("ready");
+      // First to the controller: until it knows packets are held. The former owner has nothing left to do but to clear away.
       this.report({ migration, connectionId: record.id, connection, result: "ok", reason: "", phasesUs });
+      reply({ migration, committed: true, reason: "" });
     } catch (error) {
       const reason = (error as Error).message;
       log.warn({ migration, reason }, "a connection does not arrive");
