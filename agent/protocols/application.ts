@@ -84,7 +84,7 @@ export interface ConnectionPort {
 }
 
 export interface Response {
-  /** In order; may be empty (a FIN alone). */
+  /** In order; may be empty (a FIN alone, or a state that has changed without a word). */
   pieces: ResponsePiece[];
   /** Our FIN behind the pieces. The core then lingers: it goes on reading and discarding for a bounded time. */
   fin?: boolean;
