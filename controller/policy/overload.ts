@@ -234,7 +234,8 @@ export class OverloadPolicy {
     if (rested.length === 0 && round.count === 0) {
       if (movable.length > 0) server.stop = { code: "resting", phrase: "its connections have only just been moved" };
       else if (useful.length > 0) server.stop = { code: "not movable", phrase: "none of its connections is protected" };
-      else server.stop = { code: "nothing busy", phrase: "none of its connections is busy" };
+      else if (candidates.length > 0) server.stop = { code: "nothing busy", phrase: "none of its connections is busy" };
+      else server.stop = { code: "nothing busy", phrase: "it has no connections" };
     }
     // Where their number is too much the idle ones go first: they are cheapest to move.
     return rested.sort((a, b) => (round.byCount ? a.rate - b.rate : b.rate - a.rate));

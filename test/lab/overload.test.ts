@@ -137,7 +137,7 @@ test("dry-run: says what it would move, and moves nothing", async (t) => {
   const event = await events.next("would move", ({ reason }) => /^would move/.test(reason), SPREAD_MS);
   t.like(event, { kind: "server", from: "s1", result: "ok" });
   t.is(owners.get(event.connection), "s1");
-  t.regex(event.reason, /^would move a connection: overload of s1: cpu /);
+  t.regex(event.reason, /^would move a connection: overload of s1: /);
   await eventually("said", async () => /would have been moved away/.test((await serverNamed("s1")).reason), 5_000);
   t.deepEqual(
     events.seen.filter(({ kind }) => kind === "migration"),
