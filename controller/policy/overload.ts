@@ -9,6 +9,8 @@ import { SmoothedLoad } from "./smoothing.js";
 /** A target stays this much below the source, or the two would soon change roles. */
 const CLEARLY_BELOW = 0.75;
 const ROUND_MS = 10_000;
+/** What a round did shows in the smoothed loads after so long. */
+const SETTLES_MS = 2_500;
 /** avg10 follows what happened with so much delay. */
 const PRESSURE_SETTLES_MS = 10_000;
 /** Egress below this says nothing about what a byte costs. */
@@ -278,7 +280,7 @@ export class OverloadPolicy {
   private endRound(atMs: number): void {
     if (this.round && this.round.count > 0) {
       const byPressure = this.servers.get(this.round.source)?.index.metric === "pressure";
-      this.settledAt = atMs + Math.max(this.settings.sustainedMs, byPressure ? PRESSURE_SETTLES_MS : 0);
+      this.settledAt = atMs + (byPressure ? PRESSURE_SETTLES_MS : SETTLES_MS);
     }
     this.round = undefined;
   }
