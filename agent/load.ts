@@ -8,6 +8,8 @@ export interface Load {
   cpu: number;
   /** PSI "some avg10" of its CPU, percent. */
   pressure: number;
+  /** Share of the time since the last sample in which something waited for a core. */
+  cpuWaiting: number;
   /** Event-loop delay of this process since the last sample, p99. */
   loopDelayMs: number;
   egressBytesPerSecond: number;
@@ -17,10 +19,18 @@ export interface Load {
   linkBytesPerSecond: number;
 }
 
+interface Counters {
+  at: number;
+  cpuUs: number;
+  pressure: number;
+  waitingUs: number;
+  egress: number;
+}
+
 /** Measures this host: its cgroup (which holds all its daemons), this process's event loop, its interface. */
 export class LoadMeter {
   private readonly delay: IntervalHistogram = monitorEventLoopDelay({ resolution: 10 });
-  private before: { at: number; cpuUs: number; egress: number };
+  private before: Counters;
 
   /** @param cgroup cgroup2 directory; undefined = the whole machine's CPU is not looked at. */
   constructor(
@@ -34,9 +44,11 @@ export class LoadMeter {
   sample(): Load {
     const now = this.counters();
     const seconds = Math.max(0.001, (now.at - this.before.at) / 1000);
+    const waited = Math.max(0, now.waitingUs - this.before.waitingUs) / 1e6;
     const load: Load = {
       cpu: Math.max(0, now.cpuUs - this.before.cpuUs) / 1e6 / seconds,
-      pressure: Number(/^some avg10=([\d.]+)/.exec(this.group("cpu.pressure"))?.[1] ?? 0),
+      pressure: now.pressure,
+      cpuWaiting: Math.min(1, waited / seconds),
       loopDelayMs: Math.max(0, this.delay.percentile(99) / 1e6 - 10),
       egressBytesPerSecond: Math.max(0, now.egress - this.before.egress) / seconds,
       cores: this.cgroup ? usableCores(this.cgroup, availableParallelism()) : availableParallelism(),
@@ -47,13 +59,16 @@ export class LoadMeter {
     return load;
   }
 
-  private counters(): { at: number; cpuUs: number; egress: number } {
+  private counters(): Counters {
     const line = read("/proc/self/net/dev")
       .split("\n")
       .find((text) => text.trimStart().startsWith(`${this.ifname}:`));
+    const [, pressure, waitingUs] = /^some avg10=([\d.]+) .*total=(\d+)/m.exec(this.group("cpu.pressure")) ?? [];
     const fields = line?.split(":")[1]?.trim().split(/\s+/) ?? [];
     return {
       at: performance.now(),
+      pressure: Number(pressure ?? 0),
+      waitingUs: Number(waitingUs ?? 0),
       cpuUs: Number(/^usage_usec (\d+)/m.exec(this.group("cpu.stat"))?.[1] ?? 0),
       egress: Number(fields[8] ?? 0),
     };

@@ -7,6 +7,8 @@ export interface HostLoad {
   cpu: number;
   /** Cores that it may use; 0: not known, its CPU says nothing. */
   cores: number;
+  /** Share of the time in which something waited for a core: as many cores more are wanted, at least. */
+  waiting: number;
   /** PSI some avg10 of its CPU, percent. */
   pressure: number;
   loopDelayMs: number;
@@ -20,7 +22,7 @@ export interface HostLoad {
 export interface Thresholds {
   /** Of the cores that the host may use. */
   cpu: number;
-  /** Of those cores, beyond the others' share. */
+  /** Of those cores, used or waited for, beyond what the others want. */
   cpuLead: number;
   /** Beyond the others' pressure, percent. */
   pressure: number;
@@ -44,7 +46,7 @@ export function thresholdsOf({ thresholds }: OverloadConfig, { flows }: LimitsCo
 
 export function hostLoad(report: LoadReport, connections: number): HostLoad {
   const { cpu, cores, pressure, loopDelayMs, egressBytesPerSecond: egress, linkBytesPerSecond: link } = report;
-  return { cpu, cores, pressure, loopDelayMs, egress, link, connections };
+  return { cpu, cores, waiting: report.cpuWaiting, pressure, loopDelayMs, egress, link, connections };
 }
 
 /**
@@ -52,12 +54,13 @@ export function hostLoad(report: LoadReport, connections: number): HostLoad {
  * them. The lower median, so that one more that is overloaded does not hide the first.
  */
 export interface Others {
-  cpuShare: number;
+  /** Of their cores, used or waited for. */
+  wanted: number;
   pressure: number;
 }
 
 export function othersOf(loads: HostLoad[]): Others {
-  return { cpuShare: lowerMedian(loads.map(cpuShare)), pressure: lowerMedian(loads.map(({ pressure }) => pressure)) };
+  return { wanted: lowerMedian(loads.map(wantedShare)), pressure: lowerMedian(loads.map(({ pressure }) => pressure)) };
 }
 
 export type MetricName = "cpu" | "cpuLead" | "pressure" | "loopDelay" | "egress" | "connections";
@@ -69,11 +72,10 @@ export interface LoadIndex {
 }
 
 export function indexOf(load: HostLoad, others: Others, thresholds: Thresholds): LoadIndex {
-  const share = cpuShare(load);
   const egress = egressThreshold(load, thresholds);
   const all: Array<[MetricName, number]> = [
-    ["cpu", share / thresholds.cpu],
-    ["cpuLead", (share - others.cpuShare) / thresholds.cpuLead],
+    ["cpu", ofCores(load, load.cpu) / thresholds.cpu],
+    ["cpuLead", (wantedShare(load) - others.wanted) / thresholds.cpuLead],
     ["pressure", (load.pressure - others.pressure) / thresholds.pressure],
     ["loopDelay", load.loopDelayMs / thresholds.loopDelayMs],
     ["egress", egress > 0 ? load.egress / egress : 0],
@@ -100,9 +102,9 @@ export function metricPhrase(
     case "cpu":
       return `cpu ${load.cpu.toFixed(2)} of ${cores} cores, ${relation} ${(thresholds.cpu * load.cores * scale).toFixed(2)}`;
     case "cpuLead": {
-      const mark = (others.cpuShare + thresholds.cpuLead * scale) * load.cores;
-      const common = (others.cpuShare * load.cores).toFixed(2);
-      return `cpu ${load.cpu.toFixed(2)} of ${cores} cores where the others use ${common}, ${relation} ${mark.toFixed(2)}`;
+      const mark = ((others.wanted + thresholds.cpuLead * scale) * load.cores).toFixed(2);
+      const wanted = `${(load.cpu + load.waiting).toFixed(2)} wanted where the others want ${(others.wanted * load.cores).toFixed(2)}`;
+      return `cpu ${load.cpu.toFixed(2)} of ${cores} cores, ${wanted}, ${relation} ${mark}`;
     }
     case "pressure": {
       const mark = others.pressure + thresholds.pressure * scale;
@@ -118,8 +120,13 @@ export function metricPhrase(
   }
 }
 
-function cpuShare({ cpu, cores }: HostLoad): number {
+function ofCores({ cores }: HostLoad, cpu: number): number {
   return cores > 0 ? cpu / cores : 0;
+}
+
+/** A busy loop wants one core, and gets less of it on a busy machine. */
+function wantedShare(load: HostLoad): number {
+  return ofCores(load, load.cpu + load.waiting);
 }
 
 function egressThreshold({ link }: HostLoad, { egress }: Thresholds): number {

@@ -9,6 +9,8 @@ import { SmoothedLoad } from "./smoothing.js";
 /** A target stays this much below the source, or the two would soon change roles. */
 const CLEARLY_BELOW = 0.75;
 const ROUND_MS = 10_000;
+/** What a round did shows in the smoothed loads after so long. */
+const SETTLES_MS = 2_500;
 /** avg10 follows what happened with so much delay. */
 const PRESSURE_SETTLES_MS = 10_000;
 /** Egress below this says nothing about what a byte costs. */
@@ -234,7 +236,8 @@ export class OverloadPolicy {
     if (rested.length === 0 && round.count === 0) {
       if (movable.length > 0) server.stop = { code: "resting", phrase: "its connections have only just been moved" };
       else if (useful.length > 0) server.stop = { code: "not movable", phrase: "none of its connections is protected" };
-      else server.stop = { code: "nothing busy", phrase: "none of its connections is busy" };
+      else if (candidates.length > 0) server.stop = { code: "nothing busy", phrase: "none of its connections is busy" };
+      else server.stop = { code: "nothing busy", phrase: "it has no connections" };
     }
     // Where their number is too much the idle ones go first: they are cheapest to move.
     return rested.sort((a, b) => (round.byCount ? a.rate - b.rate : b.rate - a.rate));
@@ -277,7 +280,7 @@ export class OverloadPolicy {
   private endRound(atMs: number): void {
     if (this.round && this.round.count > 0) {
       const byPressure = this.servers.get(this.round.source)?.index.metric === "pressure";
-      this.settledAt = atMs + Math.max(this.settings.sustainedMs, byPressure ? PRESSURE_SETTLES_MS : 0);
+      this.settledAt = atMs + (byPressure ? PRESSURE_SETTLES_MS : SETTLES_MS);
     }
     this.round = undefined;
   }

@@ -52,6 +52,7 @@ export class Round {
     const after: HostLoad = {
       ...load,
       cpu: load.cpu * left,
+      waiting: load.waiting * left,
       pressure: load.pressure * left,
       loopDelayMs: load.loopDelayMs * left,
       egress: Math.max(0, load.egress - this.moved.rate),

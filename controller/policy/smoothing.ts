@@ -34,6 +34,7 @@ export class SmoothedLoad {
     this.now = {
       ...sample,
       cpu: now.cpu + fast * (sample.cpu - now.cpu),
+      waiting: now.waiting + fast * (sample.waiting - now.waiting),
       pressure: now.pressure + fast * (sample.pressure - now.pressure),
       loopDelayMs: now.loopDelayMs + fast * (sample.loopDelayMs - now.loopDelayMs),
       egress: now.egress + fast * (sample.egress - now.egress),

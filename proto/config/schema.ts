@@ -111,7 +111,7 @@ const thresholds = z.strictObject({
   cpu: share.default(0.8).describe("Of the cores that the host may use"),
   cpuLead: share
     .default(0.3)
-    .describe("Of those cores, beyond the share that the other servers use (their median): one that works for all"),
+    .describe("Of those cores, used or waited for, beyond what the other servers want (their median)"),
   pressure: aboveZero
     .max(100, "must be at most 100")
     .default(30)

@@ -62,6 +62,8 @@ export interface LoadReport {
   linkBytesPerSecond: number;
   /** Services that cannot be offered now. */
   unhealthy: ServiceProblem[];
+  /** Share of the time in which something of the host waited for a core, since the last report. */
+  cpuWaiting: number;
 }
 
 export interface ServiceProblem {

@@ -27,9 +27,9 @@ function makeFilm(directory: string): void {
   writeRandomFile(`${directory}/film.bin`, "film", 32 * MIB);
 }
 
-/** Downloads that last some forty seconds, on all servers. */
-async function startDownloads(count: number): Promise<Download[]> {
-  const downloads = Array.from({ length: count }, () => new Download("/film.bin", { rate: "750k", seconds: 110 }));
+/** Downloads on all servers; at 750k they last some forty seconds. */
+async function startDownloads(count: number, rate: string): Promise<Download[]> {
+  const downloads = Array.from({ length: count }, () => new Download("/film.bin", { rate, seconds: 110 }));
   await Promise.all(downloads.map((download) => download.reached(64 * 1024)));
   return downloads;
 }
@@ -68,7 +68,7 @@ test("heavy traffic over all servers moves nothing", async (t) => {
 });
 
 test("something else burns CPU on a server: its downloads leave it, once each, and stay away", async (t) => {
-  const downloads = await startDownloads(DOWNLOADS);
+  const downloads = await startDownloads(DOWNLOADS, "750k");
   const before = await countOn("s1");
   t.true(before >= 3, `${before} of ${DOWNLOADS} on s1`);
   const events = lab.control.follow();
@@ -97,7 +97,7 @@ test("something else burns CPU on a server: its downloads leave it, once each, a
 });
 
 test("a server whose content is gone is drained, and is back with its content", async (t) => {
-  const downloads = await startDownloads(12);
+  const downloads = await startDownloads(12, "2M");
   const there = await countOn("s2");
   t.true(there > 0, "some on s2");
   renameSync(own, `${own}-away`);
@@ -131,13 +131,13 @@ test("dry-run: says what it would move, and moves nothing", async (t) => {
   await eventually("the controller has ended", () => !lives(controller));
   await labHeal();
   const events = lab.control.follow();
-  const downloads = await startDownloads(12);
+  const downloads = await startDownloads(12, "1200k");
   const owners = new Map((await lab.control.connections()).map(({ id, owner }) => [id, owner]));
   burn("s1");
   const event = await events.next("would move", ({ reason }) => /^would move/.test(reason), SPREAD_MS);
   t.like(event, { kind: "server", from: "s1", result: "ok" });
   t.is(owners.get(event.connection), "s1");
-  t.regex(event.reason, /^would move a connection: overload of s1: cpu /);
+  t.regex(event.reason, /^would move a connection: overload of s1: /);
   await eventually("said", async () => /would have been moved away/.test((await serverNamed("s1")).reason), 5_000);
   t.deepEqual(
     events.seen.filter(({ kind }) => kind === "migration"),

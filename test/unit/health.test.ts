@@ -6,7 +6,6 @@ import fc from "fast-check";
 import { DirectoryContent } from "../../agent/content/index.js";
 import { Dampener } from "../../agent/health/dampener.js";
 import { HealthWatch } from "../../agent/health/index.js";
-import { linkSpeed, usableCores } from "../../agent/load.js";
 import { testDirectory } from "../support/directory.js";
 import { eventually } from "../support/eventually.js";
 
@@ -69,28 +68,4 @@ test("a directory is healthy while it can be read", async (t) => {
   await t.throwsAsync(content.health(), { message: `its directory ${directory} does not exist` });
   writeFileSync(directory, "");
   await t.throwsAsync(content.health(), { message: `its directory ${directory} cannot be read (ENOTDIR)` });
-});
-
-test("usable cores: the least of what a group and those above it may use", (t) => {
-  const root = testDirectory(t);
-  const group = join(root, "a", "b");
-  mkdirSync(group, { recursive: true });
-  t.is(usableCores(group, 4), 4, "no controller");
-  writeFileSync(join(group, "cpu.max"), "max 100000\n");
-  t.is(usableCores(group, 4), 4);
-  writeFileSync(join(root, "a", "cpu.max"), "150000 100000\n");
-  t.is(usableCores(group, 4), 1.5);
-  writeFileSync(join(group, "cpu.max"), "50000 100000\n");
-  t.is(usableCores(group, 4), 0.5);
-  t.is(usableCores(group, 0.25), 0.25);
-});
-
-test("a link's speed is a real device's, where it is known", (t) => {
-  const link = testDirectory(t);
-  writeFileSync(join(link, "speed"), "10000\n");
-  t.is(linkSpeed(link), 0, "a veth");
-  mkdirSync(join(link, "device"));
-  t.is(linkSpeed(link), 1.25e9);
-  writeFileSync(join(link, "speed"), "-1\n");
-  t.is(linkSpeed(link), 0);
 });

@@ -75,6 +75,7 @@ const fromAgent: AgentMessage[] = [
       contentReady: true,
       cores: 1.5,
       linkBytesPerSecond: 125e6,
+      cpuWaiting: 0.25,
       unhealthy: [{ service: "http", reason: "r" }],
     },
   },

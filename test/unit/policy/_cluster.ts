@@ -29,6 +29,7 @@ export const settings: OverloadSettings = {
 export const idle: HostLoad = {
   cpu: 0.05,
   cores: 2,
+  waiting: 0,
   pressure: 5,
   loopDelayMs: 1,
   egress: 0,

@@ -73,7 +73,13 @@ test("a budget is never exceeded, and never withheld", (t) => {
 test("the index is the largest of metric by threshold, and says which", (t) => {
   const none = othersOf([]);
   const cases: Array<[Partial<HostLoad>, MetricName, number, string]> = [
-    [{ cpu: 1.93 }, "cpuLead", 3.22, "cpu 1.93 of 2 cores where the others use 0.00, above 0.60"],
+    [{ cpu: 1.93 }, "cpuLead", 3.22, "cpu 1.93 of 2 cores, 1.93 wanted where the others want 0.00, above 0.60"],
+    [
+      { cpu: 0.4, waiting: 0.5 },
+      "cpuLead",
+      1.5,
+      "cpu 0.40 of 2 cores, 0.90 wanted where the others want 0.00, above 0.60",
+    ],
     [{ pressure: 60 }, "pressure", 2, "pressure 60.0% where the others have 0.0%, above 30.0%"],
     [{ loopDelayMs: 150 }, "loopDelay", 1.5, "event loop 150 ms late, above 100 ms"],
     [{ egress: 120e6 }, "egress", 1.2, "egress 120.0 MB/s, above 100.0 MB/s"],
