@@ -166,6 +166,7 @@ export class Model implements ControlModel {
     const { drains, index } = this.parts;
     if (!dryRun) {
       this.parts.startDrain(server);
+      await this.parts.membership.remember(server, true);
       yield* drains.drain(server, timeoutMs);
       return;
     }
@@ -176,9 +177,13 @@ export class Model implements ControlModel {
     yield { moved: 0, remaining: planned.length, finished: true, reasons: Object.fromEntries(planned) };
   }
 
-  undrain(server: string): void {
-    this.parts.drains.cancel(server);
-    this.parts.endDrain(server);
+  async undrain(server: string): Promise<void> {
+    const { membership, drains } = this.parts;
+    const remembered = membership.isDrained(server);
+    if (remembered) await membership.remember(server, false);
+    drains.cancel(server);
+    // One that is not there joins as if it had never been drained.
+    if (!remembered || membership.member(server)?.state === "DRAINING") this.parts.endDrain(server);
   }
 
   /** A server that is being held or taken over holds all its connections. */
