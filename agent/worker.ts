@@ -5,6 +5,7 @@ import { parseConnectionId } from "../proto/flow.js";
 import { interfaceMac } from "../proto/interface.js";
 import { logger } from "../proto/log.js";
 import { Metrics, serveMetrics } from "../proto/metrics.js";
+import { illegalTransitions } from "../proto/phase.js";
 import {
   type Adopt,
   type Describe,
@@ -271,6 +272,9 @@ function metricsOf(
   metrics.counterFrom("guard_verdicts_total", "Packets by the guard's verdict", ["verdict"], () =>
     Object.entries(guard.verdicts()).map(([verdict, value]) => ({ labels: { verdict }, value })),
   );
+  metrics.counterFrom("illegal_transitions_total", "Phases of connections that were not entered; stays 0", [], () => [
+    { value: illegalTransitions() },
+  ]);
   metrics.gauge("connections", "Connections of this worker", [], () => [{ value: table.size }]);
   metrics.counterFrom("connections_ended_total", "Connections that ended here", [], () => [{ value: counters.ended }]);
   metrics.counterFrom("takeovers_total", "Connections taken over by this worker, by result", ["result"], () =>

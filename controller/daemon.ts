@@ -5,12 +5,13 @@ import { BatonError } from "../proto/errors.js";
 import { interfaceMac } from "../proto/interface.js";
 import { logger } from "../proto/log.js";
 import { serveMetrics } from "../proto/metrics.js";
-import { MIGRATION } from "../proto/rpc/index.js";
+import { MIGRATION, type TakenOver } from "../proto/rpc/index.js";
 import { connectStore, type Store } from "../proto/store/index.js";
 import type { ServerState } from "../proto/vocabulary.js";
 import { AgentSessions } from "./agents/index.js";
 import { ApiServer } from "./api/index.js";
-import { ConnectionIndex } from "./connections/index.js";
+import { inBackground } from "./background.js";
+import { type ConnectionEntry, ConnectionIndex } from "./connections/index.js";
 import { EventLog } from "./events/index.js";
 import { Membership } from "./membership/index.js";
 import { ControllerMetrics } from "./metrics/index.js";
@@ -64,24 +65,26 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     durationMs: config.lease.durationMs,
     renewMs: config.lease.renewMs,
     writer: `${id}/${process.pid}/${Date.now().toString(36)}`,
+    isClosed: (server, incarnation) => coordinator.isClosed(server, incarnation),
   });
-  const roster = new Roster(membership, sessions);
+  const roster = new Roster(membership, sessions, (slot) => appliance.macOf(slot));
   const appliance = SteeredAppliance.load(config, own, {
     onHeld: (flows) => strays.held(flows),
     onBounced: (packets) => strays.bounced(packets),
   });
-  const placement = new Placement(appliance, index, (server) => roster.member(server));
+  const placement = new Placement(appliance, index, (entry) => roster.owner(entry));
   placement.adopt(appliance.exceptions());
   const strays: Strays = new Strays({
     appliance,
+    placement,
     index,
-    memberOf: (server) => roster.member(server),
+    ownerOf: (entry) => roster.owner(entry),
     memberOfSlot: (slot) => roster.ofSlot(slot),
     seesRecords: () => store.connected,
-    isLiving: (member) => roster.living().some((living) => living.id === member.id),
+    serves: ({ id: server }) => roster.serves(server),
     episodeOfSlot: (slot) => coordinator.episodeOfSlot(slot),
     adopt: (server, what, timeoutMs) => sessions.adopt(server, what, timeoutMs),
-    adopted: (server, takeoverId, result) => coordinator.takenOver(server, { batch: 0, takeoverId, results: [result] }),
+    adopted: (server, takeoverId, result) => takenOver(server, { batch: 0, takeoverId, results: [result] }),
   });
   const coordinator: TakeoverCoordinator = new TakeoverCoordinator({
     appliance,
@@ -91,30 +94,43 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     events,
     strays,
     living: () => roster.living(),
+    heirs: () => roster.heirs(),
     memberOf: (server) => roster.member(server),
     holds: (server, incarnation) => roster.holds(server, incarnation),
+    serves: (server) => roster.serves(server),
+    returned: (server) => roster.returned(server),
+    isFenced: (server, incarnation) => membership.isFenced(server, incarnation),
     began: (server, reason) => membership.takeoverBegan(server, reason),
-    buried: (server) => {
-      membership.takeoverFinished(server, "its connections were taken over");
+    freed: (server, closed, reason) => {
+      if (closed) membership.takeoverFinished(server, reason);
       admit(server);
     },
   });
+  const takenOver = (server: string, batch: TakenOver) =>
+    coordinator.takenOver(server, sessions.get(server)?.hello.incarnation ?? 0, batch);
 
-  const serves = (server: string) => {
-    const state = membership.member(server)?.state;
-    return (state === "UP" || state === "DRAINING") && membership.heirs().includes(server);
-  };
+  const serves = (server: string) => roster.serves(server);
   const accepts = (server: string) => roster.living().some((living) => living.id === server);
   const memberOf = (server: string) => roster.member(server);
-  const migrations = new Migrations({ appliance, placement, index, events, sessions, memberOf, serves, accepts });
+  const ownerOf = (entry: ConnectionEntry) => roster.owner(entry);
+  const migrations = new Migrations({
+    appliance,
+    placement,
+    index,
+    events,
+    sessions,
+    memberOf,
+    ownerOf,
+    serves,
+    accepts,
+  });
   const drains = new Drains({ index, migrations, targets: () => roster.living().map(({ id: server }) => server) });
 
   /** After a server began or ceased to drain: who gets new flows has changed. */
   function rotate(server: string, state: "up" | "draining"): void {
     const member = roster.member(server);
     if (!member) return;
-    const living = roster.living();
-    placement.change([...living, ...coordinator.heldMembers()], living);
+    coordinator.place();
     appliance.setServer(member, state);
   }
 
@@ -149,32 +165,28 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
 
   /** A server joins when nothing of its earlier lives is left, and the packet path knows the flows that stay elsewhere. */
   function admit(server: string): void {
-    const member = membership.member(server);
     const joiner = roster.member(server);
-    if (member?.state !== "JOINING" || !joiner || coordinator.isOpen(server)) return;
-    const earlier = index.owners().find((o) => o.server === server && o.incarnation < member.incarnation);
-    if (earlier) {
-      void coordinator.fenced(joiner, earlier.incarnation, "an earlier life left connections", false);
-      return;
-    }
-    appliance.setServer(joiner, "up");
-    const up = [...roster.living().filter(({ id: other }) => other !== server), joiner];
-    placement.change([...up, ...coordinator.heldMembers()], up);
-    membership.admit(server);
+    if (!joiner || coordinator.keepsOut(server, membership.member(server)?.incarnation ?? 0)) return;
+    if (!membership.admit(server)) return;
+    if (membership.isDrained(server)) rotation.take(server, "operator", "an operator has drained it");
+    appliance.setServer(joiner, roster.slotState(server) ?? "down");
+    coordinator.place();
   }
 
   membership.on("suspected", (server, incarnation, reason) => {
     const member = roster.member(server);
     if (member && roster.holds(server, incarnation)) coordinator.suspected(member, incarnation, reason);
   });
-  membership.on("unsuspected", (server) => {
+  membership.on("unsuspected", (server, incarnation) => {
     const member = roster.member(server);
-    if (member) void coordinator.unsuspected(member);
+    const state = roster.slotState(server);
+    if (member) inBackground(log, "releasing what was held", coordinator.unsuspected(member, incarnation, state));
   });
   membership.on("fenced", (server, incarnation, reason) => {
+    const life = membership.member(server)?.incarnation ?? 0;
     const member = roster.member(server);
-    if (member && member.slot > 0)
-      void coordinator.fenced(member, incarnation, reason, roster.holds(server, incarnation));
+    // The slot's life, which may have ended unseen before this one. What else has left records the coordinator finds.
+    if (member && life <= incarnation) coordinator.fenced(member, life, reason);
   });
   membership.on("joining", ({ id: server }) => admit(server));
   membership.on("changed", ({ id: server, state, reason }) => {
@@ -189,21 +201,22 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
       welcome: { slot: member?.slot ?? 0, generation: member?.generation ?? 0, controllerId: id, mac },
     });
   });
-  sessions.on("leaving", (server, timeoutMs) => void leave(server, timeoutMs));
+  sessions.on("leaving", (server, timeoutMs) => inBackground(log, "a drain", leave(server, timeoutMs)));
   sessions.on("closed", (server, incarnation, reason) => membership.goodbye(server, incarnation, reason));
-  sessions.on("takenOver", (server, batch, acknowledge) => {
+  sessions.on("takenOver", (server, batch, acknowledge, fail) => {
     if (batch.takeoverId === MIGRATION) {
       migrations.reported(server, batch.results);
       acknowledge();
       return;
     }
-    coordinator
-      .takenOver(server, batch)
-      .then(acknowledge, (error) => log.error({ err: error }, "a batch was not taken"));
+    takenOver(server, batch).then(acknowledge, (error) => {
+      log.error({ err: error, server, takeover: batch.takeoverId }, "a batch was not taken: it is to be said again");
+      fail();
+    });
   });
 
   sessions.on("adopted", (server, result) => {
-    void coordinator.takenOver(server, { batch: 0, takeoverId: "", results: [result] });
+    inBackground(log, "a late adoption", takenOver(server, { batch: 0, takeoverId: "", results: [result] }));
   });
 
   const { overload: overloadConfig } = config;
@@ -281,18 +294,22 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     verdicts: () => appliance.verdicts(),
     held: () => appliance.heldTotals(),
     overload: () => overload.counts,
+    strays: () => strays.counters,
+    transitions: () => membership.transitions(),
   });
-  void observe(events, metrics);
+  inBackground(log, "counting events", observe(events, metrics));
 
-  watchConnections(store, index, coordinator, placement);
-  setTimeout(() => void migrations.recover(), RECOVER_MS);
+  // Who is dead and where flows live is decided on every record that there is.
+  await watchConnections(store, index, coordinator, placement);
+  setTimeout(() => inBackground(log, "ending the moves of an earlier controller", migrations.recover()), RECOVER_MS);
   membership.start();
   if (overloadConfig.mode !== "off") overload.start();
   health.start();
   const api = await ApiServer.start({ listen: own.listen, socket: own.socket, control: model, agents: sessions });
   if (own.metrics) await serveMetrics(own.metrics, metrics.metrics, () => model.status().problems);
   const trim = setInterval(() => {
-    store.connections.trimTombstones(TOMBSTONE_AGE_MS).catch((error) => log.warn({ err: error }, "old records stay"));
+    inBackground(log, "trimming old records", store.connections.trimTombstones(TOMBSTONE_AGE_MS));
+    inBackground(log, "trimming old takeovers", coordinator.trim(TOMBSTONE_AGE_MS));
   }, TRIM_MS);
   events.append({ kind: "controller", from: id, result: "ok", reason: "started" });
   log.info({ id, listen: own.listen, pid: process.pid }, "the controller is up");
@@ -309,7 +326,8 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     // Steering goes on without us, and so does the embedded store: the connections must not notice.
     process.exit(0);
   };
-  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => void stop());
+  for (const signal of ["SIGTERM", "SIGINT"] as const)
+    process.once(signal, () => inBackground(log, "stopping", stop()));
 }
 
 async function startNats(config: Config, id: string): Promise<EmbeddedNats> {
@@ -320,12 +338,17 @@ async function startNats(config: Config, id: string): Promise<EmbeddedNats> {
   return EmbeddedNats.start({ state, name, listen: config.nats.listen, maxPayload: maxPayload(config) });
 }
 
-function watchConnections(
+/** Resolves when the index holds everything that the store does. */
+async function watchConnections(
   store: Store,
   index: ConnectionIndex,
   coordinator: TakeoverCoordinator,
   placement: Placement,
-): void {
+): Promise<void> {
+  let complete: () => void = () => {};
+  const caughtUp = new Promise<void>((resolve) => {
+    complete = resolve;
+  });
   store.connections.watch({
     onRecord: (id, revision, bytes) => {
       try {
@@ -341,8 +364,10 @@ function watchConnections(
       coordinator.ended(id);
     },
     onTakeover: (_key, revision, bytes) => coordinator.seen(bytes, revision),
-    onCaughtUp: () => {},
+    onTakeoverRemoved: (key) => coordinator.removed(key),
+    onCaughtUp: complete,
   });
+  await caughtUp;
 }
 
 /** Counts what happens from now on; what an earlier controller has logged was counted there. */

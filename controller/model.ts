@@ -175,6 +175,7 @@ export class Model implements ControlModel {
     const { drains, index } = this.parts;
     if (!dryRun) {
       this.parts.rotation.take(server, "operator", "drained by an operator");
+      await this.parts.membership.remember(server, true);
       yield* drains.drain(server, timeoutMs);
       return;
     }
@@ -185,9 +186,16 @@ export class Model implements ControlModel {
     yield { moved: 0, remaining: planned.length, finished: true, reasons: Object.fromEntries(planned) };
   }
 
-  undrain(server: string): void {
-    this.parts.drains.cancel(server);
-    const reason = this.parts.rotation.give(server, "operator", "agent");
+  async undrain(server: string): Promise<void> {
+    const { membership, drains, rotation } = this.parts;
+    const remembered = membership.isDrained(server);
+    if (remembered) await membership.remember(server, false);
+    drains.cancel(server);
+    if (remembered && membership.member(server)?.state !== "DRAINING") {
+      rotation.forget(server); // one that is not there joins as if it had never been drained
+      return;
+    }
+    const reason = rotation.give(server, "operator", "agent");
     if (reason !== undefined) throw new BatonError("UNSUPPORTED", `${server} stays out of rotation: ${reason}.`);
   }
 

@@ -83,10 +83,13 @@ export interface HoldQueue {
    * any straggler is forwarded as it comes, until `forget`. Resolves when the hold is flipped (or there was none).
    */
   assign(flow: Buffer, slot: number, mac: Buffer): Promise<{ packets: number; heldUs: number }>;
-  /** Many at once, in one crossing of the border; results in the same order. */
+  /**
+   * Many at once, in one crossing of the border; results in the same order, each with an outcome of its own: `error` says why one
+   * is held still. Rejects only when the queue is closed.
+   */
   assignBatch(
     items: Array<{ flow: Buffer; slot: number; mac: Buffer }>,
-  ): Promise<Array<{ packets: number; heldUs: number }>>;
+  ): Promise<Array<{ packets: number; heldUs: number; error?: string }>>;
   /** Throws the queued packets of a flow away (counted) and deletes its hold. */
   drop(flow: Buffer): number;
   forget(flow: Buffer): void;

@@ -251,12 +251,12 @@ class HoldQueueWrap : public Napi::ObjectWrap<HoldQueueWrap> {
     Batch &batch = found->second;
     batch.outcomes[outcome.assignment & 0xffffffffu] = outcome;
     if (--batch.missing > 0) return;
-    const auto failed = std::find_if(batch.outcomes.begin(), batch.outcomes.end(),
-                                     [](const HoldOutcome &item) { return item.error.has_value(); });
-    if (failed != batch.outcomes.end())
-      batch.deferred.Reject(to_js(env, *failed->error).Value());
+    if (!batch.single)
+      batch.deferred.Resolve(results(env, batch.outcomes));
+    else if (batch.outcomes[0].error)
+      batch.deferred.Reject(to_js(env, *batch.outcomes[0].error).Value());
     else
-      batch.deferred.Resolve(batch.single ? result(env, batch.outcomes[0]) : results(env, batch.outcomes));
+      batch.deferred.Resolve(result(env, batch.outcomes[0]));
     batches_.erase(found);
     if (batches_.empty()) napi_unref_threadsafe_function(env, news_);
   }
@@ -265,6 +265,7 @@ class HoldQueueWrap : public Napi::ObjectWrap<HoldQueueWrap> {
     Napi::Object out = Napi::Object::New(env);
     out.Set("packets", Napi::Number::New(env, outcome.packets));
     out.Set("heldUs", Napi::Number::New(env, static_cast<double>(outcome.held_us)));
+    if (outcome.error) out.Set("error", Napi::String::New(env, outcome.error->what()));
     return out;
   }
 

@@ -84,6 +84,11 @@ export class SeenBatches {
     return true;
   }
 
+  /** It was not acted on after all: said again, it is a new one. */
+  fail(batch: number): void {
+    this.#finished.delete(batch);
+  }
+
   finish(batch: number): void {
     if (this.#finished.has(batch)) this.#finished.set(batch, true);
   }

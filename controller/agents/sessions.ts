@@ -33,8 +33,8 @@ export interface ConnectedAgent {
 interface Events {
   /** An agent (re)connected. Answer with send(server, {welcome}). */
   hello: [server: string, hello: AgentHello];
-  /** A batch, once. Call `acknowledge` when it is acted on; the agent says it again until then. */
-  takenOver: [server: string, batch: TakenOver, acknowledge: () => void];
+  /** A batch, once. Call `acknowledge` when it is acted on; the agent says it again until then. After `fail` it is news again. */
+  takenOver: [server: string, batch: TakenOver, acknowledge: () => void, fail: () => void];
   load: [server: string, load: LoadReport];
   /** An answer to adopt() that came after its deadline. */
   adopted: [server: string, result: TakeoverResult];
@@ -175,10 +175,11 @@ export class AgentSessions extends EventEmitter<Events> {
     const seen = this.#batches.get(server)?.seen;
     const acknowledge = () => {
       seen?.finish(batch.batch);
-      this.send(server, { takenOverAck: { batch: batch.batch } });
+      // A process that was started meanwhile counts its batches anew.
+      if (this.#batches.get(server)?.seen === seen) this.send(server, { takenOverAck: { batch: batch.batch } });
     };
     if (seen?.isFinished(batch.batch)) acknowledge();
-    else if (seen?.begin(batch.batch)) this.emit("takenOver", server, batch, acknowledge);
+    else if (seen?.begin(batch.batch)) this.emit("takenOver", server, batch, acknowledge, () => seen.fail(batch.batch));
   }
 }
 

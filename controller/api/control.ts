@@ -34,7 +34,7 @@ export function controlHandlers(model: ControlModel): UntypedServiceImplementati
     drain: streaming(({ server, timeoutMs, dryRun }: { server: string; timeoutMs: number; dryRun: boolean }) =>
       model.drain(server, timeoutMs, dryRun),
     ),
-    undrain: unary(async ({ server }: { server: string }) => model.undrain(server) ?? {}),
+    undrain: unary(async ({ server }: { server: string }) => (await model.undrain(server)) ?? {}),
   };
 }
 

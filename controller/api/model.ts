@@ -18,10 +18,10 @@ export interface ControlModel {
   readonly events: EventSource;
   /** Ends with the migration. Throws NOT_FOUND, UNSUPPORTED. */
   move(id: string, to: string, dryRun: boolean): Promise<EventMessage>;
-  /** Throws NOT_FOUND, UNSUPPORTED. */
+  /** Throws NOT_FOUND, UNSUPPORTED, STORE_UNAVAILABLE. */
   drain(server: string, timeoutMs: number, dryRun: boolean): AsyncIterable<DrainProgressMessage>;
-  /** Throws NOT_FOUND, UNSUPPORTED. */
-  undrain(server: string): void;
+  /** Throws NOT_FOUND, UNSUPPORTED, STORE_UNAVAILABLE. */
+  undrain(server: string): void | Promise<void>;
 }
 
 export interface ConnectionFilter {

@@ -1,6 +1,6 @@
 import { BatonError } from "../../proto/errors.js";
 import type { DrainProgressMessage, EventMessage } from "../../proto/rpc/index.js";
-import { ask, readAll, withController } from "./client.js";
+import { ask, deadlineMs, readAll, withController } from "./client.js";
 import { formatEvent } from "./format.js";
 import { eventJson } from "./json.js";
 import { print } from "./print.js";
@@ -27,14 +27,16 @@ function formatMove(event: EventMessage): string {
 export async function drain(server: string, options: Options & { timeout: number }): Promise<void> {
   const { json, dryRun = false, timeout } = options;
   let last: DrainProgressMessage | undefined;
+  // Connections that are on the move when the time is over are waited for.
+  const waitMs = timeout + deadlineMs;
   await withController(async (client) => {
-    const stream = client.drain({ server, timeoutMs: timeout, dryRun });
+    const stream = client.drain({ server, timeoutMs: timeout, dryRun }, { deadline: Date.now() + waitMs });
     await readAll(stream, (progress) => {
       last = progress;
       if (json) print(JSON.stringify(progress));
       else if (!dryRun) print(`${server}: ${progress.moved} moved, ${progress.remaining} remain`);
     });
-  });
+  }, waitMs);
   if (!last) throw new BatonError("CONTROLLER_UNAVAILABLE", "The controller ended the drain without a word.");
   if (!json) {
     for (const [id, reason] of Object.entries(last.reasons)) print(`  ${id}: ${dryRun ? `to ${reason}` : reason}`);

@@ -41,8 +41,14 @@ function isSocket(path: string): boolean {
   }
 }
 
-/** Runs `call` against the first controller that is there. Errors of the call are sentences. */
-export async function withController<T>(call: (client: ControlClient) => Promise<T>): Promise<T> {
+/**
+ * Runs `call` against the first controller that is there. Errors of the call are sentences.
+ * @param waitMs what `call` gives each of them
+ */
+export async function withController<T>(
+  call: (client: ControlClient) => Promise<T>,
+  waitMs: number = deadlineMs,
+): Promise<T> {
   const targets = apiTargets(process.env.BATON_API);
   let last: ServiceError | undefined;
   for (const target of targets) {
@@ -61,7 +67,7 @@ export async function withController<T>(call: (client: ControlClient) => Promise
   if (last?.code === status.DEADLINE_EXCEEDED) {
     throw new BatonError(
       "DEADLINE_PASSED",
-      `The controller at ${where} did not answer within ${deadlineMs / 1000} seconds.`,
+      `The controller at ${where} did not answer within ${waitMs / 1000} seconds.`,
     );
   }
   throw new BatonError("CONTROLLER_UNAVAILABLE", `No controller answers at ${where}.`, last);

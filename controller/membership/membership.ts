@@ -46,6 +46,8 @@ export interface MembershipOptions {
   /** Unique a process life. */
   writer: string;
   marginMs?: number;
+  /** Whether the slot that this life had is closed for good: its death is no news. Default: no life's is. */
+  isClosed?(server: string, incarnation: number): boolean;
 }
 
 interface Entry {
@@ -63,6 +65,8 @@ interface Entry {
   greeted: number;
   /** A document is being written. */
   storing: boolean;
+  /** An operator has taken it out of rotation, until it is put back. */
+  drained: boolean;
 }
 
 const declareDeadlineMs = 1_000;
@@ -88,7 +92,8 @@ export class Membership extends EventEmitter<MembershipEvents> {
     for (const id of options.servers) {
       const state = "DOWN" as const;
       const counts = { slot: 0, generation: 0, incarnation: 0, leased: 0, greeted: 0 };
-      this.#entries.set(id, { id, ...counts, state, reason: "never heard of", before: state, storing: false });
+      const flags = { storing: false, drained: false };
+      this.#entries.set(id, { id, ...counts, ...flags, state, reason: "never heard of", before: state });
     }
     this.#slots = new Slots(store.servers);
     this.#detector = new Detector(
@@ -118,9 +123,10 @@ export class Membership extends EventEmitter<MembershipEvents> {
     let known = false;
     this.#watches.push(
       store.servers.watch({
-        onDocument: (id, _revision, { slot, generation, incarnation }) => {
+        onDocument: (id, _revision, { slot, generation, incarnation, drained = false }) => {
           const entry = this.#entries.get(id);
           if (entry?.slot === 0) Object.assign(entry, { slot, generation, incarnation });
+          if (entry) entry.drained = drained;
         },
         onCaughtUp: () => {
           if (known) return;
@@ -200,12 +206,31 @@ export class Membership extends EventEmitter<MembershipEvents> {
     this.#detector.hint(id, reason);
   }
 
-  /** Steering is ready for a server that was `joining`. @returns whether it is UP now */
+  /** Steering is ready for a server that was `joining`. @returns whether it is UP now, or DRAINING where an operator wants that */
   admit(id: string): boolean {
     const entry = this.#entries.get(id);
     if (entry?.state !== "JOINING" || entry.greeted !== entry.incarnation || entry.leased !== entry.incarnation)
       return false;
-    return this.#move(entry, "UP", "lease and session are there");
+    return entry.drained
+      ? this.#move(entry, "DRAINING", "an operator has drained it")
+      : this.#move(entry, "UP", "lease and session are there");
+  }
+
+  /** Whether an operator has taken the server out of rotation. */
+  isDrained(id: string): boolean {
+    return this.#entries.get(id)?.drained ?? false;
+  }
+
+  /**
+   * Takes down in the store whether an operator has taken the server out of rotation: it is drained again whenever it
+   * joins. Changes no state. Throws NOT_FOUND, STORE_UNAVAILABLE.
+   */
+  async remember(id: string, drained: boolean): Promise<void> {
+    const entry = this.#entries.get(id);
+    if (!entry) throw new BatonError("NOT_FOUND", `There is no server "${id}".`);
+    await this.#slots.remember(id, drained);
+    entry.drained = drained;
+    if (!drained && entry.state === "HELD" && entry.before === "DRAINING") entry.before = "UP";
   }
 
   /** It is to get nothing new; where it does not already, only the reason is new. Throws NOT_FOUND, UNSUPPORTED where it is not up. */
@@ -236,10 +261,10 @@ export class Membership extends EventEmitter<MembershipEvents> {
     return entry !== undefined && this.#move(entry, "TAKEOVER", reason);
   }
 
-  /** Nothing of the fenced server is left. Its successor, if it is there already, joins. */
+  /** The fenced server's slot is closed. Its successor, if it is there already, joins. */
   takeoverFinished(id: string, reason: string): boolean {
     const entry = this.#entries.get(id);
-    if (entry === undefined || !this.#move(entry, "DOWN", reason)) return false;
+    if (entry === undefined || (entry.state !== "DOWN" && !this.#move(entry, "DOWN", reason))) return false;
     this.#join(entry);
     return true;
   }
@@ -274,11 +299,13 @@ export class Membership extends EventEmitter<MembershipEvents> {
     const entry = this.#entries.get(id);
     if (entry === undefined) return;
     if (entry.leased === incarnation) entry.leased = 0;
-    if (entry.state !== "HELD" && this.#concerns(entry, incarnation)) {
+    if (entry.state !== "HELD" && this.#isEnd(entry, incarnation)) {
       entry.before = entry.state;
       this.#move(entry, "HELD", reason);
     } else if (entry.state === "HELD") {
       entry.reason = reason;
+    } else if (entry.state === "DOWN" && entry.slot > 0) {
+      entry.reason = "its connections were taken over";
     }
     this.emit("fenced", id, incarnation, reason, atNs);
   }
@@ -288,9 +315,17 @@ export class Membership extends EventEmitter<MembershipEvents> {
    * predecessor is still being taken over, changes nothing there.
    */
   #concerns(entry: Entry, incarnation: number): boolean {
-    if (entry.state === "TAKEOVER") return false;
     if (entry.slot === 0) return false; // it never was a member: no packet was ever sent there, and its successor just joins
-    return entry.incarnation === 0 || entry.incarnation === incarnation || entry.state === "DOWN";
+    return entry.incarnation === incarnation && entry.state !== "TAKEOVER" && !this.#isClosed(entry);
+  }
+
+  /** Whether the slot's life is over with this incarnation: that one, or it ended unseen before this one. */
+  #isEnd(entry: Entry, incarnation: number): boolean {
+    return entry.slot > 0 && entry.incarnation <= incarnation && entry.state !== "TAKEOVER" && !this.#isClosed(entry);
+  }
+
+  #isClosed({ id, incarnation }: Entry): boolean {
+    return this.#options.isClosed?.(id, incarnation) ?? false;
   }
 
   /** DOWN → JOINING once the lease is held, the session is there and the generation is stored. */

@@ -5,7 +5,7 @@ const slotsMax = 1023;
 const deadlineMs = 2_000;
 const attemptsMax = 16;
 
-/** Slots and generations as the store has them: the same for every controller, and after every restart. */
+/** What the store has of each server, slot and generation first: the same for every controller, and after every restart. */
 export class Slots {
   readonly #bucket: DocumentBucket<ServerDocument>;
 
@@ -24,15 +24,34 @@ export class Slots {
       const { document, revision } = await this.#bucket.read(id, deadlineMs);
       if (document !== undefined && document.incarnation >= incarnation) return document;
       const slot = document?.slot ?? (await this.#freeSlot(id, all));
-      const next = { id, slot, generation: (document?.generation ?? 0) + 1, incarnation };
-      try {
-        await this.#bucket.put(id, next, revision, deadlineMs);
-        return next;
-      } catch (error) {
-        if (!(error instanceof ConflictError)) throw error;
-      }
+      const next = { ...document, id, slot, generation: (document?.generation ?? 0) + 1, incarnation };
+      if (await this.#put(next, revision)) return next;
     }
-    throw new BatonError("STORE_FAILED", `the slot of ${id} was written by others ${attemptsMax} times in a row`);
+    throw writtenByOthers(id);
+  }
+
+  /**
+   * Whether an operator has taken the server out of rotation: for every controller, and for all its lives to come.
+   * @throws BatonError STORE_UNAVAILABLE, NOT_FOUND where it never was a member
+   */
+  async remember(id: string, drained: boolean): Promise<void> {
+    for (let attempt = 0; attempt < attemptsMax; attempt++) {
+      const { document, revision } = await this.#bucket.read(id, deadlineMs);
+      if (document === undefined) throw new BatonError("NOT_FOUND", `${id} has never been a member.`);
+      if ((document.drained ?? false) === drained || (await this.#put({ ...document, drained }, revision))) return;
+    }
+    throw writtenByOthers(id);
+  }
+
+  /** @returns whether nobody else was quicker */
+  async #put(document: ServerDocument, revision: number): Promise<boolean> {
+    try {
+      await this.#bucket.put(document.id, document, revision, deadlineMs);
+      return true;
+    } catch (error) {
+      if (!(error instanceof ConflictError)) throw error;
+      return false;
+    }
   }
 
   /** The place in the configuration if it is free, which it is unless the configuration was reordered; else the lowest free. */
@@ -48,4 +67,8 @@ export class Slots {
     }
     throw new BatonError("LIMIT_REACHED", `there is no free slot for ${id}`);
   }
+}
+
+function writtenByOthers(id: string): BatonError {
+  return new BatonError("STORE_FAILED", `the slot of ${id} was written by others ${attemptsMax} times in a row`);
 }

@@ -1,6 +1,7 @@
 import { Metrics, type Sample } from "../../proto/metrics.js";
 import type { EventMessage, ServerMessage } from "../../proto/rpc/index.js";
 import { serverStates } from "../../proto/vocabulary.js";
+import { reasonLabel } from "./reasons.js";
 
 /** Where the values come from; each is asked at every scrape. */
 export interface ControllerSources {
@@ -10,8 +11,12 @@ export interface ControllerSources {
   storeConnected(): boolean;
   /** Packets by the appliance's verdict. */
   verdicts(): Record<string, number>;
-  /** What is being held now. */
-  held(): { flows: number; packets: number; bytes: number };
+  /** What is being held now, and the packets that were held and sent, or thrown away. */
+  held(): { flows: number; packets: number; bytes: number; sent: number; dropped: number };
+  /** Of packets whose connection no server has, by what became of them. */
+  strays(): Record<string, number>;
+  /** Of servers: "FROM→TO", and "illegal" for those that were not made. */
+  transitions(): Map<string, number>;
   /** By server, and by result or reason. */
   overload(): Record<"moves" | "stops", Map<string, Map<string, number>>>;
 }
@@ -42,7 +47,28 @@ export class ControllerMetrics {
       Object.entries(sources.verdicts()).map(([verdict, value]) => ({ labels: { verdict }, value })),
     );
     metrics.gauge("held", "What the appliance holds now", ["what"], () =>
-      Object.entries(sources.held()).map(([what, value]) => ({ labels: { what }, value })),
+      (["flows", "packets", "bytes"] as const).map((what) => ({ labels: { what }, value: sources.held()[what] })),
+    );
+    metrics.counterFrom("held_packets_total", "Packets that were held, by what became of them", ["fate"], () =>
+      (["sent", "dropped"] as const).map((fate) => ({ labels: { fate }, value: sources.held()[fate] })),
+    );
+    metrics.counterFrom(
+      "strays_total",
+      "Packets and connections that no server knew, by what became of them",
+      ["fate"],
+      () => Object.entries(sources.strays()).map(([fate, value]) => ({ labels: { fate }, value })),
+    );
+    metrics.counterFrom("server_transitions_total", "State changes of servers", ["from", "to"], () =>
+      [...sources.transitions()].flatMap(([name, value]): Sample[] => {
+        const [from, to] = name.split("→");
+        return from && to ? [{ labels: { from, to }, value }] : [];
+      }),
+    );
+    metrics.counterFrom(
+      "server_illegal_transitions_total",
+      "State changes of servers that were not made; stays 0",
+      [],
+      () => [{ value: sources.transitions().get("illegal") ?? 0 }],
     );
     metrics.gauge("connections", "Connections in the shared state", [], () => [{ value: sources.connections() }]);
     metrics.gauge("agents_connected", "Agents with a stream to this controller", [], () => [
@@ -90,11 +116,11 @@ export class ControllerMetrics {
     }
   }
 
-  /** Counts one event. A takeover's reason is a label, and comes from a fixed set; see `reason` in RefusedError. */
+  /** Counts one event. */
   observe(event: EventMessage): void {
     const { kind, result } = event;
-    const told = kind === "takeover" && (result === "refused" || result === "failed");
-    this.#operations.inc({ kind, result, reason: told ? event.reason : "" });
+    const failed = result === "refused" || result === "failed";
+    this.#operations.inc({ kind, result, reason: failed ? reasonLabel(event.reason) : "" });
     for (const [phase, us] of Object.entries(event.phases)) this.#phases.observe({ kind, phase }, us / 1e6);
     if (event.heldPackets > 0) this.#heldPackets.inc({ kind }, event.heldPackets);
   }

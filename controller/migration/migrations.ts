@@ -4,7 +4,7 @@ import type { Flow } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
 import type { EventMessage, TakeoverResult } from "../../proto/rpc/index.js";
 import type { AgentSessions } from "../agents/index.js";
-import type { ConnectionIndex } from "../connections/index.js";
+import type { ConnectionEntry, ConnectionIndex } from "../connections/index.js";
 import type { EventLog } from "../events/index.js";
 import type { Appliance, Member } from "../takeover/appliance.js";
 import type { Placement } from "../takeover/placement.js";
@@ -26,6 +26,8 @@ export interface MigrationsDeps {
   events: EventLog;
   sessions: AgentSessions;
   memberOf(id: string): Member | undefined;
+  /** Whose slot a record's packets belong to; nobody's while an earlier life of its server is being taken over. */
+  ownerOf(entry: ConnectionEntry): Member | undefined;
   /** Whether the server may own connections now: UP or DRAINING, its agent connected. */
   serves(id: string): boolean;
   /** Whether it may get connections: UP, its agent connected. */
@@ -58,7 +60,7 @@ export class Migrations {
   plan(id: string, to: string): { from: Member; to: Member; flow: Flow } {
     const entry = this.deps.index.get(id);
     if (!entry) throw new BatonError("NOT_FOUND", `There is no connection "${id}".`);
-    const from = this.deps.memberOf(entry.serverId);
+    const from = this.deps.ownerOf(entry);
     const target = this.deps.memberOf(to);
     if (!target) throw new BatonError("NOT_FOUND", `There is no server "${to}".`);
     if (entry.serverId === to) throw new BatonError("UNSUPPORTED", `${to} owns that connection already.`);
@@ -143,13 +145,13 @@ export class Migrations {
 
   /**
    * After a restart: flows that an earlier controller held for a migration and did not release. By now its owner has handed over
-   * or taken the record back; whose it is the record says.
+   * or taken the record back; whose it is the record says. What is held for a takeover waits for the heir's word.
    */
   async recover(): Promise<void> {
     for (const { flow, slot } of this.deps.appliance.holding()) {
       const entry = this.deps.index.ofFlow(flow);
-      const owner = entry && this.deps.memberOf(entry.serverId);
-      if (!owner || this.moving.has(entry.id) || !this.deps.serves(owner.id)) continue; // a takeover's, or a new one
+      const owner = entry && this.deps.ownerOf(entry);
+      if (!owner || this.moving.has(entry.id) || !this.deps.serves(owner.id)) continue; // to be taken over, or a new one
       const [released] = await this.deps.appliance.assign([{ flow, member: owner }]);
       this.deps.placement.settled(flow, owner);
       this.deps.appliance.forget(flow);

@@ -12,6 +12,7 @@ import { removePins, replacePin } from "../../bpf/pins.js";
 import { BatonError } from "../../proto/errors.js";
 import type { Flow } from "../../proto/flow.js";
 import { bpfObject } from "../../proto/paths.js";
+import { Releases } from "./releases.js";
 import { type SteerSettings, steerRodata } from "./settings.js";
 import { type Hints, type Owner, type SteerMaps, steerMaps, Tables } from "./tables.js";
 
@@ -52,6 +53,7 @@ export class Steering {
   /** Servers, Maglev, exceptions, hints, verdicts. */
   readonly tables: Tables;
   private readonly queue: HoldQueue;
+  private readonly releases: Releases;
   private readonly sweeper: NodeJS.Timeout;
 
   private constructor(
@@ -73,6 +75,7 @@ export class Steering {
       onBounced: (packets) =>
         options.onBounced(packets.map((packet) => ({ ...packet, flow: flowFromKey(packet.flow) }))),
     });
+    this.releases = new Releases(this.queue);
     this.sweeper = setInterval(() => this.sweep(), SWEEP_MS).unref();
   }
 
@@ -111,10 +114,10 @@ export class Steering {
 
   /**
    * Points flows at their owners and sends what was held, in order; results in the same order. Each flow has its exception
-   * (or Maglev says so) before its hold is forgotten: call `forget` after `tables.putExceptions`.
+   * (or Maglev says so) before its hold is forgotten: call `forget` after `tables.putExceptions`. Rejects with NOT_FOUND.
    */
-  assign(items: Array<{ flow: Flow; slot: number }>): Promise<Array<{ packets: number; heldUs: number }>> {
-    return this.queue.assignBatch(
+  async assign(items: Array<{ flow: Flow; slot: number }>): Promise<Array<{ packets: number; heldUs: number }>> {
+    return this.releases.assign(
       items.map(({ flow, slot }) => ({ flow: flowKey(flow), slot, mac: this.tables.server(slot).mac })),
     );
   }
@@ -136,12 +139,11 @@ export class Steering {
     this.tables.beginHold(flow, owner, this.binding.monotonicNs() + BigInt(Math.round(forMs * 1e6)));
   }
 
-  /** Flows that are held, whether packets of theirs have come or not. */
+  /** Flows that are held one by one, whether packets of theirs have come or not; not those that are held with their server. */
   holding(): Array<{ flow: Flow; slot: number }> {
-    const holds = this.maps.holds
-      .entries()
-      .map(([key, value]) => ({ flow: flowFromKey(key), hold: decodeHold(value) }));
-    return holds.flatMap(({ flow, hold }) => (hold.state === "holding" ? [{ flow, slot: hold.slot }] : []));
+    const holds = this.maps.holds.entries().map(([key, value]) => ({ key, hold: decodeHold(value) }));
+    const moving = holds.filter(({ key, hold }) => hold.state === "holding" && this.tables.isMoving(key));
+    return moving.map(({ key, hold }) => ({ flow: flowFromKey(key), slot: hold.slot }));
   }
 
   /** Flows with packets in the queue. */

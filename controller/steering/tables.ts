@@ -3,6 +3,7 @@ import { encodeService } from "../../bpf/guard_layout.js";
 import {
   decodeException,
   decodeRecent,
+  decodeServer,
   encodeException,
   encodeHold,
   encodeServer,
@@ -17,7 +18,7 @@ import {
   type Syn,
 } from "../../bpf/layout.js";
 import { flowHashOfKey, MAGLEV_SIZE, maglevTable } from "../../bpf/maglev.js";
-import { type SteerVerdict, steerVerdicts } from "../../bpf/vocabulary.js";
+import { type ServerState, type SteerVerdict, steerVerdicts } from "../../bpf/vocabulary.js";
 import { BatonError } from "../../proto/errors.js";
 import type { Flow } from "../../proto/flow.js";
 import { address16 } from "../../proto/flow.js";
@@ -79,8 +80,15 @@ export class Tables {
 
   constructor(private readonly maps: SteerMaps) {}
 
-  /** Takes over what an earlier controller left: exceptions and their filter. Servers and tables are to be set anew. */
+  /**
+   * Takes over what an earlier controller left: exceptions and their filter, and servers as it set them last. Those and tables are
+   * to be set anew.
+   */
   adopt(): void {
+    for (const [key, value] of this.maps.servers.entries()) {
+      const server = decodeServer(value);
+      if (server.generation > 0) this.servers.set(key.readUInt32LE(0), server);
+    }
     for (const [key, value] of this.maps.exceptions.entries()) {
       const { slot, generation } = decodeException(value);
       this.excepted.set(key.toString("latin1"), { slot, generation });
@@ -104,6 +112,21 @@ export class Tables {
     this.servers.set(slot, { ...server, mac: Buffer.from(server.mac) });
     this.maps.server_macs.update(macKey(server.mac), indexKey(slot));
     this.maps.servers.update(indexKey(slot), encodeServer(server));
+  }
+
+  /** The state of a slot as last set; one that was never set is down. */
+  stateOf(slot: number): ServerState {
+    return this.servers.get(slot)?.state ?? "down";
+  }
+
+  macOf(slot: number): Buffer | undefined {
+    return this.servers.get(slot)?.mac;
+  }
+
+  /** Whether the flow is held for a migration, by this controller or an earlier one. */
+  isMoving(key: Buffer): boolean {
+    const value = this.maps.exceptions.lookup(key);
+    return value !== undefined && decodeException(value).hold;
   }
 
   /** As last set. Throws NOT_FOUND. */

@@ -39,6 +39,8 @@ export interface HeldFlow {
 /** The packet path as decisions see it; controller/steering is the real one. */
 export interface Appliance {
   setServer(member: Member, state: SlotState): void;
+  /** As last set, also by an earlier controller. */
+  slotState(slot: number): SlotState;
   /** @param main who gets flows; @param heirs who takes over and gets new flows of those that are held. */
   setTables(main: Member[], heirs: Member[]): void;
   putExceptions(items: Array<{ flow: Flow; member: Member }>): void;
@@ -46,9 +48,12 @@ export interface Appliance {
   exceptions(): Flow[];
   /** Holds one flow of a living server, at most for so long: then its packets go to that owner. Throws where it is held already. */
   hold(flow: Flow, owner: Member, forMs: number): void;
-  /** Flows that are being held one by one or with their server, with the owner as committed when that began. */
+  /** Flows that are being held one by one, with the owner as committed when that began; not those that are held with their server. */
   holding(): Array<{ flow: Flow; slot: number }>;
-  /** Points flows at their owners and sends them what was held, in order. */
+  /**
+   * Points flows at their owners and sends them what was held, in order. What cannot be sent in time is thrown away and
+   * counted: the client repeats it.
+   */
   assign(items: Array<{ flow: Flow; member: Member }>): Promise<Released[]>;
   /** Throws away what is held for a flow. */
   drop(flow: Flow): void;

@@ -1,6 +1,6 @@
 import { maglevTable } from "../../bpf/maglev.js";
 import type { Takeover } from "../../proto/record.js";
-import type { Member } from "./appliance.js";
+import type { Member, SlotState } from "./appliance.js";
 
 /** How long claimed connections may wait for their clients before the rest of the appliance goes on without holding for them. */
 const SETTLE_MS = 2_000;
@@ -14,8 +14,14 @@ export class Episode {
   fencedAt: number | undefined;
   takeover: Takeover | undefined;
   revision = 0;
-  /** Its takeover is being written. */
-  announcing = false;
+  /** It is being announced or closed. */
+  busy = false;
+  /** performance.now() before which neither is tried: it failed. */
+  notBefore = 0;
+  /** It is settled: the appliance's tables are made without it. */
+  closing = false;
+  /** Its successor is let in while this is open: there was nobody else to take the connections over. */
+  yielded = false;
   /** Our own watch has seen the takeover: the index holds every record that the dead server had committed. */
   announced = false;
   survivors: Member[] = [];
@@ -31,11 +37,19 @@ export class Episode {
     /** performance.now() at the suspicion. */
     readonly suspectedAt: number,
     /** Whether the slot is still this incarnation's: its packets are held. A successor that is UP already is left alone. */
-    readonly holds: boolean,
+    public holds: boolean,
+    /** What the slot was before. */
+    readonly before: SlotState,
   ) {}
 
   get id(): string {
-    return `${this.dead.id}.${this.incarnation}`;
+    return episodeId(this.dead.id, this.incarnation);
+  }
+
+  /** The slot is its successor's from now on. */
+  yieldSlot(): void {
+    this.holds = false;
+    this.yielded = true;
   }
 
   survive(survivors: Member[]): void {
@@ -60,4 +74,9 @@ export class Episode {
   since(): number {
     return Math.round((performance.now() - this.suspectedAt) * 1000);
   }
+}
+
+/** Names a server's life, as the takeover of it does in the store. */
+export function episodeId(server: string, incarnation: number): string {
+  return `${server}.${incarnation}`;
 }

@@ -18,8 +18,8 @@ export class Placement {
   constructor(
     private readonly appliance: Appliance,
     private readonly index: ConnectionIndex,
-    /** The member of that name if it may be sent packets now. */
-    private readonly memberOf: (id: string) => Member | undefined,
+    /** Whose slot a record's packets belong to; nobody's while an earlier life of its server is being taken over. */
+    private readonly ownerOf: (entry: ConnectionEntry) => Member | undefined,
   ) {}
 
   /** What an earlier controller left in the appliance's tables; the next change keeps what is still needed. */
@@ -34,7 +34,7 @@ export class Placement {
     const needed: Array<{ flow: Flow; member: Member }> = [];
     const needless: Flow[] = [];
     for (const entry of this.index.entries()) {
-      const owner = this.memberOf(entry.serverId);
+      const owner = this.ownerOf(entry);
       if (!owner) continue;
       const { key } = entry;
       if (pick(sorted, table, entry.flowHash)?.id === owner.id) {
@@ -60,8 +60,8 @@ export class Placement {
 
   /** These flows live at these members now, whatever Maglev says. */
   moved(items: Array<{ flow: Flow; member: Member }>): void {
-    for (const { flow } of items) this.excepted.set(flowKey(flow), flow);
     if (items.length > 0) this.appliance.putExceptions(items);
+    for (const { flow } of items) this.excepted.set(flowKey(flow), flow);
   }
 
   /** A flow whose owner may be the one that Maglev names: an exception only where it is not. */

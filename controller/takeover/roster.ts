@@ -10,6 +10,8 @@ export class Roster {
   constructor(
     private readonly membership: Membership,
     private readonly sessions: AgentSessions,
+    /** As the packet path has it, from an earlier controller. */
+    private readonly adopted: (slot: number) => Buffer | undefined,
   ) {}
 
   met(server: string, mac: Buffer): void {
@@ -19,8 +21,9 @@ export class Roster {
   member(id: string): Member | undefined {
     const member = this.membership.member(id);
     if (!member || member.slot === 0) return undefined;
-    const mac = this.macs.get(id) ?? this.sessions.get(id)?.hello.mac ?? Buffer.alloc(6);
-    return { id, slot: member.slot, generation: member.generation, mac };
+    const { slot, generation } = member;
+    const mac = this.macs.get(id) ?? this.sessions.get(id)?.hello.mac ?? this.adopted(slot) ?? Buffer.alloc(6);
+    return { id, slot, generation, mac };
   }
 
   ofSlot(slot: number): Member | undefined {
@@ -28,19 +31,50 @@ export class Roster {
     return found && this.member(found.id);
   }
 
-  /** UP, with its lease held and its agent connected. */
+  /** The server of a record, if its slot is that life's. */
+  owner({ serverId, incarnation }: { serverId: string; incarnation: number }): Member | undefined {
+    return this.holds(serverId, incarnation) ? this.member(serverId) : undefined;
+  }
+
+  /** UP, with its lease held and its agent connected: who gets new flows. */
   living(): Member[] {
+    return this.able("UP");
+  }
+
+  /** Who takes over: those that are living. Where there is none, the connections are better at a server that drains than nowhere. */
+  heirs(): Member[] {
+    const living = this.living();
+    return living.length > 0 ? living : this.able("DRAINING");
+  }
+
+  /** Whether it has flows, or may get them: UP or DRAINING, with its lease held and its agent connected. */
+  serves(server: string): boolean {
+    const state = this.membership.member(server)?.state;
+    return (state === "UP" || state === "DRAINING") && this.returned(server);
+  }
+
+  /** What its slot is to be while nothing is wrong with it; undefined before it has joined. */
+  slotState(server: string): "up" | "draining" | undefined {
+    const state = this.membership.member(server)?.state;
+    return state === "UP" ? "up" : state === "DRAINING" ? "draining" : undefined;
+  }
+
+  /** Whether its lease is held and its agent connected, whatever became of its earlier lives. */
+  returned(server: string): boolean {
+    return this.membership.heirs().includes(server);
+  }
+
+  /** Whether the server's slot belongs to this incarnation. */
+  holds(server: string, incarnation: number): boolean {
+    const member = this.membership.member(server);
+    return member !== undefined && member.slot > 0 && member.incarnation === incarnation;
+  }
+
+  private able(wanted: "UP" | "DRAINING"): Member[] {
     const able = new Set(this.membership.heirs());
     return this.membership
       .members()
-      .filter(({ id, state }) => state === "UP" && able.has(id))
+      .filter(({ id, state }) => state === wanted && able.has(id))
       .flatMap(({ id }) => this.member(id) ?? []);
-  }
-
-  /** Whether the server's slot still belongs to this incarnation: no successor has been let in. */
-  holds(server: string, incarnation: number): boolean {
-    const member = this.membership.member(server);
-    if (!member) return false;
-    return member.incarnation <= incarnation || member.state !== "UP";
   }
 }

@@ -36,6 +36,14 @@ export class SteeredAppliance implements Appliance {
     this.steering.tables.setServer(slot, { mac, state, generation });
   }
 
+  macOf(slot: number): Buffer | undefined {
+    return this.steering.tables.macOf(slot);
+  }
+
+  slotState(slot: number): SlotState {
+    return this.steering.tables.stateOf(slot);
+  }
+
   setTables(main: Member[], heirs: Member[]): void {
     const named = (members: Member[]) => members.map(({ id, slot }) => ({ name: id, slot }));
     this.steering.tables.setTables(named(main), named(heirs));
@@ -98,8 +106,8 @@ export class SteeredAppliance implements Appliance {
     return this.steering.tables.verdicts();
   }
 
-  heldTotals(): { flows: number; packets: number; bytes: number } {
-    const { flows, packets, bytes } = this.steering.heldTotals();
-    return { flows, packets, bytes };
+  /** What is being held, and the packets of holds that were sent and thrown away since this process began. */
+  heldTotals(): { flows: number; packets: number; bytes: number; sent: number; dropped: number } {
+    return this.steering.heldTotals();
   }
 }

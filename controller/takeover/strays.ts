@@ -2,11 +2,12 @@ import { type Flow, flowKey } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
 import { type Adopt, flowMessage, type TakeoverResult } from "../../proto/rpc/index.js";
 import { add } from "../../proto/sequence.js";
-import type { ConnectionIndex } from "../connections/index.js";
+import { inBackground } from "../background.js";
+import type { ConnectionEntry, ConnectionIndex } from "../connections/index.js";
 import type { Appliance, HeldFlow, Member } from "./appliance.js";
 import type { Episode } from "./episode.js";
 import { type ParsedSegment, parseFrame, resetFor } from "./frame.js";
-import { heirOf } from "./placement.js";
+import { heirOf, type Placement } from "./placement.js";
 
 const log = logger("strays");
 /** An adoption ends within this time, or the flow is looked at again with its next packet. */
@@ -22,12 +23,15 @@ const NEGATIVE_MAX = 10_000;
 
 export interface StraysDeps {
   appliance: Appliance;
+  placement: Pick<Placement, "moved">;
   index: ConnectionIndex;
-  memberOf(id: string): Member | undefined;
+  /** Whose slot a record's packets belong to. */
+  ownerOf(entry: ConnectionEntry): Member | undefined;
   memberOfSlot(slot: number): Member | undefined;
   /** Whether the index hears of every record: without the store nobody can be said to be unknown. */
   seesRecords(): boolean;
-  isLiving(member: Member): boolean;
+  /** Whether packets that are sent to the server meet an agent. */
+  serves(member: Member): boolean;
   /** The dead server of that slot, while it is taken over. */
   episodeOfSlot(slot: number): Episode | undefined;
   adopt(server: string, what: Omit<Adopt, "request">, timeoutMs: number): Promise<TakeoverResult>;
@@ -45,6 +49,7 @@ export class Strays {
   private readonly doubts = new Set<string>();
   private readonly refused = new Map<string, number>();
   private resets = { second: 0, count: 0 };
+  /** Connections without a record that were adopted, refused, or only had their SYN released; packets that were forwarded, answered with a reset, dropped. */
   readonly counters = { adopted: 0, refused: 0, released: 0, forwarded: 0, reset: 0, dropped: 0 };
 
   constructor(private readonly deps: StraysDeps) {}
@@ -84,10 +89,10 @@ export class Strays {
     if (!segment) {
       // Nothing but SYNs: the handshake begins anew, on the heir.
       this.counters.released++;
-      void this.deps.appliance.assign([{ flow, member: heir }]);
+      inBackground(log, "releasing a SYN", this.deps.appliance.assign([{ flow, member: heir }]));
       return;
     }
-    void this.adopt(flow, segment, heir, episode);
+    inBackground(log, "an adoption", this.adopt(flow, segment, heir, episode));
   }
 
   /**
@@ -159,16 +164,33 @@ export class Strays {
     for (const { flow, slot, frame } of packets) {
       const segment = parseFrame(frame);
       const entry = this.deps.index.ofFlow(flow);
-      const owner = entry && this.deps.memberOf(entry.serverId);
-      if (owner && owner.slot !== slot && this.deps.isLiving(owner)) {
-        this.deps.appliance.putExceptions([{ flow, member: owner }]);
-        owner.mac.copy(frame, 0);
-        this.deps.appliance.send(frame);
-        this.counters.forwarded++;
+      const owner = entry && this.deps.ownerOf(entry);
+      if (owner && owner.slot !== slot && this.deps.serves(owner)) {
+        this.redirect(flow, owner, frame);
       } else if (entry || !segment || segment.rst || segment.syn) {
         // Its owner is dying or just ended it: the record or the takeover says the rest, the client repeats.
         this.counters.dropped++;
-      } else void this.unknown(flow, slot, segment, frame);
+      } else inBackground(log, "asking about a connection", this.unknown(flow, slot, segment, frame));
+    }
+  }
+
+  /** To the owner, now and from now on. */
+  private redirect(flow: Flow, owner: Member, frame: Buffer): void {
+    try {
+      this.deps.placement.moved([{ flow, member: owner }]);
+    } catch (error) {
+      log.error({ err: error }, "the packets of a flow cannot be sent to its owner");
+    }
+    this.forward(owner, frame);
+  }
+
+  private forward(owner: Member, frame: Buffer): void {
+    owner.mac.copy(frame, 0);
+    try {
+      this.deps.appliance.send(frame);
+      this.counters.forwarded++;
+    } catch {
+      this.counters.dropped++; // the interface takes nothing now; the client repeats
     }
   }
 
@@ -176,13 +198,11 @@ export class Strays {
   private async unknown(flow: Flow, slot: number, segment: ParsedSegment, frame: Buffer): Promise<void> {
     const asked = this.deps.memberOfSlot(slot);
     if (!this.synOf(flow, segment)) return this.doubt(flow, segment);
-    if (!asked || !this.deps.isLiving(asked) || !(await this.adopt(flow, segment, asked, undefined))) {
+    if (!asked || !this.deps.serves(asked) || !(await this.adopt(flow, segment, asked, undefined))) {
       this.counters.dropped++;
       return;
     }
-    asked.mac.copy(frame, 0);
-    this.deps.appliance.send(frame);
-    this.counters.forwarded++;
+    this.forward(asked, frame);
   }
 
   /** Not known to anybody now. If that is still so a little later, the client is told. */

@@ -79,10 +79,6 @@ export class ConnectionsBucket {
     return (await this.#bucket.put(key, bytes, { messageId, expected: expectedRevision })).revision;
   }
 
-  readTakeover(server: string, incarnation: bigint | number): Promise<Present> {
-    return this.#bucket.read(`${takeoverPrefix}${server}.${incarnation}`);
-  }
-
   async removeTakeover(server: string, incarnation: bigint | number, expectedRevision: number): Promise<number> {
     return this.#remove(`${takeoverPrefix}${server}.${incarnation}`, expectedRevision);
   }

@@ -17,6 +17,8 @@ export interface ServerDocument {
   generation: number;
   /** Incarnation to which this generation belongs. */
   incarnation: number;
+  /** An operator has taken it out of rotation, until it is put back. */
+  drained?: boolean;
 }
 
 export interface StoreOptions {

@@ -171,6 +171,22 @@ test.serial("one flow of a living server is held for a migration, at most until 
   t.is(await live.call("drop", flow), 1);
 });
 
+test.serial("a controller that starts knows the servers, and which holds are for a migration", async (t) => {
+  const [moving, waiting] = [flowOf(1), flowOf(2)];
+  await live.call("beginHold", moving, { slot: 1, generation: 1 }, 10_000);
+  await live.call("setServer", 2, { mac: serverMac(2), state: "held", generation: 1 });
+  await wire.send(segment(waiting, 1));
+  t.deepEqual(await live.event("held"), [waiting]);
+  await live.kill();
+  live = await steering();
+  t.deepEqual(await live.call("holding"), [{ flow: moving, slot: 1 }]);
+  t.deepEqual([await live.call("stateOf", 1), await live.call("stateOf", 2)], ["up", "held"]);
+  t.deepEqual(await live.call("assign", [{ flow: moving, slot: 2 }]), [{ packets: 0, heldUs: 0 }]);
+  await live.call("putExceptions", [{ flow: moving, slot: 2, generation: 1 }]);
+  await live.call("forget", moving);
+  for (const flow of [moving, waiting]) await live.call("drop", flow);
+});
+
 test.serial("whatever is wrong is said with its code", async (t) => {
   await t.throwsAsync(steering({ interface: "eth9" }), { code: "NOT_FOUND", message: /eth9/ });
   const vips = [...Array(9)].map((_, i) => `10.79.0.${200 + i}`);

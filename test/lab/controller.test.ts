@@ -40,9 +40,13 @@ test("controller stopped for ten seconds: nobody is silenced, then nor afterward
 });
 
 test("a controller killed in the middle of a takeover continues it when it is back", async (t) => {
+  let id = "";
+  let known = 0;
   const outcome = await watchedDownload(FILE, { rate: "15M" }, async (download) => {
     await download.reached(BYTES / 4);
     const before = await lab.control.connectionOf(download.port, (one) => one.protected);
+    id = before.id;
+    known = (await lab.control.events()).length;
     // Without an answer of the client's the takeover stays open.
     await cutLink("client");
     killAgent(before.owner);
@@ -54,4 +58,10 @@ test("a controller killed in the middle of a takeover continues it when it is ba
     t.not(after.owner, before.owner);
   });
   assertSurvived(t, outcome, await lab.digestOf(FILE));
+  const events = (await lab.control.events()).slice(known).filter(({ connection }) => connection === id);
+  t.deepEqual(
+    events.map(({ kind, result }) => [kind, result]),
+    [["takeover", "ok"]],
+    "one takeover, and no move",
+  );
 });

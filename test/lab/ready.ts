@@ -2,7 +2,8 @@ import { Control } from "../support/control.js";
 
 /**
  * Waits until the controller at a target says that every server is UP and that nothing is wrong, and then, though not for
- * ever, until every server knows the digests of its content: so long it serves, but cannot take everything over.
+ * ever, until every server knows the digests of its content: so long it serves, but cannot take everything over. A server that
+ * somebody has drained is put back into rotation.
  * usage: ready.js TARGET SERVERS SECONDS
  */
 const CONTENT_MS = 30_000;
@@ -24,6 +25,7 @@ while (Date.now() < deadline) {
         process.exit(0);
       }
     }
+    for (const server of status.servers) if (server.state === "DRAINING") await control.undrain(server.id);
     const others = status.servers.filter((server) => server.state !== "UP").map((one) => `${one.id} is ${one.state}`);
     missing = [...others, ...status.problems].join("; ") || `${up.length} of ${servers} servers are known`;
   } catch (error) {

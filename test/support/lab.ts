@@ -50,6 +50,12 @@ export function labHeal(): Promise<void> {
   return lab("heal");
 }
 
+/** Starts a host's daemon as the lab does, and nothing else. */
+export async function startHost(host: string): Promise<void> {
+  const script = '. "$1/lib.sh"; find_cgroup; config=$(. $lab/env && echo "$CONFIG"); start_host "$2"';
+  await run("bash", ["-c", script, "start", join(root, "test/lab"), host]);
+}
+
 export function labDown(): Promise<void> {
   return lab("down");
 }

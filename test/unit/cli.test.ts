@@ -2,6 +2,7 @@ import "../support/quiet.js";
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import test from "ava";
@@ -162,6 +163,18 @@ test("events --follow goes on, and ends quietly when its reader goes away", asyn
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   t.is((await exit)[0], 0);
+});
+
+test("drain ends with a sentence where the controller has stopped", async (t) => {
+  const socket = join(testDirectory(t), "api.sock");
+  const stopped = createServer(() => {}).listen(socket); // takes the connection and says nothing
+  t.teardown(() => stopped.close());
+  await once(stopped, "listening");
+  const began = performance.now();
+  const ran = await baton(["drain", "s1", "--timeout", "500ms"], { BATON_API: `unix:${socket}` });
+  t.is(ran.code, 1);
+  t.regex(ran.stderr, /^baton: The controller at unix:.*api\.sock did not answer within 10\.5 seconds\.\n$/);
+  t.true(performance.now() - began < 20_000);
 });
 
 const valid = `

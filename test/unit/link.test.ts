@@ -166,6 +166,45 @@ test("a repeated batch is acknowledged but not acted on twice", async (t) => {
   await eventually("an acknowledgement", () => link.unacknowledged() === 0);
 });
 
+test("a batch that could not be acted on is news when it is said again", async (t) => {
+  const api = await new FakeApi(t).start();
+  let seen = 0;
+  api.agents.on("takenOver", (_server, _batch, acknowledge, fail) => {
+    if (++seen === 1) fail();
+    else acknowledge();
+  });
+  const link = new AgentLink([{ id: "lb1", target: api.target }], handlers());
+  t.teardown(() => link.close("test over"));
+  link.start();
+  await once(api.agents, "hello");
+  link.reportTakenOver("t1", [result]);
+  await eventually("an acknowledgement", () => link.unacknowledged() === 0);
+  t.is(seen, 2);
+});
+
+test("what an agent's earlier process reported is not acknowledged to the next one, which counts anew", async (t) => {
+  const api = await new FakeApi(t).start();
+  const late: Array<() => void> = [];
+  api.agents.on("takenOver", (_server, _batch, acknowledge) => late.push(acknowledge));
+  const report = (pid: number) => {
+    const link = new AgentLink([{ id: "lb1", target: api.target }], handlers({ hello: () => ({ ...hello, pid }) }));
+    t.teardown(() => link.close("test over"));
+    link.reportTakenOver("t1", [result]);
+    link.start();
+    return link;
+  };
+  const first = report(1);
+  await eventually("the first one's batch", () => late.length === 1);
+  first.close("it dies");
+  const second = report(2);
+  await eventually("the second one's batch, of the same number", () => late.length === 2);
+  late[0]?.();
+  await api.agents.describe("s1", { all: true }, 1_000); // whatever was sent has arrived
+  t.is(second.unacknowledged(), 1);
+  late[1]?.();
+  await eventually("an acknowledgement", () => second.unacknowledged() === 0);
+});
+
 test("a controller that is not there yet is found within a second of its start", async (t) => {
   const api = new FakeApi(t);
   const link = new AgentLink([{ id: "lb1", target: api.target }], handlers());

@@ -13,7 +13,13 @@ test("the controller's metrics over HTTP", async (t) => {
     agents: () => 3,
     storeConnected: () => true,
     verdicts: () => ({ forward: 12, held: 4 }),
-    held: () => ({ flows: 1, packets: 2, bytes: 3 }),
+    held: () => ({ flows: 1, packets: 2, bytes: 3, sent: 8, dropped: 6 }),
+    strays: () => ({ forwarded: 5, dropped: 9 }),
+    transitions: () =>
+      new Map([
+        ["UP→HELD", 3],
+        ["illegal", 1],
+      ]),
     overload: () => ({
       moves: new Map([["s1", new Map([["ok", 4]])]]),
       stops: new Map([["s1", new Map([["no room", 2]])]]),
@@ -22,6 +28,10 @@ test("the controller's metrics over HTTP", async (t) => {
   const common = { time: "t", bundle: "", connection: "c", from: "s1", to: "s2", heldPackets: 5, heldUs: 9 };
   metrics.observe({ ...common, kind: "takeover", result: "ok", reason: "free text", phases: { LIVE: 12_000 } });
   metrics.observe({ ...common, kind: "takeover", result: "refused", reason: "object changed", phases: {} });
+  for (let i = 0; i < 3; i++) {
+    const reason = `ENOENT: no such file ${i}`;
+    metrics.observe({ ...common, kind: "takeover", result: "failed", reason, phases: {}, heldPackets: 0 });
+  }
   const listen = await freeAddress();
   const http = await serveMetrics(listen, metrics.metrics, () => problems);
   t.teardown(() => http.close());
@@ -30,6 +40,13 @@ test("the controller's metrics over HTTP", async (t) => {
   for (const line of [
     'baton_verdicts_total{verdict="forward",controller="lb1"} 12',
     'baton_held{what="packets",controller="lb1"} 2',
+    'baton_held_packets_total{fate="sent",controller="lb1"} 8',
+    'baton_held_packets_total{fate="dropped",controller="lb1"} 6',
+    'baton_strays_total{fate="forwarded",controller="lb1"} 5',
+    'baton_strays_total{fate="dropped",controller="lb1"} 9',
+    'baton_server_transitions_total{from="UP",to="HELD",controller="lb1"} 3',
+    'baton_server_illegal_transitions_total{controller="lb1"} 1',
+    'baton_operations_total{kind="takeover",result="failed",reason="other",controller="lb1"} 3',
     'baton_connections{controller="lb1"} 7',
     'baton_agents_connected{controller="lb1"} 3',
     'baton_store_connected{controller="lb1"} 1',

@@ -388,6 +388,10 @@ const scenarios: Record<string, () => Promise<void>> = {
     run("ip link set near down");
     await assert.rejects(appliance.queue.assign(flowOf(2), 1, owner), (error) => code(error) === "ENETDOWN");
     assert.equal(appliance.queue.stats().packets, 1, "it is still held");
+    const batch = [2, 3].map((flow) => ({ flow: flowOf(flow), slot: 1, mac: owner }));
+    const [failed, nothing] = await appliance.queue.assignBatch(batch);
+    assert.match(failed?.error ?? "", /^ENETDOWN: /);
+    assert.deepEqual(nothing, { packets: 0, heldUs: 0 }, "an outcome of its own");
     const pending = appliance.queue.assign(flowOf(2), 1, owner);
     await assert.rejects(appliance.queue.assign(flowOf(2), 1, heir), (error) => code(error) === "EBUSY");
     appliance.queue.close();

@@ -28,6 +28,8 @@ export const calls = {
   forget: (...a: Parameters<Steering["forget"]>) => steering!.forget(...a),
   drop: (...a: Parameters<Steering["drop"]>) => steering!.drop(...a),
   held: () => steering!.held(),
+  holding: () => steering!.holding(),
+  stateOf: (slot: number) => steering!.tables.stateOf(slot),
   beginHold: (...a: Parameters<Steering["beginHold"]>) => steering!.beginHold(...a),
   send: (frame: Uint8Array) => steering!.send(Buffer.from(frame)),
 };

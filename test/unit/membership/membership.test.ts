@@ -64,9 +64,15 @@ interface Controller {
   states: string[];
 }
 
-async function controller(t: ExecutionContext, nats: NatsServer, ids = ["s1", "s2", "s3"]): Promise<Controller> {
+async function controller(
+  t: ExecutionContext,
+  nats: NatsServer,
+  isClosed: (server: string, incarnation: number) => boolean = () => false,
+): Promise<Controller> {
   const store = await connectStore({ servers: nats.url, name: "lb1" });
-  const membership = new Membership({ store, servers: ids, durationMs, renewMs, writer: `lb1/${Math.random()}` });
+  const servers = ["s1", "s2", "s3"];
+  const writer = `lb1/${Math.random()}`;
+  const membership = new Membership({ store, servers, durationMs, renewMs, writer, isClosed });
   t.teardown(async () => {
     membership.close();
     await store.close();
@@ -241,6 +247,61 @@ test.serial(
     t.true(lb.membership.takeoverFinished("s1", "nothing is left"));
   },
 );
+
+test.serial("a controller that starts later: a death whose takeover is over changes nothing", async (t) => {
+  const { nats, membership, s1 } = await cluster(t);
+  membership.close();
+  await s1.holder.fence();
+  const lb = await controller(t, nats, (server, incarnation) => server === "s1" && incarnation === 1);
+  await until(() => lb.said.includes("fenced s1 1 fenced"));
+  t.like(lb.membership.member("s1"), { state: "DOWN", reason: "its connections were taken over" });
+  t.false(lb.states.some((line) => line.startsWith("s1 ")));
+  t.is(await s1.take(), 2);
+  lb.membership.hello("s1", 2);
+  await until(() => lb.membership.member("s1")?.state === "UP");
+});
+
+test.serial(
+  "a drain is remembered for every life of the server and of the controller, until it is undone",
+  async (t) => {
+    const { nats, membership, s2 } = await cluster(t);
+    membership.drain("s2", "drained by an operator");
+    await membership.remember("s2", true);
+    await t.throwsAsync(membership.remember("s9", true), { code: "NOT_FOUND" });
+    membership.close();
+
+    const lb = await controller(t, nats);
+    for (const id of ["s1", "s2", "s3"]) lb.membership.hello(id, 1);
+    await until(() => lb.membership.member("s2")?.state === "DRAINING");
+    t.true(lb.membership.isDrained("s2"));
+    await until(() => lb.membership.member("s1")?.state === "UP");
+    await s2.holder.fence();
+    await until(() => lb.membership.member("s2")?.state === "HELD");
+    lb.membership.takeoverBegan("s2", "fenced");
+    lb.membership.takeoverFinished("s2", "nothing is left");
+    t.is(await s2.take(), 2);
+    lb.membership.hello("s2", 2);
+    await until(() => lb.membership.member("s2")?.state === "DRAINING");
+
+    await lb.membership.remember("s2", false);
+    lb.membership.undrain("s2");
+    lb.membership.close();
+    const next = await controller(t, nats);
+    next.membership.hello("s2", 2);
+    await until(() => next.membership.member("s2")?.state === "UP");
+    t.is(next.membership.transitions().get("illegal"), 0);
+  },
+);
+
+test.serial("a drain that is not remembered ends with the controller", async (t) => {
+  const { nats, membership } = await cluster(t);
+  membership.drain("s3", "its agent is being stopped");
+  membership.close();
+  const lb = await controller(t, nats);
+  lb.membership.hello("s3", 1);
+  await until(() => lb.membership.member("s3")?.state === "UP");
+  t.false(lb.membership.isDrained("s3"));
+});
 
 test.serial("transitions that must not happen are ignored and counted", async (t) => {
   const { membership } = await cluster(t);

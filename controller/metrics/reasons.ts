@@ -1,0 +1,45 @@
+/**
+ * Why operations are refused or fail, as the label `reason` says it. Reasons are sentences for people and may carry names, or the words of a
+ * lower layer; a label needs a fixed set. A reason counts as the first of these that it begins with.
+ */
+const known = [
+  // of a record, or of what it names
+  "object changed",
+  "object missing",
+  "digest pending",
+  "validator not accepted",
+  "contradictory TCP state",
+  "other protocol layers",
+  "no such service here",
+  "the section of",
+  // of a client
+  "acknowledgement below the floor",
+  "acknowledgement too far past the floor",
+  "acknowledgement beyond the output",
+  "the client does not answer",
+  // of a connection without a record
+  "no record, and the server speaks first in this protocol",
+  "no record, and the client has no timestamps to prove itself with",
+  "the connection had ended",
+  "it has a record",
+  "somebody else has it",
+  // of a move
+  "it is not live",
+  "it is not protected",
+  "it has ended",
+  "the guard does not know it",
+  "its input is not where its record says",
+  "no socket state",
+  "somebody else has the record",
+  "more was sent than its record promises",
+  "there is no stream to",
+  "its owner is gone",
+  "the agent of",
+] as const;
+
+export const OTHER_REASON = "other";
+
+/** One of a fixed set. */
+export function reasonLabel(reason: string): string {
+  return known.find((start) => reason.startsWith(start)) ?? OTHER_REASON;
+}
