@@ -6,12 +6,16 @@ const known = [
   // of a record, or of what it names
   "object changed",
   "object missing",
+  "no such object",
   "digest pending",
   "validator not accepted",
   "contradictory TCP state",
   "other protocol layers",
   "no such service here",
   "the section of",
+  "another application",
+  "another version of the application",
+  "the application's state is not usable",
   // of a client
   "acknowledgement below the floor",
   "acknowledgement too far past the floor",
