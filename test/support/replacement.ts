@@ -10,10 +10,10 @@ export class Replacement {
   readonly pid: number;
   /** Its exit status and what it said to its operator, when it has ended. */
   readonly ended: Promise<{ code: number | null; stderr: string }>;
-  readonly #old: number;
+  readonly #old: number | undefined;
 
   constructor(readonly server: string) {
-    this.#old = pidOf(server, "supervisor");
+    this.#old = pidIn(server);
     const child = start(server);
     this.pid = child.pid!;
     let stderr = "";
@@ -27,7 +27,7 @@ export class Replacement {
   /** Resolves when the old agent has ended and the pid files name this one. */
   async done(): Promise<void> {
     await Promise.race([
-      eventually(`${this.server}'s agent is replaced`, () => !lives(this.#old) && this.hasTakenPlace, 30_000),
+      eventually(`${this.server}'s agent is replaced`, () => this.hasTakenPlace, 30_000),
       this.ended.then(({ code, stderr }) => {
         throw new Error(`the new agent of ${this.server} ended with ${code}: ${stderr}`);
       }),
@@ -35,7 +35,15 @@ export class Replacement {
   }
 
   get hasTakenPlace(): boolean {
-    return pidOf(this.server, "supervisor") === this.pid;
+    return pidIn(this.server) === this.pid && (this.#old === undefined || !lives(this.#old));
+  }
+}
+
+function pidIn(server: string): number | undefined {
+  try {
+    return pidOf(server, "supervisor");
+  } catch {
+    return undefined; // no agent
   }
 }
 
