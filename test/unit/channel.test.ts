@@ -46,7 +46,7 @@ test("nobody there, and somebody who does not speak JSON", async (t) => {
   const socket = connect(path);
   socket.write("GET / HTTP/1.1\r\n\r\n");
   socket.on("error", () => {});
-  await eventually("it is met", () => gone[0]);
+  await eventually("it is met", () => gone.length === 1);
   await gone[0];
   socket.destroy();
   listening.close();

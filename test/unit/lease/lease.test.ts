@@ -260,7 +260,7 @@ test("nothing is released that is not held, and what was declared dead meanwhile
   next.inherit(lease);
   await world.run(5);
   t.false(world.passes);
-  t.regex(world.said[0] ?? "", /lost: .*incarnation 1 is dead/);
+  t.regex(world.said.join(), /lost: .*incarnation 1 is dead/);
   t.is(await taken(world, next), 2);
 });
 
