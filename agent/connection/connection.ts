@@ -16,7 +16,7 @@ import { History } from "./history.js";
 import { type ConnectionHost, endpointsOf } from "./host.js";
 import { Input } from "./input.js";
 import { Output } from "./output.js";
-import type { Committed, PassedOpen } from "./passed.js";
+import type { PassedOpen } from "./passed.js";
 
 const log = logger("connection");
 /** Nothing is sent further than this past the committed floor, so that 32-bit acks stay unambiguous. */
@@ -163,14 +163,12 @@ export class LiveConnection implements ConnectionPort {
    * A rebuilt socket goes to work at `position`, the client's exact ack. Promises below it are done; the layers have had their
    * `ready`. Input that the record spooled is given to the application again.
    * @param sentTo behind what the former owner has sent, which the socket holds as sent.
-   * @param committed missing: the claim has committed all of it.
+   * @param limit behind what may leave before the next commit; missing: the claim has committed all of it.
    */
-  resume(fd: number, position: Offset, spool: Buffer, sentTo: Offset = position, committed?: Committed): void {
+  resume(fd: number, position: Offset, spool: Buffer, sentTo: Offset = position, limit?: Offset): void {
     this.acknowledgedMax = position;
     this.told = position;
-    this.committedTail = committed?.tail ?? this.output.tail;
-    this.floor = committed?.floor ?? this.floor;
-    this.floorByte = committed?.floorByte ?? this.floorByte;
+    this.committedTail = limit ?? this.output.tail;
     this.layers.ready(position);
     this.work(fd, sentTo);
     this.input.refill(spool);
@@ -286,7 +284,9 @@ export class LiveConnection implements ConnectionPort {
   async passOn(): Promise<PassedOpen | undefined> {
     await this.committer.pause();
     if (this.finished || !this.native) return undefined;
-    const { committer, output, committedTail: tail, floor, floorByte } = this;
+    const { committer, output } = this;
+    const limit = Math.min(this.committedTail, this.floor + FLOOR_REACH);
+    const behind = committer.behind || limit < this.committedTail;
     const record = this.snapshot();
     const { fd, sentOffset: writtenTo } = this.native.detach();
     this.native = undefined;
@@ -296,8 +296,8 @@ export class LiveConnection implements ConnectionPort {
     this.stack?.application.closed();
     this.host.ended(this, "passed on");
     return {
-      ...{ record, revision: committer.revision, recorded: this.identity.recorded, behind: committer.behind },
-      ...{ committed: { tail, floor, floorByte }, writtenTo, fd, files: output.files, release: () => output.close() },
+      ...{ record, revision: committer.revision, recorded: this.identity.recorded, behind, limit, writtenTo, fd },
+      ...{ files: output.files, release: () => output.close() },
     };
   }
 

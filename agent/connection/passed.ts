@@ -1,13 +1,6 @@
 import type { ConnectionRecord } from "../../proto/record.js";
 import type { Offset } from "../../proto/sequence.js";
 
-/** How far a connection's committed record goes; its present state may be ahead. */
-export interface Committed {
-  tail: Offset;
-  floor: Offset;
-  floorByte: Buffer;
-}
-
 /** A live connection between two processes of its server: all of it that lives only in memory. */
 export interface Passed {
   /** As it is now; perhaps newer than the store's. */
@@ -16,9 +9,10 @@ export interface Passed {
   revision: number;
   /** Whether it gets records at all. */
   recorded: boolean;
-  /** `record` has something that the store's has not. */
+  /** The record in the store lacks something that has to be in it before the connection can go on as far as it wants. */
   behind: boolean;
-  committed: Committed;
+  /** Behind what may leave by the record in the store. */
+  limit: Offset;
   /** Behind the last byte, and FIN, given to the kernel. */
   writtenTo: Offset;
 }

@@ -14,32 +14,23 @@ export interface Arrived {
 }
 
 /** A connection as JSON. `files`: the promises whose open files follow the socket, by their offsets, in that order. */
-export interface PassedMessage extends Omit<Passed, "record" | "committed"> {
+export interface PassedMessage extends Omit<Passed, "record"> {
   record: string; // base64
-  committed: { tail: number; floor: number; floorByte: string };
   files: number[];
 }
 
 export function encodePassed(passed: Passed, files: number[]): PassedMessage {
-  const { record, committed, revision, recorded, behind, writtenTo } = passed;
+  const { record, revision, recorded, behind, limit, writtenTo } = passed;
   return {
-    ...{ revision, recorded, behind, writtenTo, files },
+    ...{ revision, recorded, behind, limit, writtenTo, files },
     record: encodeRecord(record).toString("base64"),
-    committed: { ...committed, floorByte: committed.floorByte.toString("base64") },
   };
 }
 
 /** Throws RECORD_VERSION or RECORD_INVALID. */
 export function decodePassed(message: PassedMessage): { passed: Passed; files: number[] } {
-  const { record, committed, revision, recorded, behind, writtenTo, files } = message;
-  return {
-    passed: {
-      ...{ revision, recorded, behind, writtenTo },
-      record: decodeRecord(Buffer.from(record, "base64")),
-      committed: { ...committed, floorByte: Buffer.from(committed.floorByte, "base64") },
-    },
-    files,
-  };
+  const { record, files, ...passed } = message;
+  return { passed: { ...passed, record: decodeRecord(Buffer.from(record, "base64")) }, files };
 }
 
 /** Where the next worker takes what is passed, in the server's state directory. */

@@ -18,7 +18,7 @@ export async function takeConnection(table: ConnectionTable, message: PassedMess
   const { host } = table;
   const [fd, ...rest] = fds as [number, ...number[]];
   const { passed, files } = decodePassed(message);
-  const { record, committed, writtenTo } = passed;
+  const { record, limit, writtenTo } = passed;
   const connection = unreadyConnection(host, record, passed.revision, passed.recorded);
   let protect: () => void;
   try {
@@ -39,7 +39,7 @@ export async function takeConnection(table: ConnectionTable, message: PassedMess
   connection.phase.move("READY");
   connection.phase.move("LIVE");
   table.addLive(connection);
-  connection.resume(fd, record.floor, record.spool, writtenTo, committed);
+  connection.resume(fd, record.floor, record.spool, writtenTo, limit);
   protect();
   const entry = host.guard.lookup(record.flow);
   if (entry && entry.flags & guardFlag.WATCH_LATE) watchLate(connection);

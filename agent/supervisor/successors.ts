@@ -23,7 +23,8 @@ export async function listenForSuccessors(
     const reason = present ? "another agent is taking its place already" : supervisor.irreplaceable;
     if (reason !== "") return refuse(channel, reason);
     present = channel;
-    void replace(channel).finally(() => {
+    void replace(channel);
+    void channel.closed.then(() => {
       present = undefined;
     });
   };
@@ -48,13 +49,17 @@ export async function listenForSuccessors(
     }
   };
   let listening: { close(): void };
+  const close = () => {
+    listening.close();
+    present?.close();
+  };
   try {
     listening = await listenForChannels<NewAgentMessage, OldAgentMessage>(replacementSocket(state), met);
   } catch (error) {
     log.warn({ err: error }, "this agent cannot be replaced in place: it cannot listen for that");
     listening = { close: () => {} };
   }
-  return listening;
+  return { close };
 }
 
 function refuse(channel: SuccessorChannel, reason: string): void {

@@ -24,8 +24,7 @@ test("a new agent must offer whatever the connections of the old one need", (t) 
 test("what a connection takes along survives the way", (t) => {
   const record = exampleRecord();
   const passed = {
-    ...{ record, revision: 17, recorded: true, behind: true, writtenTo: 5_000_000_000 },
-    committed: { tail: 300, floor: 100, floorByte: Buffer.from("x") },
+    ...{ record, revision: 17, recorded: true, behind: true, limit: 300, writtenTo: 5_000_000_000 },
   };
   const { passed: got, files } = decodePassed(JSON.parse(JSON.stringify(encodePassed(passed, [300]))));
   t.deepEqual(got, passed);
