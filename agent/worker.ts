@@ -30,7 +30,7 @@ import { acceptHandovers, Peers } from "./migration/peers.js";
 import type { MigrationResult } from "./migration/result.js";
 import { native } from "./native/index.js";
 import { setNiceness } from "./priority.js";
-import { type PassedListener, Relief, Taking, takeConnection } from "./replace/index.js";
+import { type PassedListener, Relief, type Relieved, Taking, takeConnection } from "./replace/index.js";
 import { adopt } from "./restore/adoption.js";
 import { dispatchGuardEvents } from "./restore/dispatch.js";
 import { Heir } from "./restore/heir.js";
@@ -74,8 +74,11 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   let unprotected = false;
   const { incarnation, successor, say } = linkToSupervisor({
     onFenced: (why) => fence(why),
-    onPass: () => void relief.run(),
-    onKeep: (reason) => relief.callOff(reason),
+    onPass: () => {
+      relief = new Relief(relieved);
+      void relief.run();
+    },
+    onKeep: (reason) => relief?.callOff(reason),
     onServe: () => void serve(),
     onRetire: () => {
       log.info("another worker has everything");
@@ -189,7 +192,8 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   const held: Array<{ close(): void }> = [];
   let ceased = false;
   let taking: Taking | undefined;
-  const relief = new Relief({
+  let relief: Relief | undefined;
+  const relieved: Relieved = {
     ...{ native, state: server.state, transit, table, listeners, say },
     cease: () => {
       ceased = true;
@@ -197,7 +201,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
       link.retire();
       for (const one of held) one.close();
     },
-  });
+  };
   await watch(store, heir);
   // Whoever of the others dies next: the table of its heirs is made before it is needed.
   const ids = config.servers.map((other) => other.id).sort();

@@ -286,7 +286,7 @@ export class LiveConnection implements ConnectionPort {
     if (this.finished || !this.native) return undefined;
     const { committer, output } = this;
     const limit = Math.min(this.committedTail, this.floor + FLOOR_REACH);
-    const behind = committer.behind || limit < this.committedTail;
+    const behind = committer.behind || this.spoolTimer !== undefined || limit < this.committedTail;
     const record = this.snapshot();
     const { fd, sentOffset: writtenTo } = this.native.detach();
     this.native = undefined;

@@ -7,6 +7,8 @@ import { type Arrived, encodePassed, type Passage, socketsOf } from "./passage.j
 
 /** Connections under way at a time: each of them stands still for its passage, so they are few. */
 const AT_ONCE = 16;
+/** A next worker that does not take one in this time has a fault. */
+const ARRIVAL_MS = 10_000;
 
 /** A listening socket and the address that it is for. */
 export interface PassedListener {
@@ -34,11 +36,9 @@ export class Passing {
   ) {
     channel.onMessage(({ number }) => {
       this.waiting.get(number)?.resolve();
-      this.waiting.delete(number);
     });
     void channel.closed.then(() => {
       for (const { reject } of this.waiting.values()) reject(gone());
-      this.waiting.clear();
     });
   }
 
@@ -87,11 +87,20 @@ export class Passing {
   /** Resolves when it has arrived. */
   private async pass(make: (number: number) => Passage, fds: number[]): Promise<void> {
     const number = ++this.numbers;
-    const arrived = new Promise<void>((resolve, reject) => this.waiting.set(number, { resolve, reject }));
+    let timer: NodeJS.Timeout | undefined;
+    const arrived = new Promise<void>((resolve, reject) => {
+      this.waiting.set(number, { resolve, reject });
+      timer = setTimeout(reject, ARRIVAL_MS, new BatonError("DEADLINE_PASSED", "the next worker takes nothing"));
+    });
     arrived.catch(() => {}); // awaited below, unless the descriptors are refused first
-    this.channel.send(make(number));
-    await this.native.sendDescriptors(this.descriptors, fds, Buffer.from(String(number)));
-    await arrived;
+    try {
+      this.channel.send(make(number));
+      await this.native.sendDescriptors(this.descriptors, fds, Buffer.from(String(number)));
+      await arrived;
+    } finally {
+      clearTimeout(timer);
+      this.waiting.delete(number);
+    }
   }
 }
 

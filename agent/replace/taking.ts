@@ -49,6 +49,7 @@ export class Taking {
     if (!message || !fds) return;
     this.messages.delete(number);
     this.descriptors.delete(number);
+    // Where this rejects it is a fault of this program, which ends as it always does then: as a worker that dies.
     void this.take(message.passage, fds).then(() => message.channel.send({ number }));
   }
 

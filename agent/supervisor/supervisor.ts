@@ -47,8 +47,8 @@ const backoffMsMax = 5_000;
 const provenMs = 5_000;
 const fencedMsMax = 1_000;
 const stopMsMax = 2_000;
-/** From the first connection that is passed to the last. */
-const passMsMax = 30_000;
+/** From the first connection that is passed to the last; each of them has a deadline of its own. */
+const passMsMax = 600_000;
 /** For the next agent to serve once it has everything. */
 const relieveMsMax = 15_000;
 
