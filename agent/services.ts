@@ -17,9 +17,11 @@ interface Service {
 /** The services of the configuration as this server offers them. */
 export class Services {
   private warm = false;
+  /** Resolves when the digests of everything that was there at the start are known. */
+  readonly ready: Promise<void>;
 
   private constructor(private readonly byName: Map<string, Service>) {
-    void Promise.all([...byName.values()].map(({ content }) => content?.ready)).then(() => {
+    this.ready = Promise.all([...byName.values()].map(({ content }) => content?.ready)).then(() => {
       this.warm = true;
     });
   }

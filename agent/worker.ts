@@ -1,6 +1,7 @@
 import { networkInterfaces } from "node:os";
 import { maglevTable } from "../bpf/maglev.js";
 import { type Config, natsUrls, serverOf } from "../proto/config/index.js";
+import { BatonError } from "../proto/errors.js";
 import { parseConnectionId } from "../proto/flow.js";
 import { interfaceMac } from "../proto/interface.js";
 import { logger } from "../proto/log.js";
@@ -20,6 +21,7 @@ import { listen } from "./connection/acceptor.js";
 import type { LiveConnection } from "./connection/connection.js";
 import type { ConnectionHost } from "./connection/host.js";
 import { ConnectionTable } from "./connection/table.js";
+import { Transit } from "./connection/transit.js";
 import { Guard } from "./guard/index.js";
 import { HealthWatch } from "./health/index.js";
 import { AgentLink, linkTargets } from "./link/index.js";
@@ -30,6 +32,7 @@ import { acceptHandovers, Peers } from "./migration/peers.js";
 import type { MigrationResult } from "./migration/result.js";
 import { native } from "./native/index.js";
 import { setNiceness } from "./priority.js";
+import { type PassedListener, Relief, type Relieved, Taking, takeConnection } from "./replace/index.js";
 import { adopt } from "./restore/adoption.js";
 import { dispatchGuardEvents } from "./restore/dispatch.js";
 import { Heir } from "./restore/heir.js";
@@ -49,6 +52,12 @@ const LOAD_MS = 500;
 const ENDINGS_MS = 500;
 const ENDINGS_POLL_MS = 10;
 const SWEEP_MS = 5_000;
+/** A successor waits so long for the digests of its content, for the controllers, and for ports that its predecessor lets go of. */
+const CONTENT_MS = 10_000;
+const GREETING_MS = 2_000;
+const PORT_MS = 5_000;
+const PORT_POLL_MS = 20;
+const REPLACED = "its agent is being replaced";
 /** Guard entries of connections that are over stay for their TIME_WAIT. */
 const ENTRY_AGE_S = 90;
 
@@ -60,10 +69,25 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     log.warn({ why }, "fenced before anything was served");
     process.exit(0);
   };
+  let serves: () => void = () => {};
+  const served = new Promise<void>((resolve) => {
+    serves = resolve;
+  });
   let unprotected = false;
-  const { incarnation } = linkToSupervisor({
+  const { incarnation, successor, say } = linkToSupervisor({
     onFenced: (why) => fence(why),
+    onPass: () => {
+      relief = new Relief(relieved);
+      void relief.run();
+    },
+    onKeep: (reason) => relief?.callOff(reason),
+    onServe: () => void serve(),
+    onRetire: () => {
+      log.info("another worker has everything");
+      process.exit(0);
+    },
     onLeave: async () => {
+      await served;
       if (table.size > 0) await link.leave(config.limits.drainMs);
       await endingsAreOver(guard);
     },
@@ -74,8 +98,8 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   });
   const guard = Guard.open(server.pins);
   const local = config.vips.flatMap((address) => config.services.map(({ port }) => ({ address, port })));
-  // What an earlier worker left would be in the way of connections that come home, and of the listeners.
-  const orphans = native.destroyOrphans(local);
+  // What an earlier worker left would be in the way of connections that come home, and of the listeners. A successor's lives.
+  const orphans = successor ? 0 : native.destroyOrphans(local);
   const services = await Services.open(config, id, native);
   const store = await connectStore({ servers: natsUrls(config), name: `${id}-worker-${incarnation}` });
 
@@ -97,13 +121,18 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     },
   };
   const table: ConnectionTable = new ConnectionTable(host, (c, offset) => services.stackOf(c, offset), IDLE_MS);
+  const transit = new Transit();
   const desk = new AnswerDesk();
   const results = new ResultBatch((takeoverId, batch) => link.reportTakenOver(takeoverId, batch));
-  const heir = new Heir(table, desk, (takeoverId, result) => {
-    counters.takeovers.set(result.result, (counters.takeovers.get(result.result) ?? 0) + 1);
-    results.add(takeoverId, resultMessage(result));
-  });
-  guard.events(dispatchGuardEvents(table, desk, heir));
+  const heir = new Heir(
+    table,
+    desk,
+    (takeoverId, result) => {
+      counters.takeovers.set(result.result, (counters.takeovers.get(result.result) ?? 0) + 1);
+      results.add(takeoverId, resultMessage(result));
+    },
+    transit,
+  );
 
   const migrated = (result: MigrationResult) => results.add(MIGRATION, takeoverResultOf(result));
   const arrivals = new Arrivals(table, heir, migrated);
@@ -113,7 +142,6 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     (reply) => departures.answered(reply),
   );
   const departures = new Departures(table, peers, migrated);
-  await acceptHandovers(server.handover, (request, reply) => void arrivals.arrive(request, reply));
 
   const link: AgentLink = new AgentLink(linkTargets(config), {
     hello: () => ({
@@ -127,13 +155,27 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     }),
     describe: (request) => describe(table, request),
     adopt: async (request) => {
+      if (ceased) throw new BatonError("AGENT_UNAVAILABLE", REPLACED);
       const orphan = orphanOf(request);
       const serviceOf = (port: number) => services.atPort(port);
-      const result = await adopt(orphan, { table, desk, heir, serviceOf, receiveScale: table.receiveScale });
-      return resultMessage(result);
+      const adoption = adopt(orphan, { table, desk, heir, serviceOf, receiveScale: table.receiveScale });
+      return resultMessage(await transit.track(adoption));
     },
-    prepare: (request) => arrivals.prepare(request),
-    freeze: (request) => void departures.depart(request),
+    prepare: async (request) =>
+      ceased ? { request: request.request, ready: false, reason: REPLACED, elapsedUs: 0 } : arrivals.prepare(request),
+    freeze: (request) => {
+      const { migration, connectionId } = request;
+      if (ceased)
+        migrated({
+          migration,
+          connectionId,
+          connection: undefined,
+          result: "resumedOnOld",
+          reason: REPLACED,
+          phasesUs: {},
+        });
+      else void transit.track(departures.depart(request));
+    },
     cancel: (migration) => arrivals.cancel(migration),
     welcome: (_controller, welcome) => {
       const mac = [...welcome.mac].map((byte) => byte.toString(16).padStart(2, "0")).join(":");
@@ -141,43 +183,103 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     },
   });
 
+  const listeners: PassedListener[] = [];
+  const listenAt = (address: string, port: number, fd?: number) => {
+    const service = config.services.find((one) => one.port === port);
+    if (!service) throw new BatonError("INTERNAL", `no service has port ${port}`);
+    const { name, protocol, protect } = service;
+    const listener = listen(table, address, { service: name, protocol, port, recorded: protect }, fd);
+    listeners.push({ address, port, listener });
+  };
+  const held: Array<{ close(): void }> = [];
+  let ceased = false;
+  let taking: Taking | undefined;
+  let relief: Relief | undefined;
+  const relieved: Relieved = {
+    ...{ native, state: server.state, transit, table, listeners, say },
+    cease: () => {
+      ceased = true;
+      heir.cease();
+      link.retire();
+      for (const one of held) one.close();
+    },
+  };
   await watch(store, heir, departures);
   // Whoever of the others dies next: the table of its heirs is made before it is needed.
   const ids = config.servers.map((other) => other.id).sort();
   for (const dead of ids) if (dead !== id) maglevTable(ids.filter((other) => other !== dead));
-  for (const service of config.services) {
-    for (const vip of config.vips) {
-      const { name, protocol, port, protect } = service;
-      listen(table, vip, { service: name, protocol, port, recorded: protect });
-    }
-  }
-  link.start();
-
-  const meter = new LoadMeter(server.interface, server.cgroup);
-  const health = new HealthWatch(services.checked);
-  setInterval(() => {
-    link.reportLoad({
-      ...meter.sample(),
-      connections: table.size,
-      problems: store.connected ? [] : ["the store is not connected"],
-      contentReady: services.contentReady,
-      unhealthy: health.unhealthy,
-    });
-  }, LOAD_MS);
-  setInterval(() => {
-    guard.sweep(ENTRY_AGE_S);
-    heir.removeLeftovers();
-  }, SWEEP_MS);
-  if (server.metrics) await serveMetrics(server.metrics, metricsOf(id, guard, table, counters), () => []);
-
   fence = (why) => {
     log.warn({ why, connections: table.size }, "fenced: every connection is closed in silence");
     table.abandon(why);
     process.exit(0);
   };
-  if (!setNiceness(NICENESS_SERVING, 0))
-    log.warn("no leave to raise the priority: takeovers are slower on a busy machine");
-  log.info({ server: id, incarnation, orphans, pid: process.pid }, "the worker serves");
+
+  /** From here on this worker is its server's. */
+  async function serve(): Promise<void> {
+    taking?.close();
+    held.push(guard.events(dispatchGuardEvents(table, desk, heir)));
+    heir.begin();
+    for (const { port } of config.services) {
+      for (const vip of config.vips) {
+        if (!listeners.some((one) => one.address === vip && one.port === port)) listenAt(vip, port);
+      }
+    }
+    const takeHandovers = () =>
+      acceptHandovers(server.handover, (request, reply) => void transit.track(arrivals.arrive(request, reply)));
+    held.push(await (successor ? onceFree(takeHandovers) : takeHandovers()));
+    link.start();
+    const meter = new LoadMeter(server.interface, server.cgroup);
+    const health = new HealthWatch(services.checked);
+    const load = setInterval(() => {
+      link.reportLoad({
+        ...meter.sample(),
+        connections: table.size,
+        problems: store.connected ? [] : ["the store is not connected"],
+        contentReady: services.contentReady,
+        unhealthy: health.unhealthy,
+      });
+    }, LOAD_MS);
+    const sweep = setInterval(() => {
+      guard.sweep(ENTRY_AGE_S);
+      heir.removeLeftovers();
+    }, SWEEP_MS);
+    held.push(health, { close: () => clearInterval(load) }, { close: () => clearInterval(sweep) });
+    const metrics = metricsOf(id, guard, table, counters);
+    if (server.metrics) {
+      const show = () => serveMetrics(server.metrics as string, metrics, () => []);
+      const shown = await (successor ? onceFree(show) : show());
+      held.push({ close: () => void shown.close() });
+    }
+    if (successor) await link.greeted(GREETING_MS);
+    if (!setNiceness(NICENESS_SERVING, 0))
+      log.warn("no leave to raise the priority: takeovers are slower on a busy machine");
+    log.info({ server: id, incarnation, orphans, pid: process.pid }, "the worker serves");
+    say({ type: "serving" });
+    serves();
+  }
+
+  if (!successor) return serve();
+  taking = await Taking.listen(native, server.state, {
+    listener: listenAt,
+    connection: (message, fds) => takeConnection(table, message, fds),
+  });
+  await Promise.race([services.ready, new Promise((resolve) => setTimeout(resolve, CONTENT_MS))]);
+  setNiceness(NICENESS_SERVING, 0);
+  say({ type: "prepared" });
+}
+
+/** A port that the worker before this one lets go of may be in use for a moment yet. */
+async function onceFree<T>(listen: () => Promise<T>): Promise<T> {
+  const deadline = performance.now() + PORT_MS;
+  for (;;) {
+    try {
+      return await listen();
+    } catch (error) {
+      const isTaken = error instanceof BatonError && error.code === "PORT_TAKEN";
+      if (!isTaken || performance.now() > deadline) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, PORT_POLL_MS));
+  }
 }
 
 /** The last segments of connections that have just ended would be silenced with all the rest: they get a moment to leave. */

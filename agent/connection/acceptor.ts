@@ -2,7 +2,7 @@ import { wallClockUs } from "../../proto/clock.js";
 import { connectionId, type Flow } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
 import { guardFlag, guardOption } from "../guard/index.js";
-import type { Endpoints } from "../native/api.js";
+import type { Endpoints, Listener, OnAccept } from "../native/api.js";
 import { LiveConnection } from "./connection.js";
 import type { ConnectionTable } from "./table.js";
 
@@ -22,18 +22,16 @@ export interface Listening {
 /**
  * Listens for one service on one VIP. The guard has made its entry at ESTABLISHED, before accept: it names both initial
  * sequence numbers and what was negotiated. A connection without one (its table was full) can never say anything: it is closed unseen.
+ * @param fd a socket that listens there already
  */
-export function listen(table: ConnectionTable, vip: string, service: Listening): { close(): void } {
-  const { native } = table.host;
-  return native.listen({
-    address: vip,
-    port: service.port,
-    backlog: BACKLOG,
-    receiveBuffer: table.host.limits.inputBytes,
-    onAccept: (accepted) => {
-      for (const { fd, endpoints } of accepted) accept(table, service, fd, endpoints);
-    },
-  });
+export function listen(table: ConnectionTable, vip: string, service: Listening, fd?: number): Listener {
+  const { native, limits } = table.host;
+  const onAccept: OnAccept = (accepted) => {
+    for (const one of accepted) accept(table, service, one.fd, one.endpoints);
+  };
+  if (fd !== undefined) return native.listenOn(fd, onAccept);
+  const { port } = service;
+  return native.listen({ address: vip, port, backlog: BACKLOG, receiveBuffer: limits.inputBytes, onAccept });
 }
 
 function accept(

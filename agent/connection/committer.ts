@@ -1,5 +1,6 @@
 import { type ConnectionRecord, decodeRecord, encodeRecord } from "../../proto/record.js";
 import { ConflictError, type ConnectionsBucket, type Present } from "../../proto/store/index.js";
+import { life } from "./life.js";
 
 export interface CommitSource {
   /** The record as it is now. */
@@ -43,6 +44,10 @@ export class Committer {
   }
   get everCommitted(): boolean {
     return this.at > 0;
+  }
+  /** Something has changed that no write has begun to take along. */
+  get behind(): boolean {
+    return this.dirty;
   }
 
   /** Something changed: it will be in the store at the end of this turn of the loop, or in the write after the running one. */
@@ -100,7 +105,7 @@ export class Committer {
     const record = this.source.snapshot();
     const bytes = encodeRecord(record);
     try {
-      this.at = await this.bucket.commit(this.id, bytes, this.at, `${this.id}/${this.writer}/${++writes}`);
+      this.at = await this.bucket.commit(this.id, bytes, this.at, `${this.id}/${this.writer}/${life}/${++writes}`);
     } catch (error) {
       if (this.stopped) return;
       if (!(error instanceof ConflictError)) await new Promise((resolve) => setTimeout(resolve, REFUSED_PAUSE_MS));

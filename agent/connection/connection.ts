@@ -16,6 +16,7 @@ import { History } from "./history.js";
 import { type ConnectionHost, endpointsOf } from "./host.js";
 import { Input } from "./input.js";
 import { Output } from "./output.js";
+import type { PassedOpen } from "./passed.js";
 
 const log = logger("connection");
 /** Nothing is sent further than this past the committed floor, so that 32-bit acks stay unambiguous. */
@@ -162,11 +163,12 @@ export class LiveConnection implements ConnectionPort {
    * A rebuilt socket goes to work at `position`, the client's exact ack. Promises below it are done; the layers have had their
    * `ready`. Input that the record spooled is given to the application again.
    * @param sentTo behind what the former owner has sent, which the socket holds as sent.
+   * @param limit behind what may leave before the next commit; missing: the claim has committed all of it.
    */
-  resume(fd: number, position: Offset, spool: Buffer, sentTo: Offset = position): void {
+  resume(fd: number, position: Offset, spool: Buffer, sentTo: Offset = position, limit?: Offset): void {
     this.acknowledgedMax = position;
     this.told = position;
-    this.committedTail = this.output.tail; // the claim has committed all of it
+    this.committedTail = limit ?? this.output.tail;
     this.layers.ready(position);
     this.work(fd, sentTo);
     this.input.refill(spool);
@@ -273,6 +275,32 @@ export class LiveConnection implements ConnectionPort {
     this.lost(`handed over to ${to}`);
   }
 
+  // ---- passing on to another process of this server ----
+
+  /**
+   * Lets go of a live connection without a word: same owner, epoch and writer. Meanwhile the kernel goes on sending what it was
+   * given, and acknowledging what is committed. undefined where the connection is over.
+   */
+  async passOn(): Promise<PassedOpen | undefined> {
+    await this.committer.pause();
+    if (this.finished || !this.native) return undefined;
+    const { committer, output } = this;
+    const limit = Math.min(this.committedTail, this.floor + FLOOR_REACH);
+    const behind = committer.behind || this.spoolTimer !== undefined || limit < this.committedTail;
+    const record = this.snapshot();
+    const { fd, sentOffset: writtenTo } = this.native.detach();
+    this.native = undefined;
+    this.finished = true;
+    this.clearTimers();
+    committer.stop();
+    this.stack?.application.closed();
+    this.host.ended(this, "passed on");
+    return {
+      ...{ record, revision: committer.revision, recorded: this.identity.recorded, behind, limit, writtenTo, fd },
+      ...{ files: output.files, release: () => output.close() },
+    };
+  }
+
   // ---- what the application layer asks for (ConnectionPort) ----
 
   tail(): Offset {
@@ -308,7 +336,8 @@ export class LiveConnection implements ConnectionPort {
     this.commit();
   }
 
-  private protectLater(offset: Offset, { unprotected = "", protect }: Response): void {
+  /** The object promised at `offset` has no validator until `protect` resolves. */
+  protectLater(offset: Offset, { unprotected = "", protect }: Pick<Response, "unprotected" | "protect">): void {
     this.unprotected.set(offset, unprotected);
     protect?.then(
       (object) => {
@@ -351,6 +380,7 @@ export class LiveConnection implements ConnectionPort {
         if (this.input.waiting >= this.host.limits.inputBytes) this.native?.pauseInput();
       },
       onInputEnd: () => {
+        if (this.input.ended) return; // said again by a socket that was passed on
         this.input.finish();
         this.history.add("client finished");
         this.layers.application.inputEnd();

@@ -118,6 +118,11 @@ export class Output {
     return pieces;
   }
 
+  /** The open files behind promises, by the promises' offsets. */
+  get files(): Array<{ offset: Offset; fd: number }> {
+    return this.promised.flatMap(({ piece, source }) => (source ? [{ offset: piece.offset, fd: source.fd }] : []));
+  }
+
   /** Whether the promise that begins at `offset` is still kept. */
   holds(offset: Offset): boolean {
     return this.promised.some(({ piece }) => piece.offset === offset);

@@ -149,6 +149,11 @@ export class DirectoryContent {
     }
   }
 
+  /** An object that another process of this server had open: that very content, with its validator as for a file that was found. */
+  async takeObject(objectId: string, fd: number): Promise<Found> {
+    return this.describe(objectId, await this.files.take(fd));
+  }
+
   /** The file's validator of the same kind as the given one. */
   private async validatorLike(validator: string, file: ContentFile): Promise<string> {
     const kind = validator.slice(0, validator.indexOf(":"));

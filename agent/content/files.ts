@@ -52,6 +52,18 @@ export class Files {
     }
   }
 
+  /** A descriptor that another process had of a file, whatever the file's name leads to by now; it is this one's from now on. */
+  async take(fd: number): Promise<ContentFile> {
+    const identity = identityOf(await fstatAsync(fd));
+    const present = this.share(identity);
+    if (present) {
+      await closeAsync(fd);
+      return present;
+    }
+    this.shared.set(identityKey(identity), { fd, users: 0 });
+    return this.share(identity) as ContentFile;
+  }
+
   /** One more use of a file that is open; to be closed by itself. */
   hold(file: ContentFile): ContentFile {
     const held = this.share(file.identity);

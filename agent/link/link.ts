@@ -50,6 +50,7 @@ export class AgentLink {
   #load: LoadReport | undefined;
   #repeat: NodeJS.Timeout | undefined;
   #left: () => void = () => {};
+  #greeted: () => void = () => {};
 
   /** @param controllers id and gRPC target (`HOST:PORT` or `unix:PATH`) of each; linkTargets() reads a configuration. */
   constructor(controllers: { id: string; target: string }[], handlers: LinkHandlers) {
@@ -121,6 +122,28 @@ export class AgentLink {
     });
   }
 
+  /** Resolves when every controller has been greeted, or time is over. */
+  async greeted(timeoutMs: number): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, timeoutMs);
+      this.#greeted = () => {
+        if (this.#peers.some(({ session }) => !session.open)) return;
+        clearTimeout(timer);
+        resolve();
+      };
+      this.#greeted();
+    });
+  }
+
+  /**
+   * Another process of this agent is about to greet the controllers: they end these streams then, without taking that for a sign
+   * of anything. A stream that was made again would displace the other's.
+   */
+  retire(): void {
+    clearInterval(this.#repeat);
+    for (const { session } of this.#peers) session.retire();
+  }
+
   /** Says goodbye and ends the streams. */
   close(reason: string): void {
     clearInterval(this.#repeat);
@@ -134,6 +157,7 @@ export class AgentLink {
     peer.session.send({ hello: this.#handlers.hello() });
     if (this.#load) peer.session.send({ load: this.#load });
     this.#flush(peer, Number.POSITIVE_INFINITY);
+    this.#greeted();
   }
 
   /** Sends what was not sent since `before`. */

@@ -5,6 +5,7 @@ import type { Freeze, HandoverReply } from "../../proto/rpc/index.js";
 import { ConflictError } from "../../proto/store/index.js";
 import type { LiveConnection } from "../connection/connection.js";
 import type { Frozen } from "../connection/frozen.js";
+import { life } from "../connection/life.js";
 import type { ConnectionTable } from "../connection/table.js";
 import type { Peers } from "./peers.js";
 import type { MigrationResult } from "./result.js";
@@ -96,7 +97,7 @@ export class Departures {
   private async reclaim(connection: LiveConnection, { record, revision }: Frozen): Promise<number | undefined> {
     const { bucket, writer } = this.table.host;
     const mine = encodeRecord({ ...record, phase: "LIVE", writer });
-    const messageId = `${record.id}/${writer}/reclaim/${++reclaims}`;
+    const messageId = `${record.id}/${writer}/reclaim/${life}/${++reclaims}`;
     for (;;) {
       try {
         return await bucket.commit(record.id, mine, revision, messageId);

@@ -45,11 +45,12 @@ function openSession(target: string) {
  * Takes other agents' connections.
  * @param listen ADDRESS:PORT
  * @param arrive what comes is answered by `reply`, in any order. Throws PORT_TAKEN.
+ * @returns what ends it at once
  */
 export async function acceptHandovers(
   listen: string,
   arrive: (request: HandoverRequest, reply: (reply: HandoverReply) => void) => void,
-): Promise<void> {
+): Promise<{ close(): void }> {
   const server = new Server(channelOptions);
   server.addService(handoverService, {
     session: (stream: ServerDuplexStream<HandoverRequest, HandoverReply>) => {
@@ -66,4 +67,5 @@ export async function acceptHandovers(
       else resolve();
     });
   });
+  return { close: () => server.forceShutdown() };
 }

@@ -68,12 +68,11 @@ Napi::Value promise(Napi::Env env, Worker &worker, std::function<Result()> work,
 
 // ---- connections ----
 
-Napi::Value listenOn(const Info &info) {
-  Napi::Env env = info.Env();
+/** @param make makes the listener, which calls back with what it accepted */
+Napi::Value listening(Napi::Env env, Napi::Value onAcceptFunction,
+                      const std::function<std::shared_ptr<Listener>(Listener::Accept)> &make) {
   Instance &instance = Instance::of(env);
-  auto options = info[0].As<Napi::Object>();
-  auto onAccept = keep(options.Get("onAccept"));
-  Napi::Value receiveBuffer = options.Get("receiveBuffer");
+  auto onAccept = keep(onAcceptFunction);
   auto accept = [&instance, onAccept](std::vector<Accepted> batch) {
     instance.enter([&] {
       Napi::Env env = instance.env;
@@ -87,14 +86,32 @@ Napi::Value listenOn(const Info &info) {
       instance.call(Napi::Object::New(env), onAccept->Value(), {made});
     });
   };
-  auto listener = guarded(env, [&] {
-    return std::make_shared<Listener>(instance.loop, convert::toAddress(options),
+  auto listener = guarded(env, [&] { return make(accept); });
+  uint64_t number = instance.keepOpen([listener] { listener->close(); });
+  Napi::Object made = closable(instance, number);
+  made["port"] = Napi::Number::New(env, listener->port());
+  made["detach"] = Napi::Function::New(env, [&instance, number, listener](const Info &info) {
+    int fd = listener->detach().release();
+    instance.shut(number);
+    return Napi::Number::New(info.Env(), fd);
+  });
+  return made;
+}
+
+Napi::Value listenAt(const Info &info) {
+  auto options = info[0].As<Napi::Object>();
+  Napi::Value receiveBuffer = options.Get("receiveBuffer");
+  return listening(info.Env(), options.Get("onAccept"), [&](Listener::Accept accept) {
+    return std::make_shared<Listener>(Instance::of(info.Env()).loop, convert::toAddress(options),
                                       options.Get("backlog").ToNumber().Int32Value(),
                                       receiveBuffer.IsNumber() ? receiveBuffer.ToNumber().Uint32Value() : 0, accept);
   });
-  Napi::Object made = closable(instance, instance.keepOpen([listener] { listener->close(); }));
-  made["port"] = Napi::Number::New(env, listener->port());
-  return made;
+}
+
+Napi::Value listenOn(const Info &info) {
+  return listening(info.Env(), info[1], [&](Listener::Accept accept) {
+    return std::make_shared<Listener>(Instance::of(info.Env()).loop, Descriptor(fdOf(info)), accept);
+  });
 }
 
 Napi::Value connection(const Info &info) {
@@ -297,7 +314,8 @@ Napi::Value open(const Info &info) {
   Instance::of(env).errorClass = Napi::Persistent(info[0].As<Napi::Function>());
   auto native = Napi::Object::New(env);
   auto member = [&](const char *name, auto function) { native[name] = Napi::Function::New(env, function, name); };
-  member("listen", listenOn);
+  member("listen", listenAt);
+  member("listenOn", listenOn);
   member("connection", connection);
   member("info", infoOfFd);
   member("clock", clockOfFd);

@@ -103,15 +103,27 @@ export interface ConnectionHandlers {
   onError(code: string): void;
 }
 
+export interface Listener {
+  readonly port: number;
+  close(): void;
+  /** Stops accepting; what waits stays in the backlog. @returns the listening socket, the caller's from now on */
+  detach(): number;
+}
+
+/** Gets what was accepted, in batches; the descriptors are the callee's. */
+export type OnAccept = (fds: Array<{ fd: number; endpoints: Endpoints }>) => void;
+
 export interface Native {
-  /** Listens on a VIP (IP_FREEBIND, plain TCP). The cgroup must be joined before. onAccept gets descriptors in batches. */
+  /** Listens on a VIP (IP_FREEBIND, plain TCP). The cgroup must be joined before. */
   listen(options: {
     address: string;
     port: number;
     backlog: number;
     receiveBuffer?: number;
-    onAccept: (fds: Array<{ fd: number; endpoints: Endpoints }>) => void;
-  }): { port: number; close(): void };
+    onAccept: OnAccept;
+  }): Listener;
+  /** Goes on with the listening socket of another process, which is this one's from now on. */
+  listenOn(fd: number, onAccept: OnAccept): Listener;
   connection(fd: number, options: { sendOffset: number; handlers: ConnectionHandlers }): Connection;
 
   info(fd: number): TcpInfo;

@@ -59,24 +59,37 @@ Listener::Listener(Loop &loop, const Address &address, int backlog, uint32_t rec
     : accept_(std::move(accept)) {
   try {
     socket_ = openListener(address, backlog, receiveBuffer);
-    Address bound;
-    socklen_t length = sizeof bound.v6;
-    check(getsockname(socket_.get(), &bound.any, &length), "listen", "getsockname");
-    port_ = bound.port();
+    begin(loop);
   } catch (Failure &failure) {
     failure.subject = address.text();
     throw;
   }
+}
+
+Listener::Listener(Loop &loop, Descriptor socket, Accept accept)
+    : socket_(std::move(socket)), accept_(std::move(accept)) {
+  begin(loop);
+}
+
+void Listener::begin(Loop &loop) {
+  Address bound;
+  socklen_t length = sizeof bound.v6;
+  check(getsockname(socket_.get(), &bound.any, &length), "listen", "getsockname");
+  port_ = bound.port();
   watcher_ = Watcher::open(loop, socket_.get(), [this](int) { acceptSome(); });
   retry_ = Timer::open(loop, [this] { watcher_->start(); });
   watcher_->start();
 }
 
 void Listener::close() {
-  if (!socket_) return;
+  detach();
+}
+
+Descriptor Listener::detach() {
+  if (!socket_) return Descriptor();
   watcher_->close();
   retry_->close();
-  socket_.reset();
+  return std::move(socket_);
 }
 
 void Listener::acceptSome() {

@@ -34,6 +34,13 @@ export interface ApplicationLayer extends ProtocolLayer {
    */
   open(reference: ObjectReference): Promise<OpenObject>;
 
+  /**
+   * As `open`, of the object piece promised at `offset` that this server's former process had open; the descriptor is the layer's. It
+   * goes on with that very content, whatever its name leads to by now. While the reference has no validator, why it is unprotected
+   * and what will protect it come along, as in a Response.
+   */
+  take(reference: ObjectReference, offset: number, fd: number): Promise<TakenObject>;
+
   /** For operators: what the client is receiving at `position` (acknowledged). Cheap, no side effects. */
   describe(position: number): ApplicationDescription;
 
@@ -47,6 +54,8 @@ export interface OpenObject {
   readonly size: number;
   close(): void;
 }
+
+export type TakenObject = { file: OpenObject } & Pick<Response, "unprotected" | "protect">;
 
 export interface ApplicationDescription {
   /** Object id; "" = none. */

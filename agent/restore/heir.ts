@@ -4,6 +4,7 @@ import { logger } from "../../proto/log.js";
 import { decodeRecord, decodeTakeover, ownerOfRecord, type Takeover } from "../../proto/record.js";
 import type { LiveConnection } from "../connection/connection.js";
 import type { ConnectionTable } from "../connection/table.js";
+import type { Transit } from "../connection/transit.js";
 import { type Answer, compareAnswer, expectationOf } from "./compare.js";
 import type { AnswerDesk } from "./reattachment.js";
 import { Resumption, type ResumptionResult } from "./resumption.js";
@@ -37,6 +38,7 @@ export class Heir {
   private readonly queue: Array<() => Promise<void>> = [];
   private running = 0;
   private turn: NodeJS.Immediate | undefined;
+  private inherits = false;
   /** How often a connection was rebuilt for late data. */
   private readonly rebuilds = new WeakMap<LiveConnection, number>();
 
@@ -44,7 +46,19 @@ export class Heir {
     private readonly table: ConnectionTable,
     private readonly desk: AnswerDesk,
     private readonly report: (takeoverId: string, result: ResumptionResult) => void,
+    private readonly transit: Transit,
   ) {}
+
+  /** From now on this process takes over what falls to its server: also of takeovers that were seen already. */
+  begin(): void {
+    this.inherits = true;
+    for (const owner of this.open.keys()) this.considerAll(owner);
+  }
+
+  /** Another process of this server takes over from now on. What was begun is brought to its end. */
+  cease(): void {
+    this.inherits = false;
+  }
 
   record(id: string, revision: number, bytes: Uint8Array): void {
     const { serverId, incarnation } = ownerOfRecord(bytes);
@@ -70,9 +84,15 @@ export class Heir {
     }
     const open = { takeover, heirs: maglevTable(takeover.survivors) };
     this.open.set(owner, open);
+    const records = this.byOwner.get(owner)?.size ?? 0;
+    log.info({ takeover: takeover.id, records, survivors: takeover.survivors }, "takeover seen");
+    this.considerAll(owner);
+  }
+
+  private considerAll(owner: string): void {
+    const open = this.open.get(owner);
     const records = this.byOwner.get(owner);
-    log.info({ takeover: takeover.id, records: records?.size ?? 0, survivors: takeover.survivors }, "takeover seen");
-    if (records) for (const [id, known] of [...records]) this.consider(open, id, known);
+    if (open && records) for (const [id, known] of [...records]) this.consider(open, id, known);
   }
 
   /** The record as the store has it, whoever's it is. */
@@ -143,6 +163,7 @@ export class Heir {
   }
 
   private consider(open: Open, id: string, known: Known): void {
+    if (!this.inherits) return;
     const { survivors, id: takeoverId } = open.takeover;
     const heir = survivors[open.heirs[flowHash(parseConnectionId(id).flow) % MAGLEV_SIZE] ?? 0];
     if (heir !== this.table.host.serverId || this.started.has(id)) return;
@@ -160,6 +181,7 @@ export class Heir {
 
   /** Makes it and begins as soon as there is a place. */
   enqueue(make: () => Resumption, done: (result: ResumptionResult | undefined) => void): void {
+    const ended = this.transit.begin();
     this.queue.push(
       () =>
         new Promise<void>((release) => {
@@ -168,6 +190,7 @@ export class Heir {
             .then((result) => {
               release();
               done(result);
+              ended();
             });
         }),
     );

@@ -14,10 +14,9 @@ import { exactReset } from "./probe.js";
 import { type AnswerDesk, type Outcome, Reattachment, type Subject } from "./reattachment.js";
 import type { RepairSocket } from "./repair_socket.js";
 import { beginUnready, type ObjectRefusal, prepareUnready } from "./unready.js";
+import { watchLate } from "./watch_late.js";
 
 const log = logger("takeover");
-/** How long the guard looks out for acks of late data of the dead server. */
-const WATCH_LATE_MS = 3_000;
 /** A dead owner has no more than one write in flight for a key; more tries than this mean that it is not dead. */
 const CLAIM_TRIES = 5;
 
@@ -188,9 +187,7 @@ export class Resumption {
         connection.phase.move("LIVE");
         this.table.addLive(connection);
         this.mark("ready");
-        setTimeout(() => {
-          if (!connection.isOver) host.guard.change(flow, { clearFlags: guardFlag.WATCH_LATE });
-        }, WATCH_LATE_MS).unref();
+        watchLate(connection);
         return this.result("ok", "");
       }
     }

@@ -1,12 +1,12 @@
 import { RefusedError } from "../../proto/errors.js";
 import { type ConnectionRecord, type ObjectReference, pieceLength } from "../../proto/record.js";
-import { toSequence } from "../../proto/sequence.js";
+import { type Offset, toSequence } from "../../proto/sequence.js";
 import { LiveConnection } from "../connection/connection.js";
 import { type ConnectionHost, endpointsOf } from "../connection/host.js";
 import { Output } from "../connection/output.js";
 import type { ConnectionTable } from "../connection/table.js";
 import { guardOption } from "../guard/index.js";
-import type { OpenObject } from "../protocols/application.js";
+import type { ApplicationLayer, OpenObject } from "../protocols/application.js";
 import { RepairSocket } from "./repair_socket.js";
 
 /** An object that cannot be made again here. Matters only if bytes below `end` turn out to be unacknowledged. */
@@ -15,8 +15,20 @@ export interface ObjectRefusal {
   refusal: RefusedError;
 }
 
+/** An object that is open already, promised at `offset`; its use is the connection's from now on. undefined: it is not. */
+export type OpenedObjects = (
+  reference: ObjectReference,
+  offset: Offset,
+  application: ApplicationLayer,
+) => OpenObject | undefined | Promise<OpenObject>;
+
 /** A connection in UNREADY, made from a record; nobody knows of it yet. @param revision of the record in the store. */
-export function unreadyConnection(host: ConnectionHost, record: ConnectionRecord, revision: number): LiveConnection {
+export function unreadyConnection(
+  host: ConnectionHost,
+  record: ConnectionRecord,
+  revision: number,
+  recorded = true,
+): LiveConnection {
   const { clientIsn, serverIsn, mss, sendScale, receiveScale, windowScaling, sack, timestamps } = record.tcp;
   return new LiveConnection(
     host,
@@ -27,7 +39,7 @@ export function unreadyConnection(host: ConnectionHost, record: ConnectionRecord
       protocol: record.protocol,
       tcp: { clientIsn, serverIsn, mss, sendScale, receiveScale, windowScaling, sack, timestamps },
       bornAtUs: record.bornAtUs,
-      recorded: true,
+      recorded,
     },
     {
       epoch: record.epoch,
@@ -83,13 +95,13 @@ export function beginUnready(
 /**
  * The layers take their sections in, and every object that may be needed is opened and checked. Throws RefusedError where a layer
  * cannot go on.
- * @param opened an object that is open already; its use is the connection's from now on. undefined: it is opened here.
+ * @param opened where it has none an object is opened by its name.
  */
 export async function prepareUnready(
   table: ConnectionTable,
   connection: LiveConnection,
   record: ConnectionRecord,
-  opened: (reference: ObjectReference) => OpenObject | undefined = () => undefined,
+  opened: OpenedObjects = () => undefined,
 ): Promise<ObjectRefusal[]> {
   const stack = table.createStack(connection, record);
   connection.useStack(stack);
@@ -101,7 +113,8 @@ export async function prepareUnready(
       continue;
     }
     try {
-      connection.output.adopt(piece, opened(piece.object) ?? (await stack.application.open(piece.object)));
+      const object = await opened(piece.object, piece.offset, stack.application);
+      connection.output.adopt(piece, object ?? (await stack.application.open(piece.object)));
     } catch (error) {
       if (!(error instanceof RefusedError)) throw error;
       refusals.push({ end: piece.offset + pieceLength(piece), refusal: error });

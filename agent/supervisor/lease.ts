@@ -44,7 +44,16 @@ export interface LeaseHandlers {
   onWaiting(sentence: string): void;
 }
 
-type State = "none" | "taking" | "held" | "fencing";
+/** All that another process needs to hold the lease on under the same incarnation. */
+export interface HeldLease {
+  incarnation: number;
+  revision: number;
+  renewal: number;
+  /** CLOCK_MONOTONIC: what the map says. */
+  untilNs: bigint;
+}
+
+type State = "none" | "taking" | "held" | "fencing" | "released";
 
 const nsPerMs = 1_000_000n;
 const tickMs = 100;
@@ -53,8 +62,9 @@ const retryMs = 100;
 /**
  * The right to send, for `durationMs` from the instant at which the last acknowledged renewal was sent.
  *
- *      none ── take ──► held ── worker died, stop ──► fencing ──► none
- *                        └── the key was written by somebody else ──► none (onLost)
+ *      none ── take, inherit ──► held ── worker died, stop ──► fencing ──► none
+ *                                 ├── the key was written by somebody else ──► none (onLost)
+ *                                 └── release ──► released: another process of this host holds it, and has the map
  *
  * One renewal is in flight at a time. The map never says later than what the newest acknowledged renewal allows, and
  * says 0 from the first sign of an ending on: an acknowledgement that comes after it changes nothing.
@@ -90,6 +100,11 @@ export class LeaseHolder {
     return this.#incarnation;
   }
 
+  /** Whether it is held at this very moment, by the rules. */
+  get isLive(): boolean {
+    return this.#state === "held" && !this.#unprotected && this.#ports.nowNs() < this.#untilNs;
+  }
+
   /** Takes the lease under a new incarnation, trying until it has it. @throws BatonError LEASE_LOST when aborted */
   async take(signal: AbortSignal): Promise<number> {
     if (this.#state !== "none") throw new BatonError("INTERNAL", `a lease in state ${this.#state} was to be taken`);
@@ -114,10 +129,40 @@ export class LeaseHolder {
   }
 
   /**
+   * Lets another process of this host hold it: from this call on neither map nor store are written here, whatever the renewal
+   * in flight brings. @returns undefined where it is not held
+   */
+  release(): HeldLease | undefined {
+    if (this.#state !== "held" || this.#unprotected) return undefined;
+    this.#state = "released";
+    this.#cancelRenewal();
+    this.#cancelTick();
+    return {
+      incarnation: this.#incarnation,
+      revision: this.#revision,
+      renewal: this.#renewal,
+      untilNs: this.#untilNs,
+    };
+  }
+
+  /** Holds on what another process of this host has released, and renews it at once. */
+  inherit({ incarnation, revision, renewal, untilNs }: HeldLease): void {
+    if (this.#state !== "none") throw new BatonError("INTERNAL", `a lease in state ${this.#state} was to be inherited`);
+    this.#incarnation = incarnation;
+    this.#revision = revision;
+    this.#renewal = renewal;
+    this.#untilNs = untilNs;
+    this.#state = "held";
+    this.#renew();
+    this.#tick();
+  }
+
+  /**
    * Nothing leaves from this call on; then the store is told. Resolves when it knows, or when it did not answer in time.
    * Harmless in any state.
    */
   async fence(): Promise<void> {
+    if (this.#state === "released") return;
     this.#silence();
     if (this.#state !== "held") return;
     this.#state = "fencing";
@@ -176,6 +221,7 @@ export class LeaseHolder {
         this.#schedule(sentNs);
       },
       (error: unknown) => {
+        if (this.#state === "released") return;
         if (error instanceof ConflictError && !this.#adopt(error)) this.#lose(error);
         // Else: unknown whether it was written, or an earlier one of ours was. The next one finds out.
         else if (this.#state === "held") this.#cancelRenewal = this.#ports.after(1, () => this.#renew());

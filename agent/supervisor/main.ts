@@ -13,13 +13,21 @@ import { native } from "../native/index.js";
 import { cgroupOf, isInCgroup } from "./cgroup.js";
 import { settle } from "./kernel_settings.js";
 import { type LeaseHandlers, LeaseHolder } from "./lease.js";
+import { OldAgent } from "./old_agent.js";
 import { endPredecessor, fromPidFile } from "./predecessor.js";
-import { Supervisor } from "./supervisor.js";
+import { offerOf } from "./replacement.js";
+import { listenForSuccessors } from "./successors.js";
+import { type Inheritance, Supervisor } from "./supervisor.js";
 import { WorkerProcess } from "./worker_process.js";
 
 export interface RunOptions {
   config: Config;
   id: string;
+}
+
+export interface AgentOptions extends RunOptions {
+  /** Takes the place of the agent that runs here, with its live connections. */
+  replace?: boolean;
 }
 
 /** Above the worker, nats-server and whatever else keeps both cores busy: a late renewal pauses every connection. */
@@ -31,12 +39,16 @@ const workerSilentMsMax = 3_000;
 const workerStartMsMax = 30_000;
 
 /** The daemon `baton agent`: returns when it has been told to stop and everything has ended. */
-export async function run({ config, id }: RunOptions): Promise<void> {
+export async function run({ config, id, replace = false }: AgentOptions): Promise<void> {
   const server = serverOf(config, id);
   const log = logger("supervisor");
   mkdirSync(server.state, { recursive: true });
-  await endPredecessor(server.state, id);
-  writeFileSync(join(server.state, "supervisor.pid"), `${process.pid}\n`);
+  const old = replace ? await OldAgent.meet(server.state, id, offerOf(config)) : undefined;
+  const present = () => writeFileSync(join(server.state, "supervisor.pid"), `${process.pid}\n`);
+  if (!old) {
+    await endPredecessor(server.state, id);
+    present();
+  }
 
   interfaceMac(server.interface); // throws a sentence where it is not there; the kernel's word for that would be ENODEV
 
@@ -54,41 +66,68 @@ export async function run({ config, id }: RunOptions): Promise<void> {
     services: config.services.map(({ port }) => ({ port })),
     flows: config.limits.flows,
   });
-  guard.fence(); // an earlier life's lease may still be running; its worker is gone
+  if (!old) guard.fence(); // an earlier life's lease may still be running; its worker is gone
   const realtime = native.setRealtime(realtimePriority);
   if (!realtime) log.warn("no real-time priority: on a busy machine the lease may be renewed late");
-  log.info({ server: id, pins: server.pins, interface: server.interface, realtime }, "the guard is loaded, fenced");
+  log.info({ server: id, pins: server.pins, interface: server.interface, realtime, replace }, "the guard is loaded");
 
   let store: Store;
   try {
     store = await connectStore({ servers: natsUrls(config), name: `${id}-supervisor`, signal: stop.signal });
   } catch (error) {
     if (!stop.signal.aborted) throw error;
-    forget(server.state);
+    if (!old) forget(server.state);
     return;
   }
 
+  const startWorker = (incarnation: number, successor = false) =>
+    new WorkerProcess({
+      ...workerCommand(config, id, realtime),
+      incarnation,
+      successor,
+      silentMsMax: workerSilentMsMax,
+      startMsMax: workerStartMsMax,
+      watchProcess: (pid, onExit) => native.watchProcess(pid, onExit),
+      watchThread: (thread, onExit) => native.watchThread(thread, onExit),
+    });
   const supervisor = new Supervisor({
     state: server.state,
     leaveMsMax: config.limits.drainMs,
     lease: (handlers) => leaseHolder(config, id, store, guard, handlers),
-    startWorker: (incarnation) =>
-      new WorkerProcess({
-        ...workerCommand(config, id, realtime),
-        incarnation,
-        silentMsMax: workerSilentMsMax,
-        startMsMax: workerStartMsMax,
-        watchProcess: (pid, onExit) => native.watchProcess(pid, onExit),
-        watchThread: (thread, onExit) => native.watchThread(thread, onExit),
-      }),
+    startWorker,
   });
+  const inheritance = old && (await inherit(old, startWorker(old.incarnation, true), stop.signal));
   if (stop.signal.aborted) supervisor.stop();
   stop.signal.addEventListener("abort", () => supervisor.stop());
-  await supervisor.run();
+  const running = supervisor.run(inheritance);
+  if (old) present();
+  const successors = await listenForSuccessors(server.state, supervisor, offerOf(config));
+  await running;
+  successors.close();
   await store.close();
   guard.close();
+  if (supervisor.isReplaced) {
+    log.info("another agent has taken this one's place");
+    return;
+  }
   forget(server.state);
   log.info("stopped");
+}
+
+/** The old agent's connections and lease. A wish to stop lets that one go on, or has to wait where connections are on their way. */
+async function inherit(old: OldAgent, worker: WorkerProcess, stop: AbortSignal): Promise<Inheritance> {
+  const callOff = () => old.callOff();
+  if (stop.aborted) callOff();
+  stop.addEventListener("abort", callOff);
+  try {
+    return await old.succeed(worker);
+  } catch (error) {
+    worker.finish();
+    old.leave();
+    throw error;
+  } finally {
+    stop.removeEventListener("abort", callOff);
+  }
 }
 
 /** `baton agent --unload`: takes the guard out of the kernel. Nothing of it may be running. */

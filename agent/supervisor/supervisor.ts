@@ -2,7 +2,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { BatonError } from "../../proto/errors.js";
 import { logger } from "../../proto/log.js";
-import type { LeaseHandlers, LeaseHolder } from "./lease.js";
+import type { HeldLease, LeaseHandlers, LeaseHolder } from "./lease.js";
 import type { WorkerProcess } from "./worker_process.js";
 
 export interface SupervisorOptions {
@@ -14,7 +14,32 @@ export interface SupervisorOptions {
   leaveMsMax: number;
 }
 
-type Ending = { kind: "ended" } | { kind: "lost"; why: string } | { kind: "stop" };
+/** What another agent's supervisor leaves to this one. */
+export interface Inheritance {
+  lease: HeldLease;
+  /** Has every connection already. */
+  worker: WorkerProcess;
+  /** It serves, or is dead already: nothing is needed of the other agent any more. */
+  relieve(): void;
+}
+
+/** The agent that comes next, as seen by the one that is replaced. */
+export interface Successor {
+  /** Resolves when it is gone. */
+  gone: Promise<void>;
+  /** There is no way back: connections are on their way. */
+  passing(): void;
+  inherit(lease: HeldLease): void;
+  /** Resolves when nothing is needed of this agent any more. */
+  relieved: Promise<void>;
+}
+
+type Ending =
+  | { kind: "ended" }
+  | { kind: "lost"; why: string }
+  | { kind: "stop" }
+  | { kind: "broken"; why: string }
+  | { kind: "handed over" };
 
 const backoffMsMin = 50;
 const backoffMsMax = 5_000;
@@ -22,6 +47,10 @@ const backoffMsMax = 5_000;
 const provenMs = 5_000;
 const fencedMsMax = 1_000;
 const stopMsMax = 2_000;
+/** From the first connection that is passed to the last; each of them has a deadline of its own. */
+const passMsMax = 600_000;
+/** For the next agent to serve once it has everything. */
+const relieveMsMax = 15_000;
 
 /**
  * Lease first, worker second; when one of them ends, both do, and both begin again under a new incarnation. The old
@@ -37,6 +66,9 @@ export class Supervisor {
   readonly #log = logger("supervisor");
   #lost: (ending: Ending) => void = () => {};
   #worker: WorkerProcess | undefined;
+  /** Connections are on their way to the next agent: there is no way back, and whoever wants this one to stop waits for it. */
+  #passing = false;
+  #successor: Successor | undefined;
   #backoffMs = 0;
   #saidAt = Number.NEGATIVE_INFINITY;
 
@@ -62,19 +94,101 @@ export class Supervisor {
     });
   }
 
-  /** Resolves after `stop()`, when nothing runs any more and the store knows (or did not answer). */
-  async run(): Promise<void> {
-    while (!this.#stop.signal.aborted) {
-      const lost = new Promise<Ending>((resolve) => {
-        this.#lost = resolve;
-      });
+  /**
+   * Resolves after `stop()`, when nothing runs any more and the store knows (or did not answer), or when another agent has everything.
+   * Throws AGENT_UNAVAILABLE where that one was not heard of again.
+   */
+  async run(inheritance?: Inheritance): Promise<void> {
+    if (inheritance) await this.#goOnWith(inheritance);
+    while (!this.#stop.signal.aborted && !this.#successor) {
+      const lost = this.#expectLoss();
       const incarnation = await this.#take();
       if (incarnation === undefined) break;
       this.#log.info({ incarnation }, "the lease is taken");
-      await this.#serve(incarnation, lost);
+      await this.#serve(incarnation, this.#options.startWorker(incarnation), lost);
       await this.#backOff();
     }
     await this.#lease.fence();
+  }
+
+  /** Whether another agent has everything: it is that one's server from then on. */
+  get isReplaced(): boolean {
+    return this.#successor !== undefined;
+  }
+
+  get incarnation(): number {
+    return this.#lease.incarnation;
+  }
+
+  /** Why another agent cannot take this one's place now; "" = it can. */
+  get irreplaceable(): string {
+    if (this.#stop.signal.aborted) return "it is being stopped, and its connections go to other servers";
+    if (!this.#worker?.serves) return "its worker does not serve yet";
+    if (this.#passing) return "another agent is taking its place already";
+    return this.#lease.isLive ? "" : "its lease is not renewed: the store does not answer";
+  }
+
+  /**
+   * Passes every connection to another agent, which is prepared, and then the lease. Resolves when that one has it. Throws where this one
+   * goes on as before (AGENT_UNAVAILABLE), and where it failed half-way: then everything is fenced, as when a worker dies.
+   */
+  async handOver(successor: Successor): Promise<void> {
+    const worker = this.#worker;
+    const why = this.irreplaceable;
+    if (why !== "" || !worker) throw new BatonError("AGENT_UNAVAILABLE", why);
+    const [kept, passing, passed, broken] = [
+      worker.next("kept"),
+      worker.next("passing"),
+      worker.next("passed"),
+      worker.next("broken"),
+    ] as const;
+    const dead = worker.dying.then(() => ({ reason: "its worker has died" }));
+    void successor.gone.then(() => worker.tell({ type: "keep", reason: "the agent that was to replace it is gone" }));
+    void this.#stopped.then(() => worker.tell({ type: "keep", reason: "it is being stopped" }));
+    worker.tell({ type: "pass" });
+    const refusal = await Promise.race([passing.then(() => undefined), kept, dead]);
+    if (refusal) throw new BatonError("AGENT_UNAVAILABLE", refusal.reason);
+
+    this.#passing = true;
+    successor.passing();
+    try {
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise<{ reason: string }>((resolve) => {
+        timer = setTimeout(resolve, passMsMax, { reason: `not every connection was passed in ${passMsMax} ms` });
+      });
+      const gone = successor.gone.then(() => ({ reason: "the agent that was to replace it is gone" }));
+      const outcome = await Promise.race([passed, broken, gone, late, dead]);
+      clearTimeout(timer);
+      const lease = "reason" in outcome ? undefined : this.#lease.release();
+      if (!lease) {
+        const reason = "reason" in outcome ? outcome.reason : "its lease is lost";
+        this.#lost({ kind: "broken", why: reason });
+        throw new BatonError("AGENT_UNAVAILABLE", reason);
+      }
+      this.#successor = successor;
+      successor.inherit(lease);
+      this.#lost({ kind: "handed over" });
+      this.#log.info(outcome, "the next agent has the connections and the lease");
+    } finally {
+      this.#passing = false;
+    }
+  }
+
+  #expectLoss(): Promise<Ending> {
+    return new Promise((resolve) => {
+      this.#lost = resolve;
+    });
+  }
+
+  async #goOnWith({ lease, worker, relieve }: Inheritance): Promise<void> {
+    const lost = this.#expectLoss();
+    this.#lease.inherit(lease);
+    const { incarnation } = lease;
+    this.#log.info({ incarnation }, "the lease is inherited");
+    void Promise.race([worker.next("serving"), worker.dying]).then(relieve);
+    worker.tell({ type: "serve" });
+    await this.#serve(incarnation, worker, lost);
+    await this.#backOff();
   }
 
   stop(): void {
@@ -91,24 +205,26 @@ export class Supervisor {
     }
   }
 
-  async #serve(incarnation: number, lost: Promise<Ending>): Promise<void> {
-    const worker = this.#options.startWorker(incarnation);
+  async #serve(incarnation: number, worker: WorkerProcess, lost: Promise<Ending>): Promise<void> {
     this.#worker = worker;
     writeFileSync(join(this.#options.state, "agent.pid"), `${worker.pid}\n`);
-    this.#log.info({ incarnation, worker: worker.pid }, "the worker is started");
+    this.#log.info({ incarnation, worker: worker.pid }, "the worker runs");
     const dying = worker.dying.then((): Ending => ({ kind: "ended" }));
     let ending = await Promise.race([dying, lost, this.#stopped]);
+    if (ending.kind === "stop" && this.#passing) ending = await Promise.race([dying, lost]);
     if (ending.kind === "stop") ending = await this.#leave(worker, [dying, lost]);
+    if (this.#successor) return this.#retire(worker, this.#successor);
 
     const fenced = this.#lease.fence(); // before anything else: from here on nothing leaves
     if (ending.kind === "ended") {
       worker.finish();
       const why = await worker.ended;
       this.#log.error({ incarnation, worker: worker.pid, why }, "the worker is gone; fenced");
-    } else if (ending.kind === "lost") {
-      this.#log.error({ incarnation, why: ending.why }, "the lease is lost; fenced, the worker closes its connections");
+    } else if (ending.kind === "lost" || ending.kind === "broken") {
+      const what = ending.kind === "lost" ? "the lease is lost" : "the replacement failed half-way";
+      this.#log.error({ incarnation, why: ending.why }, `${what}; fenced, the worker closes its connections`);
       worker.tell({ type: "fenced", reason: ending.why });
-      await worker.endWithin(fencedMsMax, "it did not end after its lease was lost");
+      await worker.endWithin(fencedMsMax, `it did not end when it was fenced: ${what}`);
     } else {
       this.#log.info({ incarnation }, "stopping; fenced");
       worker.tell({ type: "stop" });
@@ -120,17 +236,34 @@ export class Supervisor {
     this.#backoffMs = short ? Math.min(backoffMsMax, Math.max(backoffMsMin, this.#backoffMs * 2)) : 0;
   }
 
+  /** Nothing of this agent is needed any more once the next one serves. */
+  async #retire(worker: WorkerProcess, successor: Successor): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<boolean>((resolve) => {
+      timer = setTimeout(resolve, relieveMsMax, false);
+    });
+    const gone = successor.gone.then(() => false);
+    const relieved = await Promise.race([successor.relieved.then(() => true), gone, late]);
+    clearTimeout(timer);
+    worker.tell({ type: "retire" });
+    await worker.endWithin(stopMsMax, "it did not end when it had passed everything");
+    this.#worker = undefined;
+    if (!relieved) {
+      throw new BatonError("AGENT_UNAVAILABLE", "The agent that has taken this one's place was not heard of again.");
+    }
+  }
+
   /** The lease goes on while the worker's connections go elsewhere, for so long and no longer. */
   async #leave(worker: WorkerProcess, ends: Array<Promise<Ending>>): Promise<Ending> {
     const { leaveMsMax } = this.#options;
     if (leaveMsMax === 0) return { kind: "stop" };
     this.#log.info({ ms: leaveMsMax }, "stopping: the connections go to other servers first");
+    const left = worker.next("left").then((): Ending => ({ kind: "stop" }));
     worker.tell({ type: "leave" });
     let timer: NodeJS.Timeout | undefined;
     const over = new Promise<Ending>((resolve) => {
       timer = setTimeout(resolve, leaveMsMax, { kind: "stop" });
     });
-    const left = worker.left.then((): Ending => ({ kind: "stop" }));
     const ending = await Promise.race([left, over, ...ends]);
     clearTimeout(timer);
     return ending;

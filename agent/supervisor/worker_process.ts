@@ -1,12 +1,14 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { BatonError } from "../../proto/errors.js";
 import { logger } from "../../proto/log.js";
-import { incarnationVariable, type SupervisorMessage, type WorkerMessage } from "./messages.js";
+import { incarnationVariable, type SupervisorMessage, successorVariable, type WorkerMessage } from "./messages.js";
 
 export interface WorkerOptions {
   command: string;
   arguments: string[];
   incarnation: number;
+  /** It goes on where another agent's worker stops. */
+  successor?: boolean;
   /** A worker whose event loop was not heard of for this long is killed. */
   silentMsMax: number;
   /** The same from its start to its first heartbeat. */
@@ -27,8 +29,6 @@ export class WorkerProcess {
    * then on it is over, whatever becomes of the rest.
    */
   readonly dying: Promise<void>;
-  /** Resolves when it has said that it has left: see `leave` in messages.ts. */
-  readonly left: Promise<void>;
   /** Resolves once, with why, when the process is gone. */
   readonly ended: Promise<string>;
   readonly startedAt = performance.now();
@@ -40,23 +40,26 @@ export class WorkerProcess {
   #killedFor: string | undefined;
   #gone = false;
   #checks = 0;
+  #serves = false;
+  readonly #expected = new Map<WorkerMessage["type"], (message: WorkerMessage) => void>();
 
   /** @throws BatonError INTERNAL if the process cannot be started */
   constructor(options: WorkerOptions) {
     this.#child = spawn(options.command, options.arguments, {
       stdio: ["ignore", "inherit", "inherit", "ipc"],
       // glibc's arenas, one a thread, would keep as much as the connections themselves.
-      env: { MALLOC_ARENA_MAX: "2", ...process.env, [incarnationVariable]: String(options.incarnation) },
+      env: {
+        MALLOC_ARENA_MAX: "2",
+        ...process.env,
+        [incarnationVariable]: String(options.incarnation),
+        [successorVariable]: options.successor ? "1" : "",
+      },
     });
     let resolve: (why: string) => void = () => {};
     this.ended = new Promise((r) => {
       resolve = r;
     });
     this.#resolve = resolve;
-    let resolveLeft: () => void = () => {};
-    this.left = new Promise((r) => {
-      resolveLeft = r;
-    });
     let resolveDying: () => void = () => {};
     this.dying = new Promise((r) => {
       resolveDying = r;
@@ -74,14 +77,32 @@ export class WorkerProcess {
     this.#child.once("exit", (code, signal) => this.#end(signal === null ? `exit status ${code}` : `signal ${signal}`));
     this.#child.on("message", (message: WorkerMessage) => {
       if (message.type === "heartbeat") this.#heard(options.silentMsMax);
-      else if (message.type === "left") resolveLeft();
       else if (message.type === "canary") this.#keepCanary(message.thread, options);
+      else {
+        if (message.type === "serving") this.#serves = true;
+        this.#expected.get(message.type)?.(message);
+      }
     });
     this.#listen(options.startMsMax);
   }
 
   get alive(): boolean {
     return !this.#gone;
+  }
+
+  /** Whether it has said that it does everything that a worker does. */
+  get serves(): boolean {
+    return this.#serves;
+  }
+
+  /** Resolves with the next message of this type. Ask before it can come. */
+  next<Type extends WorkerMessage["type"]>(type: Type): Promise<Extract<WorkerMessage, { type: Type }>> {
+    return new Promise((resolve) => {
+      this.#expected.set(type, (message) => {
+        this.#expected.delete(type);
+        resolve(message as Extract<WorkerMessage, { type: Type }>);
+      });
+    });
   }
 
   tell(message: SupervisorMessage): void {

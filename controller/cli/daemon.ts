@@ -14,6 +14,8 @@ interface Unloader {
 interface DaemonOptions {
   config: Config;
   id: string;
+  /** For an agent only. */
+  replace?: boolean;
 }
 
 export async function runController(file: string, id: string): Promise<void> {
@@ -22,11 +24,11 @@ export async function runController(file: string, id: string): Promise<void> {
   await start("controller", "../daemon.js", { config, id });
 }
 
-export async function runAgent(file: string, id: string): Promise<void> {
+export async function runAgent(file: string, id: string, replace: boolean): Promise<void> {
   const config = loadConfig(file);
   serverOf(config, id);
   requireContent(config, id);
-  await start("agent", "../../agent/supervisor/main.js", { config, id });
+  await start("agent", "../../agent/supervisor/main.js", { config, id, replace });
 }
 
 export async function runWorker(file: string, id: string): Promise<void> {

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Command, CommanderError, InvalidArgumentError } from "commander";
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { root } from "../../proto/paths.js";
 import { describeError } from "./failure.js";
 
@@ -83,10 +83,11 @@ program
   .description("run a server's agent")
   .requiredOption("--config <file>", "the configuration")
   .requiredOption("--id <id>", "which of its servers this is")
-  .option("--unload", "remove what a stopped agent left in the kernel, and exit")
-  .action(async ({ config, id, unload }) => {
+  .option("--replace", "take the place of the agent that runs here, with its live connections: for an upgrade")
+  .addOption(new Option("--unload", "remove what a stopped agent left in the kernel, and exit").conflicts("replace"))
+  .action(async ({ config, id, unload, replace = false }) => {
     const { runAgent, unloadAgent } = await daemon();
-    await (unload ? unloadAgent(config, id) : runAgent(config, id));
+    await (unload ? unloadAgent(config, id) : runAgent(config, id, replace));
   });
 // Started by the agent, which hands it an IPC channel.
 program

@@ -73,6 +73,12 @@ export class KeptStream<Out, In> {
     return true;
   }
 
+  /** A stream that is there stays until the peer ends it; nothing is connected again. */
+  retire(): void {
+    this.#closed = true;
+    if (!this.#stream) clearTimeout(this.#timer);
+  }
+
   /** Says the last word and ends; nothing is connected again. */
   close(): void {
     this.#closed = true;

@@ -32,6 +32,7 @@ function application(calls: string[]): ApplicationLayer {
     inputEnd: () => {},
     acknowledged: () => {},
     open: () => Promise.reject(new Error()),
+    take: () => Promise.reject(new Error()),
     describe: (position) => ({ object: "/x", objectOffset: position - 10, firstByteSequence: 0, requests: 1 }),
     closed: () => {},
   };

@@ -1,7 +1,13 @@
 import { BatonError, RefusedError } from "../../../proto/errors.js";
 import type { LayerSection } from "../../../proto/record.js";
 import { decodeAppSection, encodeAppSection } from "../../../proto/sections.js";
-import type { ApplicationDescription, ApplicationLayer, ConnectionPort, OpenObject } from "../application.js";
+import type {
+  ApplicationDescription,
+  ApplicationLayer,
+  ConnectionPort,
+  OpenObject,
+  TakenObject,
+} from "../application.js";
 import type { Answer, Application, StartApplication } from "./application.js";
 
 /** Requests wait while more bytes of answers than this are not acknowledged. */
@@ -137,6 +143,10 @@ export class AppLayer implements ApplicationLayer {
   }
 
   open(): Promise<OpenObject> {
+    return Promise.reject(new RefusedError("no such object", "an application has no objects"));
+  }
+
+  take(): Promise<TakenObject> {
     return Promise.reject(new RefusedError("no such object", "an application has no objects"));
   }
 

@@ -1,3 +1,4 @@
+import { RefusedError } from "../../../proto/errors.js";
 import type { LayerSection, ObjectReference } from "../../../proto/record.js";
 import { decodeHttpSection, encodeHttpSection, type HttpResponse } from "../../../proto/sections.js";
 import type { DirectoryContent } from "../../content/index.js";
@@ -8,6 +9,7 @@ import type {
   OpenObject,
   Response,
   ResponsePiece,
+  TakenObject,
 } from "../application.js";
 import { type Answer, answerFrom, headBytes, plain, refusal } from "./answer.js";
 import { type Request, RequestReader } from "./request.js";
@@ -207,6 +209,14 @@ export class HttpLayer implements ApplicationLayer {
 
   open(reference: ObjectReference): Promise<OpenObject> {
     return this.content.openObject(reference);
+  }
+
+  async take(reference: ObjectReference, offset: number, fd: number): Promise<TakenObject> {
+    const { file, validator, pending } = await this.content.takeObject(reference.objectId, fd);
+    if (reference.validator !== "") return { file };
+    const response = this.responses.startingAt(offset);
+    if (!response) throw new RefusedError("contradictory HTTP state", `no response has its body at ${offset}`);
+    return { file, ...this.protection(response, pending ?? Promise.resolve(validator)) };
   }
 
   ready(position: number): void {

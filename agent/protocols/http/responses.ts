@@ -50,6 +50,11 @@ export class Responses {
     return this.list.find((response) => position < endOf(response)) ?? this.list.at(-1);
   }
 
+  /** The one whose body begins at this offset. */
+  startingAt(offset: number): HttpResponse | undefined {
+    return this.list.find((response) => response.firstByteOffset === offset);
+  }
+
   private drop(): void {
     while (this.list.length > 1 && endOf(this.list[0] as HttpResponse) <= this.acknowledged) this.list.shift();
   }

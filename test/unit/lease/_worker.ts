@@ -3,12 +3,25 @@ import { appendFileSync } from "node:fs";
 import { linkToSupervisor } from "../../../agent/supervisor/link.js";
 
 const [, , mode, file = "/dev/null"] = process.argv;
-const { incarnation } = linkToSupervisor({
+const { incarnation, successor, say } = linkToSupervisor({
   onFenced: (reason) => {
     appendFileSync(file, `fenced ${incarnation} ${reason}\n`);
     if (mode !== "stubborn") process.exit(0);
   },
+  onPass: () => {
+    if (mode === "keeps") say({ type: "kept", reason: "it is busy" });
+    else say({ type: "passing" });
+    if (mode === "breaks") say({ type: "broken", reason: "the way is gone" });
+    else if (mode === "dies passing") process.exit(7);
+    else if (mode !== "keeps") say({ type: "passed", connections: 3 });
+  },
+  onServe: () => say({ type: "serving" }),
+  onRetire: () => {
+    appendFileSync(file, `retired ${incarnation}\n`);
+    process.exit(0);
+  },
 });
 appendFileSync(file, `started ${incarnation}\n`);
 if (mode === "dies") process.exit(7);
+if (!successor) say({ type: "serving" });
 if (mode === "blocks") setTimeout(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0), 150);

@@ -219,6 +219,51 @@ test("fence withdraws serve-unprotected", async (t) => {
   t.is(holder.state, "none");
 });
 
+test("released and inherited: one incarnation, no gap, and the first holder writes nothing any more", async (t) => {
+  for (const inFlight of [false, true]) {
+    const world = new World();
+    const holder = world.holder();
+    await taken(world, holder, 10);
+    world.fate = () => ({ there: 2, back: 2, lost: false });
+    await world.run(inFlight ? 20 : 24); // renewals leave at 25 ms steps from 0.4 ms on
+    if (inFlight) await world.run(6.5);
+    const lease = holder.release();
+    t.is(lease?.incarnation, 1);
+    const next = world.holder();
+    const before = world.writes.length;
+    await world.run(30);
+    t.is(world.writes.length, before, "between the two nobody writes");
+    t.true(world.passes, "30 ms are well inside the lease");
+    next.inherit(lease!);
+    void holder.fence();
+    for (let i = 0; i < 500; i++) {
+      await world.run(1);
+      t.true(world.passes, `at ${world.now / ms} ms`);
+    }
+    t.is(next.state, "held");
+    t.is(world.map?.incarnation, 1);
+    t.deepEqual(world.said, []);
+  }
+});
+
+test("nothing is released that is not held, and what was declared dead meanwhile is not inherited for long", async (t) => {
+  const world = new World();
+  const holder = world.holder();
+  t.is(holder.release(), undefined);
+  await taken(world, holder, 10);
+  const lease = holder.release()!;
+  t.is(holder.release(), undefined);
+  world.set({ ...alive(1), state: "dead" }, world.document?.revision ?? 0);
+  await world.run(150);
+  t.false(world.passes, "it has run out by itself");
+  const next = world.holder();
+  next.inherit(lease);
+  await world.run(5);
+  t.false(world.passes);
+  t.regex(world.said.join(), /lost: .*incarnation 1 is dead/);
+  t.is(await taken(world, next), 2);
+});
+
 /** What goes wrong in one run, as plain data so that fast-check can shrink it. */
 const troubles = fc.record({
   there: fc.array(fc.integer({ min: 0, max: 300 }), { minLength: 1, maxLength: 20 }), // tenths of ms, mostly small
@@ -230,6 +275,10 @@ const troubles = fc.record({
   outages: fc.array(fc.record({ at: fc.integer({ min: 0, max: 3_000 }), for: fc.integer({ min: 1, max: 600 }) }), {
     maxLength: 3,
   }),
+  /** One process hands the lease to the next, which has it after so many ms, or only when it has run out. */
+  handovers: fc.array(fc.record({ at: fc.integer({ min: 0, max: 3_000 }), gap: fc.integer({ min: 0, max: 150 }) }), {
+    maxLength: 4,
+  }),
   deaths: fc.array(fc.integer({ min: 0, max: 3_000 }), { maxLength: 4 }),
   observedAfter: fc.array(fc.integer({ min: 0, max: 400 }), { minLength: 1, maxLength: 10 }),
 });
@@ -237,6 +286,7 @@ const troubles = fc.record({
 test("whatever is delayed, lost, stopped or killed: nothing passes once a controller may believe in the death", async (t) => {
   let declared = 0;
   let fenced = 0;
+  let handedOver = 0;
   await fc.assert(
     fc.asyncProperty(troubles, async (trouble) => {
       const world = new World();
@@ -247,7 +297,8 @@ test("whatever is delayed, lost, stopped or killed: nothing passes once a contro
         back: pick(trouble.back) / 10,
         lost: pick(trouble.lost) === 0,
       });
-      const holder = world.holder();
+      let holder = world.holder();
+      let between = false;
 
       // The controller: what it has observed, and from when on it believes that an incarnation is silent.
       const silentFrom = new Map<number, number>();
@@ -295,11 +346,25 @@ test("whatever is delayed, lost, stopped or killed: nothing passes once a contro
 
       // The supervisor: takes the lease again whenever it has none; deaths are its worker's.
       const supervise = () => {
-        if (holder.state === "none") void holder.take(never);
+        if (holder.state === "none" && !between) void holder.take(never);
         world.inside(7, supervise);
       };
       supervise();
       for (const at of trouble.deaths) world.at(at, () => world.inside(0, () => void holder.fence()));
+      const handOver = (gap: number) => {
+        const lease = holder.release();
+        if (!lease) return;
+        const former = holder;
+        holder = world.holder();
+        between = true;
+        world.at(gap, () => {
+          between = false;
+          holder.inherit(lease);
+          void former.fence();
+          handedOver++;
+        });
+      };
+      for (const { at, gap } of trouble.handovers) world.at(at, () => world.inside(0, () => handOver(gap)));
       for (const stop of trouble.stops) world.at(stop.at, () => world.stopProcess(stop.for));
       for (const outage of trouble.outages) {
         world.at(outage.at, () => {
@@ -322,5 +387,5 @@ test("whatever is delayed, lost, stopped or killed: nothing passes once a contro
     }),
     { numRuns: 60 },
   );
-  t.true(declared > 10 && fenced > 0, `declared ${declared}, fenced ${fenced}`);
+  t.true(declared > 10 && fenced > 0 && handedOver > 10, `declared ${declared}, fenced ${fenced}, ${handedOver}`);
 });

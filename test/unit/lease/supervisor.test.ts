@@ -5,13 +5,19 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import test, { type ExecutionContext } from "ava";
 import { native } from "../../../agent/native/index.js";
-import { LeaseHolder, type LeaseMapValue } from "../../../agent/supervisor/lease.js";
-import { Supervisor } from "../../../agent/supervisor/supervisor.js";
+import { type HeldLease, LeaseHolder, type LeaseMapValue } from "../../../agent/supervisor/lease.js";
+import { Supervisor, type SupervisorOptions } from "../../../agent/supervisor/supervisor.js";
 import { WorkerProcess } from "../../../agent/supervisor/worker_process.js";
 import { connectStore, type Store } from "../../../proto/store/index.js";
+import { lives } from "../../support/host.js";
 import { NatsServer } from "../store/_nats_server.js";
 
 const program = fileURLToPath(new URL("./_worker.js", import.meta.url));
+
+interface Agent {
+  supervisor: Supervisor;
+  startWorker: (incarnation: number, successor?: boolean) => WorkerProcess;
+}
 
 interface Running {
   nats: NatsServer;
@@ -20,9 +26,13 @@ interface Running {
   done: Promise<void>;
   map: () => LeaseMapValue | undefined;
   passes: () => boolean;
+  /** How often the map was told that nothing leaves any more. */
+  silenced: () => number;
   heard: () => string[];
   workerPid: () => number;
   mode: (mode: string) => void;
+  /** Another agent on the same host. */
+  another: () => Agent;
 }
 
 async function supervise(t: ExecutionContext, startMode = "works"): Promise<Running> {
@@ -31,11 +41,24 @@ async function supervise(t: ExecutionContext, startMode = "works"): Promise<Runn
   const state = mkdtempSync(join(tmpdir(), "baton-supervisor-test-"));
   const said = join(state, "said");
   let value: LeaseMapValue | undefined;
+  let silenced = 0;
   let mode = startMode;
   let puts = 0;
-  const supervisor = new Supervisor({
+  const startWorker = (incarnation: number, successor = false) =>
+    new WorkerProcess({
+      command: process.execPath,
+      arguments: [program, mode, said],
+      incarnation,
+      successor,
+      silentMsMax: 800,
+      startMsMax: 20_000,
+      watchProcess: (pid, onExit) => native.watchProcess(pid, onExit),
+      watchThread: (thread, onExit) => native.watchThread(thread, onExit),
+    });
+  const options: SupervisorOptions = {
     state,
     leaveMsMax: 0,
+    startWorker,
     lease: (handlers) =>
       new LeaseHolder(
         { server: "s1", boot: "b", durationMs: 300, renewMs: 50, incarnationFloor: 0 },
@@ -46,6 +69,7 @@ async function supervise(t: ExecutionContext, startMode = "works"): Promise<Runn
           connected: () => store.connected,
           write: (written) => {
             value = written;
+            if (written.untilNs === 0n) silenced++;
           },
           after: (ms, callback) => {
             const timer = setTimeout(callback, ms);
@@ -54,17 +78,8 @@ async function supervise(t: ExecutionContext, startMode = "works"): Promise<Runn
         },
         handlers,
       ),
-    startWorker: (incarnation) =>
-      new WorkerProcess({
-        command: process.execPath,
-        arguments: [program, mode, said],
-        incarnation,
-        silentMsMax: 800,
-        startMsMax: 20_000,
-        watchProcess: (pid, onExit) => native.watchProcess(pid, onExit),
-        watchThread: (thread, onExit) => native.watchThread(thread, onExit),
-      }),
-  });
+  };
+  const supervisor = new Supervisor(options);
   const done = supervisor.run();
   t.teardown(async () => {
     supervisor.stop();
@@ -87,11 +102,13 @@ async function supervise(t: ExecutionContext, startMode = "works"): Promise<Runn
     done,
     map: () => value,
     passes: () => value !== undefined && value.untilNs > process.hrtime.bigint(),
+    silenced: () => silenced,
     heard,
     workerPid: () => Number(readFileSync(join(state, "agent.pid"), "utf8")),
     mode: (next) => {
       mode = next;
     },
+    another: () => ({ supervisor: new Supervisor(options), startWorker }),
   };
 }
 
@@ -191,3 +208,64 @@ test("stop: fenced, said, the worker ended by itself", async (t) => {
   t.is((await running.store.leases.read("s1")).lease?.state, "fenced");
   t.true(running.heard().includes("fenced 1 the agent is being stopped"));
 });
+
+const never = new Promise<void>(() => {});
+
+test("replaced: connections first, then the lease; one incarnation, and nobody is silenced", async (t) => {
+  const running = await supervise(t, "passes");
+  await until(() => running.heard().includes("started 1") && running.supervisor.irreplaceable === "");
+  const former = running.workerPid();
+  const { supervisor, startWorker } = running.another();
+  const worker = startWorker(1, true);
+  const silenced = running.silenced();
+  let next: Promise<void> = Promise.resolve();
+  let relieve: () => void = () => {};
+  const relieved = new Promise<void>((resolve) => {
+    relieve = resolve;
+  });
+  const inherit = (lease: HeldLease) => {
+    next = supervisor.run({ lease, worker, relieve });
+  };
+  await running.supervisor.handOver({ gone: never, relieved, passing: () => {}, inherit });
+  await running.done;
+  t.true(running.supervisor.isReplaced);
+  t.true(running.heard().includes("retired 1"));
+  t.false(lives(former));
+  t.is(running.workerPid(), worker.pid);
+  const inherited = running.map()?.untilNs ?? 0n;
+  await until(() => (running.map()?.untilNs ?? 0n) > inherited + 200_000_000n);
+  t.is(running.silenced(), silenced);
+  t.is(running.map()?.incarnation, 1);
+  supervisor.stop();
+  await next;
+  t.is((await running.store.leases.read("s1")).lease?.state, "fenced");
+});
+
+test("a worker that is busy keeps what it has, and an agent that is stopped is not replaced", async (t) => {
+  const running = await supervise(t, "keeps");
+  await until(() => running.heard().includes("started 1") && running.supervisor.irreplaceable === "");
+  const successor = { gone: never, relieved: never, passing: () => t.fail(), inherit: () => t.fail() };
+  await t.throwsAsync(running.supervisor.handOver(successor), { message: "it is busy" });
+  t.true(running.passes());
+  t.deepEqual(running.heard(), ["started 1"]);
+  t.is(running.supervisor.irreplaceable, "");
+  running.supervisor.stop();
+  t.regex(running.supervisor.irreplaceable, /being stopped/);
+  await t.throwsAsync(running.supervisor.handOver(successor), { code: "AGENT_UNAVAILABLE" });
+});
+
+for (const [mode, why] of [
+  ["breaks", /the way is gone/],
+  ["dies passing", /its worker has died/],
+] as const) {
+  test(`a replacement that fails half-way is the end of an incarnation: ${mode}`, async (t) => {
+    const running = await supervise(t, mode);
+    await until(() => running.heard().includes("started 1") && running.supervisor.irreplaceable === "");
+    running.mode("works");
+    const successor = { gone: never, relieved: never, passing: () => {}, inherit: () => t.fail() };
+    await t.throwsAsync(running.supervisor.handOver(successor), { message: why });
+    await until(() => running.heard().includes("started 2") && running.passes());
+    t.false(running.supervisor.isReplaced);
+    t.is(running.map()?.incarnation, 2);
+  });
+}

@@ -1,0 +1,39 @@
+import { join } from "node:path";
+import { decodeRecord, encodeRecord } from "../../proto/record.js";
+import type { Passed } from "../connection/passed.js";
+
+/** What goes from one worker to the next. Its descriptors come beside it under the same number: for a connection its socket, then its files. */
+export type Passage = { number: number } & (
+  | { listener: { address: string; port: number }; connection?: undefined }
+  | { connection: PassedMessage; listener?: undefined }
+);
+
+/** The next worker has what came under this number. */
+export interface Arrived {
+  number: number;
+}
+
+/** A connection as JSON. `files`: the promises whose open files follow the socket, by their offsets, in that order. */
+export interface PassedMessage extends Omit<Passed, "record"> {
+  record: string; // base64
+  files: number[];
+}
+
+export function encodePassed(passed: Passed, files: number[]): PassedMessage {
+  const { record, revision, recorded, behind, limit, writtenTo } = passed;
+  return {
+    ...{ revision, recorded, behind, limit, writtenTo, files },
+    record: encodeRecord(record).toString("base64"),
+  };
+}
+
+/** Throws RECORD_VERSION or RECORD_INVALID. */
+export function decodePassed(message: PassedMessage): { passed: Passed; files: number[] } {
+  const { record, files, ...passed } = message;
+  return { passed: { ...passed, record: decodeRecord(Buffer.from(record, "base64")) }, files };
+}
+
+/** Where the next worker takes what is passed, in the server's state directory. */
+export function socketsOf(state: string): { passages: string; descriptors: string } {
+  return { passages: join(state, "passages.sock"), descriptors: join(state, "descriptors.sock") };
+}
