@@ -10,6 +10,7 @@ const known = [
   "digest pending",
   "validator not accepted",
   "contradictory TCP state",
+  "contradictory HTTP state",
   "other protocol layers",
   "no such service here",
   "the section of",
