@@ -138,7 +138,9 @@ export class Reattachment {
       timestampClock: this.clock.now(),
       timestampUsec: tcp.timestampUsec,
       window: {
-        sndWl1: answer.seq,
+        // Not the answer's: a client with more under way than RECEIVE_WINDOW is past it, and the kernel would refuse (EINVAL). What
+        // the client sends again begins here, and its windows count.
+        sndWl1: receiveNext,
         sndWnd,
         maxWindow: Math.max(sndWnd, RECEIVE_WINDOW),
         rcvWnd: RECEIVE_WINDOW,
