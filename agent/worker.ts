@@ -1,10 +1,10 @@
 import { networkInterfaces } from "node:os";
 import { maglevTable } from "../bpf/maglev.js";
-import { type Config, natsUrls, serverOf } from "../proto/config/index.js";
+import { type Config, natsUrls, recordBytesMax, serverOf } from "../proto/config/index.js";
 import { parseConnectionId } from "../proto/flow.js";
 import { interfaceMac } from "../proto/interface.js";
 import { logger } from "../proto/log.js";
-import { Metrics, serveMetrics } from "../proto/metrics.js";
+import { serveMetrics } from "../proto/metrics.js";
 import {
   type Adopt,
   type Describe,
@@ -15,18 +15,22 @@ import {
   type TakeoverResult,
 } from "../proto/rpc/index.js";
 import { connectStore, type Store } from "../proto/store/index.js";
+import { Tally } from "../proto/tally.js";
 import { listen } from "./connection/acceptor.js";
+import { CommitMeter } from "./connection/commit_meter.js";
 import type { LiveConnection } from "./connection/connection.js";
 import type { ConnectionHost } from "./connection/host.js";
 import { ConnectionTable } from "./connection/table.js";
 import { Guard } from "./guard/index.js";
 import { AgentLink, linkTargets } from "./link/index.js";
 import { LoadMeter } from "./load.js";
+import { WorkerMetrics } from "./metrics.js";
 import { Arrivals } from "./migration/arrivals.js";
 import { Departures } from "./migration/departures.js";
 import { acceptHandovers, Peers } from "./migration/peers.js";
 import type { MigrationResult } from "./migration/result.js";
 import { native } from "./native/index.js";
+import { Orders } from "./orders.js";
 import { setNiceness } from "./priority.js";
 import { adopt } from "./restore/adoption.js";
 import { dispatchGuardEvents } from "./restore/dispatch.js";
@@ -54,30 +58,34 @@ const ENTRY_AGE_S = 90;
 export async function run({ config, id }: { config: Config; id: string }): Promise<void> {
   const server = serverOf(config, id);
   setNiceness(NICENESS_STARTING, NICENESS_STARTING);
-  let fence: (why: string) => void = (why) => {
-    log.warn({ why }, "fenced before anything was served");
-    process.exit(0);
-  };
-  let unprotected = false;
-  const { incarnation } = linkToSupervisor({
-    onFenced: (why) => fence(why),
-    onLeave: async () => {
-      if (table.size > 0) await link.leave(config.limits.drainMs);
-      await endingsAreOver(guard);
-    },
-    onUnprotected: (on) => {
-      unprotected = on;
-      table.each((connection) => connection.commit());
-    },
-  });
+  const orders = new Orders(() => process.exit(0));
+  const { incarnation } = linkToSupervisor(orders);
   const guard = Guard.open(server.pins);
   const local = config.vips.flatMap((address) => config.services.map(({ port }) => ({ address, port })));
   // What an earlier worker left would be in the way of connections that come home, and of the listeners.
   const orphans = native.destroyOrphans(local);
   const services = await Services.open(config, id, native);
-  const store = await connectStore({ servers: natsUrls(config), name: `${id}-worker-${incarnation}` });
+  const store = await connectStore({
+    servers: natsUrls(config),
+    name: `${id}-worker-${incarnation}`,
+    messageBytesMax: recordBytesMax(config),
+  });
 
-  const counters = { ended: 0, takeovers: new Map<string, number>() };
+  let ended = 0;
+  const takeovers = new Tally();
+  const metrics: WorkerMetrics = new WorkerMetrics(id, {
+    verdicts: () => guard.verdicts(),
+    room: () => guard.room(),
+    connections: () => table.size,
+    ended: () => ended,
+    takeovers,
+    takeoversRetried: () => heir.retried,
+    ignored: () => desk.ignored,
+    commitsRefused: () => host.commits.refused,
+    passedOver: () => store.passedOver,
+    controllers: () => link.connected().length,
+    unacknowledged: () => link.unacknowledged(),
+  });
   const host: ConnectionHost = {
     serverId: id,
     incarnation,
@@ -85,12 +93,13 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     native,
     guard,
     bucket: store.connections,
+    commits: new CommitMeter((seconds) => metrics.committed(seconds)),
     limits: { inputBytes: config.limits.inputBytes },
     get unprotected() {
-      return unprotected;
+      return orders.unprotected;
     },
     ended: (connection) => {
-      counters.ended++;
+      ended++;
       table.drop(connection);
     },
   };
@@ -98,9 +107,10 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   const desk = new AnswerDesk();
   const results = new ResultBatch((takeoverId, batch) => link.reportTakenOver(takeoverId, batch));
   const heir = new Heir(table, desk, (takeoverId, result) => {
-    counters.takeovers.set(result.result, (counters.takeovers.get(result.result) ?? 0) + 1);
+    takeovers.add(result.result);
     results.add(takeoverId, resultMessage(result));
   });
+  store.on("connected", () => heir.storeConnected());
   guard.events(dispatchGuardEvents(table, desk, heir));
 
   const migrated = (result: MigrationResult) => results.add(MIGRATION, takeoverResultOf(result));
@@ -139,6 +149,14 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     },
   });
 
+  orders.obey({
+    abandon: (why) => table.abandon(why),
+    leave: async () => {
+      if (table.size > 0) await link.leave(config.limits.drainMs);
+      await endingsAreOver(guard);
+    },
+    protectionChanged: () => table.each((connection) => connection.commit()),
+  });
   await watch(store, heir, departures);
   // Whoever of the others dies next: the table of its heirs is made before it is needed.
   const ids = config.servers.map((other) => other.id).sort();
@@ -153,24 +171,23 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
 
   const meter = new LoadMeter(server.interface, server.cgroup);
   setInterval(() => {
+    const { used, capacity, forBirths } = guard.room();
+    const problems: string[] = [];
+    if (!store.connected) problems.push("the store is not connected");
+    if (!forBirths) problems.push(`its table of ${capacity} connections is nearly full: new ones are turned away`);
     link.reportLoad({
       ...meter.sample(),
       connections: table.size,
-      problems: store.connected ? [] : ["the store is not connected"],
+      problems,
       contentReady: services.contentReady,
+      guardUsed: used / capacity,
     });
   }, LOAD_MS);
   setInterval(() => {
     guard.sweep(ENTRY_AGE_S);
     heir.removeLeftovers();
   }, SWEEP_MS);
-  if (server.metrics) await serveMetrics(server.metrics, metricsOf(id, guard, table, counters), () => []);
-
-  fence = (why) => {
-    log.warn({ why, connections: table.size }, "fenced: every connection is closed in silence");
-    table.abandon(why);
-    process.exit(0);
-  };
+  if (server.metrics) await serveMetrics(server.metrics, metrics.metrics, () => []);
   if (!setNiceness(NICENESS_SERVING, 0))
     log.warn("no leave to raise the priority: takeovers are slower on a busy machine");
   log.info({ server: id, incarnation, orphans, pid: process.pid }, "the worker serves");
@@ -256,22 +273,4 @@ function orphanOf(request: Adopt) {
     timestamps: request.timestamps,
     clientTsecr: request.clientTsecr,
   };
-}
-
-function metricsOf(
-  id: string,
-  guard: Guard,
-  table: ConnectionTable,
-  counters: { ended: number; takeovers: Map<string, number> },
-): Metrics {
-  const metrics = new Metrics({ server: id });
-  metrics.counterFrom("guard_verdicts_total", "Packets by the guard's verdict", ["verdict"], () =>
-    Object.entries(guard.verdicts()).map(([verdict, value]) => ({ labels: { verdict }, value })),
-  );
-  metrics.gauge("connections", "Connections of this worker", [], () => [{ value: table.size }]);
-  metrics.counterFrom("connections_ended_total", "Connections that ended here", [], () => [{ value: counters.ended }]);
-  metrics.counterFrom("takeovers_total", "Connections taken over by this worker, by result", ["result"], () =>
-    [...counters.takeovers].map(([result, value]) => ({ labels: { result }, value })),
-  );
-  return metrics;
 }

@@ -1,6 +1,6 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Config, controllerOf, natsUrls } from "../proto/config/index.js";
+import { type Config, controllerOf, natsUrls, recordBytesMax } from "../proto/config/index.js";
 import { BatonError } from "../proto/errors.js";
 import { interfaceMac } from "../proto/interface.js";
 import { logger } from "../proto/log.js";
@@ -18,6 +18,7 @@ import { Model } from "./model.js";
 import { EmbeddedNats, maxPayload, runsNats } from "./nats/index.js";
 import { becomeRealtime } from "./realtime.js";
 import { TakeoverCoordinator } from "./takeover/coordinator.js";
+import { Crowding } from "./takeover/crowding.js";
 import { Placement } from "./takeover/placement.js";
 import { Roster } from "./takeover/roster.js";
 import { SteeredAppliance } from "./takeover/steered_appliance.js";
@@ -37,7 +38,8 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   writeFileSync(join(own.state, "controller.pid"), `${process.pid}\n`);
 
   const nats = runsNats(config, id) ? await startNats(config, id) : undefined;
-  const store = await connectStore({ servers: natsUrls(config), name: `${id}-controller` });
+  const messageBytesMax = recordBytesMax(config);
+  const store = await connectStore({ servers: natsUrls(config), name: `${id}-controller`, messageBytesMax });
   const events = new EventLog(own.state);
   const index = new ConnectionIndex();
   const sessions = new AgentSessions();
@@ -55,7 +57,13 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     onHeld: (flows) => strays.held(flows),
     onBounced: (packets) => strays.bounced(packets),
   });
-  const placement = new Placement(appliance, index, (server) => roster.member(server));
+  const crowding = new Crowding();
+  const placement = new Placement(
+    appliance,
+    index,
+    (server) => roster.member(server),
+    (server) => !crowding.isCrowded(server),
+  );
   placement.adopt(appliance.exceptions());
   const strays: Strays = new Strays({
     appliance,
@@ -98,9 +106,14 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   function rotate(server: string, state: "up" | "draining"): void {
     const member = roster.member(server);
     if (!member) return;
+    place();
+    appliance.setServer(member, state);
+  }
+
+  /** Who gets new flows has changed. */
+  function place(): void {
     const living = roster.living();
     placement.change([...living, ...coordinator.heldMembers()], living);
-    appliance.setServer(member, state);
   }
 
   function startDrain(server: string, reason: string): void {
@@ -165,6 +178,16 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     sessions.send(server, {
       welcome: { slot: member?.slot ?? 0, generation: member?.generation ?? 0, controllerId: id, mac },
     });
+  });
+  sessions.on("load", (server, { guardUsed }) => {
+    if (!crowding.report(server, guardUsed)) return;
+    const reason = crowding.isCrowded(server) ? "its table is nearly full: no new connections" : "it has room again";
+    events.append({ kind: "server", from: server, result: "ok", reason });
+    try {
+      place();
+    } catch (error) {
+      log.error({ err: error, server, reason }, "who gets new connections stays as it was");
+    }
   });
   sessions.on("leaving", (server, timeoutMs) => void leave(server, timeoutMs));
   sessions.on("closed", (server, incarnation, reason) => membership.goodbye(server, incarnation, reason));

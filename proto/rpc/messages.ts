@@ -56,6 +56,8 @@ export interface LoadReport {
   connections: number;
   problems: string[];
   contentReady: boolean;
+  /** Share of the guard's table that is taken, 0 to 1. */
+  guardUsed: number;
 }
 
 export interface HistoryEntry {

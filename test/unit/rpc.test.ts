@@ -73,6 +73,7 @@ const fromAgent: AgentMessage[] = [
       connections: 3,
       problems: ["p"],
       contentReady: true,
+      guardUsed: 0.5,
     },
   },
   {
