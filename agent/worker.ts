@@ -1,12 +1,11 @@
 import { networkInterfaces } from "node:os";
 import { maglevTable } from "../bpf/maglev.js";
-import { type Config, natsUrls, serverOf } from "../proto/config/index.js";
+import { type Config, natsUrls, recordBytesMax, serverOf } from "../proto/config/index.js";
 import { BatonError } from "../proto/errors.js";
 import { parseConnectionId } from "../proto/flow.js";
 import { interfaceMac } from "../proto/interface.js";
 import { logger } from "../proto/log.js";
-import { Metrics, serveMetrics } from "../proto/metrics.js";
-import { illegalTransitions } from "../proto/phase.js";
+import { serveMetrics } from "../proto/metrics.js";
 import {
   type Adopt,
   type Describe,
@@ -17,7 +16,9 @@ import {
   type TakeoverResult,
 } from "../proto/rpc/index.js";
 import { connectStore, type Store } from "../proto/store/index.js";
+import { Tally } from "../proto/tally.js";
 import { listen } from "./connection/acceptor.js";
+import { CommitMeter } from "./connection/commit_meter.js";
 import type { LiveConnection } from "./connection/connection.js";
 import type { ConnectionHost } from "./connection/host.js";
 import { ConnectionTable } from "./connection/table.js";
@@ -26,11 +27,13 @@ import { Guard } from "./guard/index.js";
 import { HealthWatch } from "./health/index.js";
 import { AgentLink, linkTargets } from "./link/index.js";
 import { LoadMeter } from "./load.js";
+import { WorkerMetrics } from "./metrics.js";
 import { Arrivals } from "./migration/arrivals.js";
 import { Departures } from "./migration/departures.js";
 import { acceptHandovers, Peers } from "./migration/peers.js";
 import type { MigrationResult } from "./migration/result.js";
 import { native } from "./native/index.js";
+import { Orders } from "./orders.js";
 import { setNiceness } from "./priority.js";
 import { type PassedListener, Relief, type Relieved, Taking, takeConnection } from "./replace/index.js";
 import { adopt } from "./restore/adoption.js";
@@ -65,45 +68,34 @@ const ENTRY_AGE_S = 90;
 export async function run({ config, id }: { config: Config; id: string }): Promise<void> {
   const server = serverOf(config, id);
   setNiceness(NICENESS_STARTING, NICENESS_STARTING);
-  let fence: (why: string) => void = (why) => {
-    log.warn({ why }, "fenced before anything was served");
-    process.exit(0);
-  };
-  let serves: () => void = () => {};
-  const served = new Promise<void>((resolve) => {
-    serves = resolve;
-  });
-  let unprotected = false;
-  const { incarnation, successor, say } = linkToSupervisor({
-    onFenced: (why) => fence(why),
-    onPass: () => {
-      relief = new Relief(relieved);
-      void relief.run();
-    },
-    onKeep: (reason) => relief?.callOff(reason),
-    onServe: () => void serve(),
-    onRetire: () => {
-      log.info("another worker has everything");
-      process.exit(0);
-    },
-    onLeave: async () => {
-      await served;
-      if (table.size > 0) await link.leave(config.limits.drainMs);
-      await endingsAreOver(guard);
-    },
-    onUnprotected: (on) => {
-      unprotected = on;
-      table.each((connection) => connection.commit());
-    },
-  });
+  const orders = new Orders(() => process.exit(0));
+  const { incarnation, successor, say } = linkToSupervisor(orders);
   const guard = Guard.open(server.pins);
   const local = config.vips.flatMap((address) => config.services.map(({ port }) => ({ address, port })));
   // What an earlier worker left would be in the way of connections that come home, and of the listeners. A successor's lives.
   const orphans = successor ? 0 : native.destroyOrphans(local);
   const services = await Services.open(config, id, native);
-  const store = await connectStore({ servers: natsUrls(config), name: `${id}-worker-${incarnation}` });
+  const store = await connectStore({
+    servers: natsUrls(config),
+    name: `${id}-worker-${incarnation}`,
+    messageBytesMax: recordBytesMax(config),
+  });
 
-  const counters = { ended: 0, takeovers: new Map<string, number>() };
+  let ended = 0;
+  const takeovers = new Tally();
+  const metrics: WorkerMetrics = new WorkerMetrics(id, {
+    verdicts: () => guard.verdicts(),
+    room: () => guard.room(),
+    connections: () => table.size,
+    ended: () => ended,
+    takeovers,
+    takeoversRetried: () => heir.retried,
+    ignored: () => desk.ignored,
+    commitsRefused: () => host.commits.refused,
+    passedOver: () => store.passedOver,
+    controllers: () => link.connected().length,
+    unacknowledged: () => link.unacknowledged(),
+  });
   const host: ConnectionHost = {
     serverId: id,
     incarnation,
@@ -111,12 +103,13 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     native,
     guard,
     bucket: store.connections,
+    commits: new CommitMeter((seconds) => metrics.committed(seconds)),
     limits: { inputBytes: config.limits.inputBytes },
     get unprotected() {
-      return unprotected;
+      return orders.unprotected;
     },
     ended: (connection) => {
-      counters.ended++;
+      ended++;
       table.drop(connection);
     },
   };
@@ -128,11 +121,12 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     table,
     desk,
     (takeoverId, result) => {
-      counters.takeovers.set(result.result, (counters.takeovers.get(result.result) ?? 0) + 1);
+      takeovers.add(result.result);
       results.add(takeoverId, resultMessage(result));
     },
     transit,
   );
+  store.on("connected", () => heir.storeConnected());
 
   const migrated = (result: MigrationResult) => results.add(MIGRATION, takeoverResultOf(result));
   const arrivals = new Arrivals(table, heir, migrated);
@@ -208,11 +202,25 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   // Whoever of the others dies next: the table of its heirs is made before it is needed.
   const ids = config.servers.map((other) => other.id).sort();
   for (const dead of ids) if (dead !== id) maglevTable(ids.filter((other) => other !== dead));
-  fence = (why) => {
-    log.warn({ why, connections: table.size }, "fenced: every connection is closed in silence");
-    table.abandon(why);
-    process.exit(0);
-  };
+  let serves: () => void = () => {};
+  const served = new Promise<void>((resolve) => {
+    serves = resolve;
+  });
+  orders.obey({
+    abandon: (why) => table.abandon(why),
+    leave: async () => {
+      await served;
+      if (table.size > 0) await link.leave(config.limits.drainMs);
+      await endingsAreOver(guard);
+    },
+    protectionChanged: () => table.each((connection) => connection.commit()),
+    pass: () => {
+      relief = new Relief(relieved);
+      void relief.run();
+    },
+    keep: (reason) => relief?.callOff(reason),
+    serve: () => void serve(),
+  });
 
   /** From here on this worker is its server's. */
   async function serve(): Promise<void> {
@@ -231,12 +239,17 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     const meter = new LoadMeter(server.interface, server.cgroup);
     const health = new HealthWatch(services.checked);
     const load = setInterval(() => {
+      const { used, capacity, forBirths } = guard.room();
+      const problems: string[] = [];
+      if (!store.connected) problems.push("the store is not connected");
+      if (!forBirths) problems.push(`its table of ${capacity} connections is nearly full: new ones are turned away`);
       link.reportLoad({
         ...meter.sample(),
         connections: table.size,
-        problems: store.connected ? [] : ["the store is not connected"],
+        problems,
         contentReady: services.contentReady,
         unhealthy: health.unhealthy,
+        guardUsed: used / capacity,
       });
     }, LOAD_MS);
     const sweep = setInterval(() => {
@@ -244,9 +257,8 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
       heir.removeLeftovers();
     }, SWEEP_MS);
     held.push(health, { close: () => clearInterval(load) }, { close: () => clearInterval(sweep) });
-    const metrics = metricsOf(id, guard, table, counters);
     if (server.metrics) {
-      const show = () => serveMetrics(server.metrics as string, metrics, () => []);
+      const show = () => serveMetrics(server.metrics as string, metrics.metrics, () => []);
       const shown = await (successor ? onceFree(show) : show());
       held.push({ close: () => void shown.close() });
     }
@@ -362,25 +374,4 @@ function orphanOf(request: Adopt) {
     timestamps: request.timestamps,
     clientTsecr: request.clientTsecr,
   };
-}
-
-function metricsOf(
-  id: string,
-  guard: Guard,
-  table: ConnectionTable,
-  counters: { ended: number; takeovers: Map<string, number> },
-): Metrics {
-  const metrics = new Metrics({ server: id });
-  metrics.counterFrom("guard_verdicts_total", "Packets by the guard's verdict", ["verdict"], () =>
-    Object.entries(guard.verdicts()).map(([verdict, value]) => ({ labels: { verdict }, value })),
-  );
-  metrics.counterFrom("illegal_transitions_total", "Phases of connections that were not entered; stays 0", [], () => [
-    { value: illegalTransitions() },
-  ]);
-  metrics.gauge("connections", "Connections of this worker", [], () => [{ value: table.size }]);
-  metrics.counterFrom("connections_ended_total", "Connections that ended here", [], () => [{ value: counters.ended }]);
-  metrics.counterFrom("takeovers_total", "Connections taken over by this worker, by result", ["result"], () =>
-    [...counters.takeovers].map(([result, value]) => ({ labels: { result }, value })),
-  );
-  return metrics;
 }

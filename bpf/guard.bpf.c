@@ -8,8 +8,8 @@
  *                   ▼                    ├─ guard_birth   (sock_ops)  a connection begins: its entry
  *               appliance                └─ guard_silence (tp_btf)    it ends: silent, unless that was meant
  *
- * guard_change (syscall) is how the agent changes a living entry, guard_sweep clears away old ones. Everything fails closed: what is not known does not
- * leave, and every packet is counted under one verdict.
+ * guard_change (syscall) is how the agent changes a living entry, guard_sweep clears away old ones, guard_used counts all. Everything
+ * fails closed: what is not known does not leave, and every packet is counted under one verdict.
  */
 #include <linux/bpf.h>
 #include <stddef.h>
@@ -25,6 +25,7 @@
 #include "guard_maps.h"
 #include "fence.h"
 #include "events.h"
+#include "room.h"
 #include "here.h"
 #include "clamp.h"
 #include "ending.h"
@@ -37,6 +38,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define BATON_GO_ON (-1) /* no verdict yet */
 
 #define BATON_NOT_IP (-16) /* beside enum baton_parse */
+
+/* On the stack words must be aligned, and addresses are written by words (address_from_ipv6). */
+#define BATON_BY_WORDS __attribute__((aligned(8)))
 
 static __always_inline int parse_ip(struct baton_cursor *c, struct baton_headers *h)
 {
@@ -104,8 +108,8 @@ static __always_inline int ingress(struct xdp_md *ctx)
 	struct baton_cursor c = baton_cursor(ctx->data, ctx->data_end);
 	struct baton_headers h = {};
 	struct baton_guarded *g;
-	struct baton_flow flow;
-	__u8 vip[16];
+	BATON_BY_WORDS struct baton_flow flow;
+	BATON_BY_WORDS __u8 vip[16];
 	int protocol = parse_ip(&c, &h), verdict;
 
 	if (!has_addresses(protocol))
@@ -129,8 +133,14 @@ static __always_inline int ingress(struct xdp_md *ctx)
 		if (verdict != BATON_GO_ON)
 			return verdict;
 	}
-	if (is_here(ctx, &h, &flow))
+	switch (find_here(ctx, &h, &flow)) {
+	case BATON_HERE:
 		return BATON_GUARD_IN_HERE;
+	case BATON_HERE_NO_ROOM:
+		return BATON_GUARD_IN_NO_ROOM;
+	default:
+		break;
+	}
 	return address_back(h.eth) ? BATON_GUARD_IN_NOT_HERE : BATON_GUARD_IN_NOT_HERE_DROPPED;
 }
 
@@ -210,8 +220,8 @@ static __always_inline int egress(struct __sk_buff *skb)
 	__u64 now = bpf_ktime_get_ns();
 	struct baton_headers h = {};
 	struct baton_guarded *g;
-	struct baton_flow flow;
-	__u8 vip[16];
+	BATON_BY_WORDS struct baton_flow flow;
+	BATON_BY_WORDS __u8 vip[16];
 	int protocol = parse_ip(&c, &h), verdict;
 
 	if (!has_addresses(protocol))
@@ -429,4 +439,13 @@ int guard_sweep(struct baton_guard_sweep *sweep)
 	bpf_for_each_map_elem(&flows, sweep_entry, &s, 0);
 	*sweep = s.result;
 	return 0;
+}
+
+/* ---- used ------------------------------------------------------------------------------------------------------ */
+
+/* Entries in the table of flows. */
+SEC("syscall")
+int guard_used(void *nothing)
+{
+	return flows_used();
 }

@@ -12,9 +12,11 @@
 /* Set before the load. */
 const volatile __u32 netns_inode = 0;            /* tp_btf sees every namespace of the kernel: ours is this one */
 const volatile __u64 clamp_shut_ns = 100000000;  /* a clamp that lasts longer advertises window 0 */
+const volatile __u32 births_max = 0xffffffff;    /* with so many entries in `flows` no handshake is begun */
 
-/* One a connection. Made by birth and by user space, changed by packets and guard_change, removed by user space. Full: the
- * new connection gets none and stays silent, counted as TABLE_FULL. Preallocated and never LRU: nothing is evicted. */
+/* One a connection. Made by birth and by user space, changed by packets and guard_change, removed by user space. With births_max
+ * entries handshakes are not begun (IN_NO_ROOM); full: a connection whose handshake was under way gets none and stays silent, counted as
+ * TABLE_FULL. Preallocated and never LRU: nothing is evicted. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);

@@ -8,6 +8,7 @@
 #define BATON_HERE_H
 
 #include "guard_maps.h"
+#include "room.h"
 
 static __always_inline int cookie_checks(struct bpf_sock *listener, const struct baton_headers *h)
 {
@@ -42,21 +43,37 @@ static __always_inline struct bpf_sock *find_socket(struct xdp_md *ctx, const st
 	return bpf_skc_lookup_tcp(ctx, &t, sizeof(t.ipv6), BPF_F_CURRENT_NETNS, 0);
 }
 
-static __always_inline int is_here(struct xdp_md *ctx, const struct baton_headers *h, const struct baton_flow *flow)
+enum baton_here {
+	BATON_NOT_HERE = 0,
+	BATON_HERE = 1,
+	BATON_HERE_NO_ROOM = 2, /* it would begin a connection, and there is no room for one */
+};
+
+static __always_inline enum baton_here at_listener(struct bpf_sock *listener, const struct baton_headers *h,
+						   const struct baton_flow *flow)
+{
+	int handshake = h->tcp->syn && !h->tcp->ack;
+	__u32 one = 1;
+
+	if (!handshake && !cookie_checks(listener, h))
+		return BATON_NOT_HERE;
+	if (!room_for_birth())
+		return BATON_HERE_NO_ROOM;
+	if (!handshake)
+		bpf_map_update_elem(&cookie_births, flow, &one, BPF_ANY);
+	return BATON_HERE;
+}
+
+static __always_inline enum baton_here find_here(struct xdp_md *ctx, const struct baton_headers *h,
+						 const struct baton_flow *flow)
 {
 	struct bpf_sock *sk = find_socket(ctx, h);
-	int here = 1;
+	enum baton_here here = BATON_HERE;
 
 	if (!sk)
-		return 0;
-	if (sk->state == BATON_TCP_LISTEN && !(h->tcp->syn && !h->tcp->ack)) {
-		here = cookie_checks(sk, h);
-		if (here) {
-			__u32 one = 1;
-
-			bpf_map_update_elem(&cookie_births, flow, &one, BPF_ANY);
-		}
-	}
+		return BATON_NOT_HERE;
+	if (sk->state == BATON_TCP_LISTEN)
+		here = at_listener(sk, h, flow);
 	bpf_sk_release(sk);
 	return here;
 }

@@ -53,9 +53,10 @@ enum baton_guard_verdict {
 	BATON_GUARD_OUT_SILENT = 17,         /* E dropped: silenced, frozen or unready */
 	BATON_GUARD_OUT_ICMP = 18,           /* E dropped: ICMP unreachable from a VIP */
 	BATON_GUARD_OUT_MALFORMED = 19,      /* E dropped */
-	BATON_GUARD_TABLE_FULL = 20,         /* a new connection found no room in the table: it stays silent */
+	BATON_GUARD_TABLE_FULL = 20,         /* a connection that had begun found no room in the table: it stays silent */
 	BATON_GUARD_EVENT_LOST = 21,         /* the ring buffer for the agent was full: one report is missing */
-	BATON_GUARD_VERDICTS = 22
+	BATON_GUARD_IN_NO_ROOM = 22,         /* I begins a connection, and the table is nearly full: dropped, the client repeats it */
+	BATON_GUARD_VERDICTS = 23
 };
 
 #endif

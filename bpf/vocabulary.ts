@@ -49,6 +49,7 @@ export const guardVerdicts = [
   "out_malformed",
   "table_full",
   "event_lost",
+  "in_no_room",
 ] as const;
 export type GuardVerdict = (typeof guardVerdicts)[number];
 

@@ -1,6 +1,6 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Config, controllerOf, natsUrls } from "../proto/config/index.js";
+import { type Config, controllerOf, natsUrls, recordBytesMax } from "../proto/config/index.js";
 import { BatonError } from "../proto/errors.js";
 import { interfaceMac } from "../proto/interface.js";
 import { logger } from "../proto/log.js";
@@ -30,6 +30,7 @@ import {
 } from "./policy/index.js";
 import { becomeRealtime } from "./realtime.js";
 import { TakeoverCoordinator } from "./takeover/coordinator.js";
+import { Crowding } from "./takeover/crowding.js";
 import { Placement } from "./takeover/placement.js";
 import { Roster } from "./takeover/roster.js";
 import { SteeredAppliance } from "./takeover/steered_appliance.js";
@@ -53,7 +54,8 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   writeFileSync(join(own.state, "controller.pid"), `${process.pid}\n`);
 
   const nats = runsNats(config, id) ? await startNats(config, id) : undefined;
-  const store = await connectStore({ servers: natsUrls(config), name: `${id}-controller` });
+  const messageBytesMax = recordBytesMax(config);
+  const store = await connectStore({ servers: natsUrls(config), name: `${id}-controller`, messageBytesMax });
   const events = new EventLog(own.state);
   const index = new ConnectionIndex();
   const sessions = new AgentSessions();
@@ -72,7 +74,13 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     onHeld: (flows) => strays.held(flows),
     onBounced: (packets) => strays.bounced(packets),
   });
-  const placement = new Placement(appliance, index, (entry) => roster.owner(entry));
+  const crowding = new Crowding();
+  const placement = new Placement(
+    appliance,
+    index,
+    (entry) => roster.owner(entry),
+    (server) => !crowding.isCrowded(server),
+  );
   placement.adopt(appliance.exceptions());
   const strays: Strays = new Strays({
     appliance,
@@ -200,6 +208,16 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     sessions.send(server, {
       welcome: { slot: member?.slot ?? 0, generation: member?.generation ?? 0, controllerId: id, mac },
     });
+  });
+  sessions.on("load", (server, { guardUsed }) => {
+    if (!crowding.report(server, guardUsed)) return;
+    const reason = crowding.isCrowded(server) ? "its table is nearly full: no new connections" : "it has room again";
+    events.append({ kind: "server", from: server, result: "ok", reason });
+    try {
+      coordinator.place();
+    } catch (error) {
+      log.error({ err: error, server, reason }, "who gets new connections stays as it was");
+    }
   });
   sessions.on("leaving", (server, timeoutMs) => inBackground(log, "a drain", leave(server, timeoutMs)));
   sessions.on("closed", (server, incarnation, reason) => membership.goodbye(server, incarnation, reason));

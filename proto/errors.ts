@@ -10,6 +10,7 @@ export const errorCodes = {
   STORE_CONFLICT: "a compare-and-set lost: somebody else has written the key",
   STORE_UNAVAILABLE: "the store did not answer in time or is not connected",
   STORE_FAILED: "the store answered with an error",
+  STORE_TOO_SMALL: "a message is larger than the store's servers take: their max_payload",
   CONFIG_INVALID: "the configuration does not fit the schema; the message names line and column",
   CONFIG_UNREADABLE: "the configuration file cannot be read",
   KERNEL_UNSUPPORTED: "the kernel lacks something that Baton needs; the message names it",

@@ -1,5 +1,7 @@
+import { BatonError } from "../../proto/errors.js";
 import { type ConnectionRecord, decodeRecord, encodeRecord } from "../../proto/record.js";
 import { ConflictError, type ConnectionsBucket, type Present } from "../../proto/store/index.js";
+import type { CommitMeter } from "./commit_meter.js";
 import { life } from "./life.js";
 
 export interface CommitSource {
@@ -11,7 +13,7 @@ export interface CommitSource {
   goesAhead(): boolean;
   /** Another writer owns the key. */
   lost(why: string): void;
-  /** No record can be made: it breaks its own rules. */
+  /** No record can be made: it breaks its own rules, or the store never takes one of this size. */
   broken(error: Error): void;
 }
 
@@ -36,6 +38,7 @@ export class Committer {
     private readonly writer: string,
     private at: number,
     private readonly source: CommitSource,
+    private readonly meter: CommitMeter,
   ) {}
 
   /** Of the last write that was acknowledged; 0 = none. */
@@ -104,17 +107,26 @@ export class Committer {
     this.dirty = false;
     const record = this.source.snapshot();
     const bytes = encodeRecord(record);
+    const startedAt = performance.now();
     try {
       this.at = await this.bucket.commit(this.id, bytes, this.at, `${this.id}/${this.writer}/${life}/${++writes}`);
     } catch (error) {
       if (this.stopped) return;
-      if (!(error instanceof ConflictError)) await new Promise((resolve) => setTimeout(resolve, REFUSED_PAUSE_MS));
+      if (!(error instanceof ConflictError)) await this.refused(error as Error);
       else if (!this.isOurs(error.present)) return this.source.lost("another server owns the record");
       // The store was away for long, or an earlier write of ours had landed after all. Nothing leaves meanwhile; TCP bears it.
       this.dirty = true;
       return;
     }
+    this.meter.took(performance.now() - startedAt);
     if (!this.stopped) this.source.committed(record);
+  }
+
+  /** Throws what will be the same however often it is tried; else the next try may follow. */
+  private async refused(error: Error): Promise<void> {
+    if (error instanceof BatonError && error.code === "STORE_TOO_SMALL") throw error;
+    this.meter.refuse(this.id, error);
+    await new Promise((resolve) => setTimeout(resolve, REFUSED_PAUSE_MS));
   }
 
   /** An earlier write of this very worker whose acknowledgement never came: the next one goes on top of it. */

@@ -10,7 +10,7 @@ import { guardFlag } from "../guard/index.js";
 import type { ConnectionHandlers, Connection as NativeConnection, SocketImage } from "../native/api.js";
 import type { ConnectionPort, Response } from "../protocols/application.js";
 import type { Stack } from "../protocols/stack.js";
-import { Committer } from "./committer.js";
+import { type CommitSource, Committer } from "./committer.js";
 import { type Frozen, freeze } from "./frozen.js";
 import { History } from "./history.js";
 import { type ConnectionHost, endpointsOf } from "./host.js";
@@ -33,6 +33,8 @@ const BIRTH_DELAY_MS = 50;
 const RESUMED_DELAY_MS = 5_000;
 /** Of a socket whose client has sent its FIN: CLOSE_WAIT, LAST_ACK, CLOSING (net/tcp_states.h). */
 const CLIENT_FINISHED = [8, 9, 11];
+/** Errors of a socket whose client has reset it, or is not heard of any more. */
+const CLIENT_GONE = ["ECONNRESET", "EPIPE", "ETIMEDOUT"];
 const NUDGE_REPEAT_MS = 20;
 /** How long a client that has our FIN may take to send its own (RFC 9112 section 9.6, lingering). */
 const LINGER_MS = 10_000;
@@ -106,7 +108,7 @@ export class LiveConnection implements ConnectionPort {
     this.acknowledgedMax = start.position;
     this.told = start.position;
     this.committedTail = start.output?.tail ?? start.position;
-    this.committer = new Committer(host.bucket, identity.id, host.writer, start.revision, {
+    const source: CommitSource = {
       snapshot: () => this.snapshot(),
       committed: (record) => this.committed(record),
       goesAhead: () => host.unprotected,
@@ -115,7 +117,8 @@ export class LiveConnection implements ConnectionPort {
         log.error({ err: error, connection: this.id }, "no record can be made of this connection: it is reset");
         this.reset(error.message);
       },
-    });
+    };
+    this.committer = new Committer(host.bucket, identity.id, host.writer, start.revision, source, host.commits);
   }
 
   readonly epoch: number;
@@ -128,6 +131,10 @@ export class LiveConnection implements ConnectionPort {
   }
   get revision(): number {
     return this.committer.revision;
+  }
+  /** Whether the descriptor that it works on is its own by now. */
+  get hasSocket(): boolean {
+    return this.native !== undefined;
   }
   get isOver(): boolean {
     return this.finished;
@@ -391,8 +398,20 @@ export class LiveConnection implements ConnectionPort {
         if (offset >= this.floor + FLOOR_REACH) this.moveFloor(1);
         this.tellAcknowledged(this.acknowledged());
       },
-      onError: (code) => this.finish(code),
+      onError: (code) => this.failed(code),
     };
+  }
+
+  /** Only the client's own doing ends a connection in order: whatever else, it would wait for the rest for ever. */
+  private failed(code: string): void {
+    if (CLIENT_GONE.includes(code)) {
+      this.finish(code);
+      return;
+    }
+    const reason =
+      code === "EIO" ? "an object is shorter than promised, or cannot be read (EIO)" : `its socket failed: ${code}`;
+    log.error({ connection: this.id, code, reason }, "what was promised cannot be sent: the client is reset");
+    this.reset(reason);
   }
 
   private deliver(chunk: Buffer): void {

@@ -2,6 +2,7 @@ import type { Flow } from "../../proto/flow.js";
 import type { ConnectionsBucket } from "../../proto/store/index.js";
 import type { Guard } from "../guard/index.js";
 import type { Endpoints, Native } from "../native/api.js";
+import type { CommitMeter } from "./commit_meter.js";
 import type { LiveConnection } from "./connection.js";
 
 /** What a connection needs of the server it lives on. */
@@ -14,6 +15,7 @@ export interface ConnectionHost {
   readonly native: Native;
   readonly guard: Guard;
   readonly bucket: ConnectionsBucket;
+  readonly commits: CommitMeter;
   readonly limits: {
     /** Client bytes that may wait for the application, in the spool of one connection. */
     inputBytes: number;

@@ -36,6 +36,14 @@ import { type links, makeFolder, maps, pinPath, pinProgram, programs, removePins
 const BPF_NOEXIST = 1;
 const ONE = Buffer.from([1, 0, 0, 0]);
 const FIRST = Buffer.alloc(4);
+/** Of the table; the rest is for connections that are taken over, or arrive. */
+const BIRTHS_SHARE = 0.95;
+
+/** With so many entries in a table for `flows` no handshake is begun. */
+function birthsMax(flows: number): number {
+  return Math.max(1, Math.floor(flows * BIRTHS_SHARE));
+}
+
 const TRANSPORT = { tcp: 6, udp: 17 } as const;
 
 export interface GuardOptions {
@@ -47,7 +55,7 @@ export interface GuardOptions {
   cgroup: string;
   vips: string[];
   services: Array<{ port: number; transport?: Transport }>;
-  /** Connections at most; those beyond stay silent and are counted. */
+  /** Connections at most. With nineteen twentieths of them new ones are turned away: their clients try again, elsewhere by then. */
   flows: number;
   /** A clamp that lasts longer shuts the window, milliseconds; 100 if left out. */
   clampShutMs?: number;
@@ -64,6 +72,7 @@ export class Guard {
   readonly #maps: Record<(typeof maps)[number], BpfMap>;
   readonly #change: BpfProgram;
   readonly #sweep: BpfProgram;
+  readonly #used: BpfProgram;
 
   private constructor(pins: string, binding: Binding) {
     this.#binding = binding;
@@ -74,6 +83,7 @@ export class Guard {
     this.#maps = Object.fromEntries(open) as Record<(typeof maps)[number], BpfMap>;
     this.#change = binding.openPinnedProgram(pinPath(pins, "guard_change"));
     this.#sweep = binding.openPinnedProgram(pinPath(pins, "guard_sweep"));
+    this.#used = binding.openPinnedProgram(pinPath(pins, "guard_used"));
   }
 
   /**
@@ -87,6 +97,7 @@ export class Guard {
       rodata: {
         netns_inode: binding.netnsInode(),
         clamp_shut_ns: BigInt(options.clampShutMs ?? 100) * 1_000_000n,
+        births_max: birthsMax(options.flows),
       },
       pinDir: options.pins,
       pinMaps: [...maps],
@@ -199,9 +210,11 @@ export class Guard {
     return this.#maps.flows.delete(flowKey(flow));
   }
 
-  /** Connections that there is room for, in all. */
-  get capacity(): number {
-    return this.#maps.flows.maxEntries;
+  /** Entries in the table, how many there can be, and whether a new connection finds room. Cheap. */
+  room(): { used: number; capacity: number; forBirths: boolean } {
+    const capacity = this.#maps.flows.maxEntries;
+    const used = this.#used.testRun({}).retval;
+    return { used, capacity, forBirths: used < birthsMax(capacity) };
   }
 
   entries(): Array<{ flow: Flow; entry: GuardEntry }> {

@@ -21,6 +21,7 @@ export const programs = [
   "guard_silence",
   "guard_change",
   "guard_sweep",
+  "guard_used",
 ] as const;
 
 /** In the order in which they go: without ingress the stack answers strangers, but egress still holds its answers back. */

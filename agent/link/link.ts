@@ -86,11 +86,6 @@ export class AgentLink {
     return Math.max(0, ...this.#peers.map(({ outbox }) => outbox.results));
   }
 
-  /** Says hello again on every open stream: the incarnation or the addresses changed. */
-  sayHello(): void {
-    for (const { session } of this.#peers) session.send({ hello: this.#handlers.hello() });
-  }
-
   /** Leaves at once where connected; kept and repeated until each controller has acknowledged it. */
   reportTakenOver(takeoverId: string, results: TakeoverResult[]): void {
     if (results.length === 0) return;

@@ -15,6 +15,7 @@ import { endpointsOf } from "../connection/host.js";
 import type { ConnectionTable } from "../connection/table.js";
 import type { SocketImage } from "../native/api.js";
 import type { OpenObject } from "../protocols/application.js";
+import type { Stack } from "../protocols/stack.js";
 import type { Heir } from "../restore/heir.js";
 import type { RepairSocket } from "../restore/repair_socket.js";
 import { beginUnready, prepareUnready, unreadyConnection } from "../restore/unready.js";
@@ -55,19 +56,22 @@ export class Arrivals {
     const known = this.heir.lookup(connectionId);
     if (!known) return answer("it has no record here");
     const objects = new Map<string, OpenObject>();
-    const connection = unreadyConnection(this.table.host, decodeRecord(known.bytes), known.revision);
+    const record = decodeRecord(known.bytes);
+    const connection = unreadyConnection(this.table.host, record, known.revision);
+    let stack: Stack | undefined;
     try {
-      const record = decodeRecord(known.bytes);
-      const stack = this.table.createStack(connection, record);
+      stack = this.table.createStack(connection, record);
       await stack.unready(record.layers);
       for (const { object } of record.output) {
         if (object && !objects.has(nameOf(object))) objects.set(nameOf(object), await stack.application.open(object));
       }
-      stack.application.closed();
     } catch (error) {
       for (const file of objects.values()) file.close();
       if (!(error instanceof RefusedError)) throw error;
       return answer(error.message);
+    } finally {
+      stack?.undo();
+      stack?.application.closed();
     }
     const timer = setTimeout(() => this.cancel(migration), PREPARED_MS).unref();
     this.prepared.set(migration, { objects, timer });
@@ -125,9 +129,11 @@ export class Arrivals {
       const claimed = await this.claim(record, revision);
       if (claimed === undefined) throw new RefusedError("somebody else has the record");
       mark("committed");
+      const fd = socket.take();
       try {
-        this.goLive(connection, socket.take(), record, state, image, claimed);
+        this.goLive(connection, fd, record, state, image, claimed);
       } catch (error) {
+        if (!connection.hasSocket) host.native.closeInRepair(fd);
         // It is ours, and its former owner has let go: from the record, as if that one had died.
         log.error({ err: error, connection: record.id }, "an arrived connection is taken over once more");
         this.table.host.guard.remove(connection.flow);

@@ -114,9 +114,12 @@ export async function adopt(
     claimed: true,
   });
   return new Promise((resolve) =>
-    heir.enqueue(
-      () => resumption,
-      (result) => resolve(result ?? ended("failed", "somebody else has it")),
-    ),
+    heir.pursue({
+      id,
+      from: orphan.from,
+      make: () => resumption,
+      isWanted: () => true,
+      done: (result) => resolve(result ?? ended("failed", "somebody else has it")),
+    }),
   );
 }

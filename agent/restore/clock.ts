@@ -1,6 +1,6 @@
 import { wallClockUs } from "../../proto/clock.js";
 import type { TcpState } from "../../proto/record.js";
-import { add, before } from "../../proto/sequence.js";
+import { add, before, distance } from "../../proto/sequence.js";
 
 /** Added to the dead server's clock: covers what it sent after the record was taken, and hosts whose clocks differ. */
 const MARGIN_US = 1_000_000;
@@ -30,6 +30,6 @@ export class TimestampClock {
   /** The client has seen `tsval` of this connection: the clock must be past it. */
   passed(tsval: number): void {
     const now = this.now();
-    if (before(now, tsval)) this.base = add(this.base, (((tsval - now) | 0) + 1) | 0);
+    if (before(now, tsval)) this.base = add(this.base, distance(now, tsval) + 1);
   }
 }

@@ -6,15 +6,16 @@ import type { LiveConnection } from "../connection/connection.js";
 import type { ConnectionTable } from "../connection/table.js";
 import type { Transit } from "../connection/transit.js";
 import { type Answer, compareAnswer, expectationOf } from "./compare.js";
+import { Pursuit, type Quarry } from "./pursuit.js";
 import type { AnswerDesk } from "./reattachment.js";
 import { Resumption, type ResumptionResult } from "./resumption.js";
 
 const log = logger("heir");
-/** Resumptions at once that are claiming and preparing; the rest waits in order. Those that wait for their client do not count. */
-const PARALLEL_MAX = 128;
-const BEGUN_A_TURN = 32;
 /** Late data of a dead server comes in one burst: more than this is somebody else's doing. */
 const REBUILDS_MAX = 3;
+
+/** What is reported without an announced takeover: of a connection that was ours already. */
+const NO_TAKEOVER = "";
 
 export interface Known {
   revision: number;
@@ -34,11 +35,9 @@ export class Heir {
   private readonly byOwner = new Map<string, Map<string, Known>>();
   private readonly ownerOf = new Map<string, string>();
   private readonly open = new Map<string, Open>();
-  private readonly started = new Set<string>();
-  private readonly queue: Array<() => Promise<void>> = [];
-  private running = 0;
-  private turn: NodeJS.Immediate | undefined;
-  private inherits = false;
+  private readonly pursuit = new Pursuit();
+  /** Whether this process takes over what falls to its server. */
+  private takes = false;
   /** How often a connection was rebuilt for late data. */
   private readonly rebuilds = new WeakMap<LiveConnection, number>();
 
@@ -51,13 +50,13 @@ export class Heir {
 
   /** From now on this process takes over what falls to its server: also of takeovers that were seen already. */
   begin(): void {
-    this.inherits = true;
+    this.takes = true;
     for (const owner of this.open.keys()) this.considerAll(owner);
   }
 
   /** Another process of this server takes over from now on. What was begun is brought to its end. */
   cease(): void {
-    this.inherits = false;
+    this.takes = false;
   }
 
   record(id: string, revision: number, bytes: Uint8Array): void {
@@ -103,13 +102,8 @@ export class Heir {
 
   /** A record of ours that has lost its connection on the way here: it is taken over like a dead server's. */
   resumeOwn(id: string, revision: number, bytes: Uint8Array): void {
-    if (this.started.has(id)) return;
-    this.started.add(id);
-    const options = { nonce: false, claimed: false };
-    this.enqueue(
-      () => new Resumption(this.table, this.desk, decodeRecord(bytes), revision, options),
-      () => this.started.delete(id),
-    );
+    if (this.pursuit.has(id)) return;
+    this.pursue(this.ownQuarry(id, { revision, bytes }));
   }
 
   /**
@@ -117,33 +111,74 @@ export class Heir {
    * so it must fit as an answer would, and only so many times: it begins a probe, and the answer to that decides.
    */
   resumeAgain(connection: LiveConnection, late: Answer): void {
-    const known = this.own.get(connection.id);
+    const { id } = connection;
+    const known = this.own.get(id);
     const before = this.rebuilds.get(connection) ?? 0;
-    if (!known || this.started.has(connection.id) || before >= REBUILDS_MAX) return;
+    if (!known || this.pursuit.has(id) || before >= REBUILDS_MAX) return;
     const expected = expectationOf(decodeRecord(known.bytes), false);
     const verdict = compareAnswer(expected, late, { count: 0, tsval: connection.tcpState().timestampClock });
-    if (verdict.kind === "ignore") return;
-    log.info({ connection: connection.id }, "rebuilt once more: the client has late data of the former owner");
+    if (verdict.kind === "ignore") {
+      this.desk.ignore(verdict.reason);
+      return;
+    }
+    log.info({ connection: id }, "rebuilt once more: the client has late data of the former owner");
     connection.lost("late data of the former owner");
     this.table.host.guard.remove(connection.flow);
-    const record = decodeRecord(known.bytes);
-    this.started.add(connection.id);
-    const resumption = new Resumption(this.table, this.desk, record, known.revision, { nonce: false, claimed: false });
-    this.enqueue(
-      () => resumption,
-      () => {
-        this.started.delete(connection.id);
-        const rebuilt = this.table.get(connection.id);
+    const quarry = this.ownQuarry(id, known);
+    this.pursue({
+      ...quarry,
+      done: (result) => {
+        const rebuilt = this.table.get(id);
         if (rebuilt) this.rebuilds.set(rebuilt, before + 1);
+        quarry.done(result);
       },
-    );
+    });
+  }
+
+  /** Was ours before: that it goes on is no news, but its end is. */
+  private ownQuarry(id: string, known: Known): Quarry {
+    return {
+      id,
+      from: this.table.host.serverId,
+      make: () => this.resumption(known),
+      isWanted: () => this.isOurs(id),
+      done: (result) => {
+        if (result?.result === "refused" || result?.result === "failed") this.report(NO_TAKEOVER, result);
+      },
+    };
+  }
+
+  private resumption({ bytes, revision }: Known): Resumption {
+    return new Resumption(this.table, this.desk, decodeRecord(bytes), revision, { nonce: false, claimed: false });
+  }
+
+  /** Takes one over until it has ended one way or the other. */
+  pursue(quarry: Quarry): void {
+    const ended = this.transit.begin();
+    this.pursuit.begin({
+      ...quarry,
+      done: (result) => {
+        quarry.done(result);
+        ended();
+      },
+    });
+  }
+
+  /** The store is back: what has failed without it is tried again now. */
+  storeConnected(): void {
+    this.pursuit.hurry();
+  }
+
+  /** How often a takeover was tried once more. */
+  get retried(): number {
+    return this.pursuit.retried;
   }
 
   /** Records that name this worker and have no connection, seen twice in a row: their removal was lost with the store. */
   removeLeftovers(): void {
     const suspects = new Set<string>();
     for (const [id, { revision }] of this.own) {
-      if (this.table.get(id) || this.started.has(id)) continue;
+      if (this.table.get(id) || this.pursuit.has(id)) continue;
       suspects.add(id);
       if (!this.leftovers.has(id)) continue;
       this.table.host.bucket.remove(id, revision).catch((error) => log.warn({ err: error, id }, "a leftover stays"));
@@ -158,60 +193,33 @@ export class Heir {
     return this.byOwner.get(ownerKey(serverId, incarnation)) ?? new Map();
   }
 
-  get known(): number {
-    return this.ownerOf.size;
+  private isOurs(id: string): boolean {
+    return this.own.has(id);
   }
 
   private consider(open: Open, id: string, known: Known): void {
-    if (!this.inherits) return;
-    const { survivors, id: takeoverId } = open.takeover;
-    const heir = survivors[open.heirs[flowHash(parseConnectionId(id).flow) % MAGLEV_SIZE] ?? 0];
-    if (heir !== this.table.host.serverId || this.started.has(id)) return;
-    this.started.add(id);
-    const begin = () =>
-      new Resumption(this.table, this.desk, decodeRecord(known.bytes), known.revision, {
-        nonce: false,
-        claimed: false,
-      });
-    this.enqueue(begin, (result) => {
-      this.started.delete(id);
-      if (result) this.report(takeoverId, result);
+    if (!this.takes || this.pursuit.has(id) || !this.inherits(open, id)) return;
+    const { id: takeoverId, serverId, incarnation } = open.takeover;
+    this.pursue({
+      id,
+      from: serverId,
+      make: () => this.resumption(known),
+      // A claim that the store did not answer may have succeeded: then it is ours.
+      isWanted: () => this.open.has(ownerKey(serverId, incarnation)) || this.isOurs(id),
+      done: (result) => {
+        if (result) this.report(takeoverId, result);
+      },
     });
   }
 
-  /** Makes it and begins as soon as there is a place. */
-  enqueue(make: () => Resumption, done: (result: ResumptionResult | undefined) => void): void {
-    const ended = this.transit.begin();
-    this.queue.push(
-      () =>
-        new Promise<void>((release) => {
-          void make()
-            .run(release)
-            .then((result) => {
-              release();
-              done(result);
-              ended();
-            });
-        }),
-    );
-    this.next();
-  }
-
-  /** A few a turn of the loop: heartbeats, answers and other connections' packets get their turn in between. */
-  private next(): void {
-    this.turn ??= setImmediate(() => {
-      this.turn = undefined;
-      for (let begun = 0; begun < BEGUN_A_TURN && this.running < PARALLEL_MAX; begun++) {
-        const job = this.queue.shift();
-        if (!job) return;
-        this.running++;
-        void job().finally(() => {
-          this.running--;
-          if (this.queue.length > 0) this.next();
-        });
-      }
-      if (this.queue.length > 0 && this.running < PARALLEL_MAX) this.next();
-    });
+  private inherits({ takeover: { survivors }, heirs }: Open, id: string): boolean {
+    try {
+      const heir = survivors[heirs[flowHash(parseConnectionId(id).flow) % MAGLEV_SIZE] ?? 0];
+      return heir === this.table.host.serverId;
+    } catch (error) {
+      log.error({ id, err: error }, "a record under a name that is no connection's is left alone");
+      return false;
+    }
   }
 
   private forget(id: string): void {

@@ -1,7 +1,8 @@
-import { RefusedError } from "../../proto/errors.js";
+import { BatonError, RefusedError } from "../../proto/errors.js";
 import { flowKey } from "../../proto/flow.js";
 import type { TcpState } from "../../proto/record.js";
 import { type Offset, toSequence } from "../../proto/sequence.js";
+import { Tally } from "../../proto/tally.js";
 import { type ConnectionHost, endpointsOf } from "../connection/host.js";
 import type { GuardEvent } from "../guard/index.js";
 import type { SocketImage } from "../native/api.js";
@@ -55,8 +56,8 @@ export class Reattachment {
     private readonly desk: AnswerDesk,
     private readonly trace: Trace,
     private readonly beforeRebuild: (position: Offset) => void,
-    /** Closed unless the client's answer matches. */
-    private readonly socket: RepairSocket,
+    /** Closed unless the client's answer matches. None: the client is only to be reset, and `beforeRebuild` says why. */
+    private readonly socket: RepairSocket | undefined,
   ) {
     this.comparison = new Comparison(subject);
   }
@@ -85,7 +86,10 @@ export class Reattachment {
   private answered(event: GuardEvent): void {
     const answer = answerOf(event);
     const result = this.comparison.compare(answer, this.lastProbe);
-    if (result.kind === "ignore") return;
+    if (result.kind === "ignore") {
+      this.desk.ignore(result.reason);
+      return;
+    }
     if (result.kind === "outside") {
       // One such answer may be an old packet; the same again to a later probe of ours is not.
       if (result.final) this.end({ kind: "refused", reason: result.reason, answer });
@@ -101,6 +105,7 @@ export class Reattachment {
     if (answer.hasTimestamps) this.clock.passed(answer.tsecr);
     try {
       this.beforeRebuild(position);
+      if (!this.socket) throw new BatonError("INTERNAL", "there is no socket to rebuild");
       const image = this.image(position, answer);
       this.socket.rebuild(image);
       this.trace("rebuilt");
@@ -117,7 +122,7 @@ export class Reattachment {
   }
 
   private end(outcome: Outcome): void {
-    this.socket.close();
+    this.socket?.close();
     this.settle(outcome);
   }
 
@@ -172,6 +177,8 @@ export function answerOf(event: GuardEvent): Answer {
 /** Where the guard's reports of unready connections find who waits for them. */
 export class AnswerDesk {
   private readonly waiting = new Map<string, (event: GuardEvent) => void>();
+  /** Packets of clients that were no answers, by reason. */
+  readonly ignored = new Tally();
 
   expect(flow: string, take: (event: GuardEvent) => void): void {
     this.waiting.set(flow, take);
@@ -181,10 +188,13 @@ export class AnswerDesk {
     this.waiting.delete(flow);
   }
 
-  /** @returns whether anybody was waiting. */
-  deliver(flow: string, event: GuardEvent): boolean {
+  deliver(flow: string, event: GuardEvent): void {
     const take = this.waiting.get(flow);
-    take?.(event);
-    return take !== undefined;
+    if (take) take(event);
+    else this.ignore("nobody waits for it");
+  }
+
+  ignore(reason: string): void {
+    this.ignored.add(reason);
   }
 }

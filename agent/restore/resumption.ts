@@ -13,10 +13,12 @@ import { expectationOf } from "./compare.js";
 import { exactReset } from "./probe.js";
 import { type AnswerDesk, type Outcome, Reattachment, type Subject } from "./reattachment.js";
 import type { RepairSocket } from "./repair_socket.js";
-import { beginUnready, type ObjectRefusal, prepareUnready } from "./unready.js";
+import { beginSpeechless, beginUnready, type ObjectRefusal, prepareUnready } from "./unready.js";
 import { watchLate } from "./watch_late.js";
 
 const log = logger("takeover");
+/** The reason of a refusal that is nobody's but this server's; its log has the cause. */
+const TAKEOVER_FAILED = "the takeover failed too often";
 /** A dead owner has no more than one write in flight for a key; more tries than this mean that it is not dead. */
 const CLAIM_TRIES = 5;
 
@@ -31,35 +33,74 @@ export interface ResumptionResult {
   phasesUs: Record<string, number>;
 }
 
+export interface ResumptionOptions {
+  /** The client must prove itself by echoing the probe: there was no record before. */
+  nonce: boolean;
+  /** The record is ours already (an adoption wrote it, or an earlier try). */
+  claimed: boolean;
+  /** Whose the connection was, if that is not in the record any more. */
+  from?: string;
+  /** Why it cannot go on here, whatever its record allows: the client is asked for its ack, and reset. */
+  refusal?: string;
+}
+
 /**
  * Takes one connection over from its record:
  *
  *   claim (compare-and-set of the owner) ─┐
  *   unready (layers, objects, socket) ────┴► probe ► compare ► rebuild ► ready (layers) ► LIVE
  *
- * Nothing is sent before the claim stands. Whatever fails ends in REFUSED with an exact reset, or leaves the record to its owner.
+ * Nothing is sent before the claim stands. What the record does not allow ends in REFUSED with an exact reset. What fails for want of
+ * something else (the store, a descriptor, room in the guard) has changed nothing, and may be tried `again`.
  */
 export class Resumption {
   private readonly startedAt = performance.now();
   private readonly phasesUs: Record<string, number> = {};
   private objectRefusals: ObjectRefusal[] = [];
   private socket: RepairSocket | undefined;
+  private claimed: boolean;
+  private readonly from: string;
+  private error: unknown;
 
-  /**
-   * @param revision of `record` in the store.
-   * @param claimed the record is ours already (an adoption wrote it).
-   */
+  /** @param revision of `record` in the store. */
   constructor(
     private readonly table: ConnectionTable,
     private readonly desk: AnswerDesk,
     private record: ConnectionRecord,
     private revision: number,
-    private readonly options: { nonce: boolean; claimed: boolean },
+    private readonly options: ResumptionOptions,
   ) {
-    this.from = record.serverId;
+    this.from = options.from ?? record.serverId;
+    this.claimed = options.claimed;
   }
 
-  private readonly from: string;
+  /** Whether the record names this server by now. */
+  get isOurs(): boolean {
+    return this.claimed;
+  }
+
+  /** Of a result "failed": why. */
+  get failure(): unknown {
+    return this.error;
+  }
+
+  /** The same from where it stands. @param refuse it has failed too often: only to reset the client. */
+  again(refuse: boolean): Resumption {
+    const options = { ...this.options, claimed: this.claimed, from: this.from };
+    return new Resumption(this.table, this.desk, this.record, this.revision, {
+      ...options,
+      ...(refuse && { refusal: TAKEOVER_FAILED }),
+    });
+  }
+
+  /** It is ours and not even a reset is possible: its record goes, so that nobody waits for it. Never rejects. */
+  async abandon(): Promise<void> {
+    log.error({ connection: this.record.id }, "a connection is given up: its client could not be reset");
+    const { bucket } = this.table.host;
+    await bucket.remove(this.record.id, this.revision).catch((error) => {
+      log.warn({ err: error, connection: this.record.id }, "its record stays for now");
+    });
+  }
 
   /**
    * Never rejects. `undefined`: somebody else has the connection.
@@ -68,25 +109,38 @@ export class Resumption {
   async run(waiting: () => void): Promise<ResumptionResult | undefined> {
     let connection: LiveConnection | undefined;
     try {
-      if (!this.options.claimed && !(await this.claim())) return undefined;
+      if (!this.claimed && !(await this.claim())) return undefined;
+      this.claimed = true;
       this.mark("claimed");
+      const { refusal } = this.options;
+      if (refusal !== undefined) {
+        connection = beginSpeechless(this.table, this.record, this.revision, "PROBE");
+        return await this.turnAway(connection, refusal, waiting);
+      }
       ({ connection, socket: this.socket } = beginUnready(this.table, this.record, this.revision, "PROBE"));
       connection.history.add("taken over", "", `from ${this.from}, epoch ${this.record.epoch}`);
-      const refusal = await this.prepare(connection);
+      const refused = await this.prepare(connection);
       this.mark("unready");
       const answered = this.reattach(connection, this.socket);
       waiting();
       const outcome = await answered;
-      return refusal ? this.refuse(connection, refusal.reason, outcome) : await this.finishWith(connection, outcome);
+      return refused ? this.refuse(connection, refused.reason, outcome) : await this.finishWith(connection, outcome);
     } catch (error) {
-      log.error({ err: error, connection: this.record.id }, "takeover failed");
-      this.socket?.close();
-      if (connection) {
-        this.table.host.guard.remove(connection.flow);
-        connection.lost((error as Error).message);
-      }
-      return this.result("failed", (error as Error).message);
+      return this.failed(connection, error as Error);
     }
+  }
+
+  private failed(connection: LiveConnection | undefined, error: Error): ResumptionResult {
+    const { commits, guard } = this.table.host;
+    this.error = error;
+    if (this.claimed) log.error({ err: error, connection: this.record.id }, "takeover failed");
+    else commits.refuse(this.record.id, error);
+    this.socket?.close();
+    if (connection) {
+      guard.remove(connection.flow);
+      connection.lost(error.message);
+    }
+    return this.result("failed", error.message);
   }
 
   /** Makes the record ours, if it is still the dead owner's. Its last write may have landed after our read: then the newer one is claimed. */
@@ -143,7 +197,18 @@ export class Resumption {
     return { ...expectationOf(this.record, this.options.nonce), flow, floorByte, tcp };
   }
 
-  private reattach(connection: LiveConnection, socket: RepairSocket): Promise<Outcome> {
+  private async turnAway(connection: LiveConnection, reason: string, waiting: () => void): Promise<ResumptionResult> {
+    connection.history.add("taken over", "", `from ${this.from}, to be reset`);
+    const answered = this.reattach(connection, undefined);
+    waiting();
+    const outcome = await answered;
+    if (outcome.kind !== "refused") return this.finishWith(connection, outcome);
+    const result = await this.refuse(connection, outcome.answer ? reason : outcome.reason, outcome);
+    this.table.host.guard.remove(connection.flow); // nothing of it is left, and others may wait for its place
+    return result;
+  }
+
+  private reattach(connection: LiveConnection, socket: RepairSocket | undefined): Promise<Outcome> {
     const clock = new TimestampClock(this.record.tcp, this.record.takenAtUs);
     const attempt = new Reattachment(
       this.table.host,
@@ -155,6 +220,7 @@ export class Resumption {
         connection.history.add(what, "", detail);
       },
       (position) => {
+        if (this.options.refusal !== undefined) throw new RefusedError(this.options.refusal);
         const missing = this.objectRefusals.find(({ end }) => position < end);
         if (missing) throw missing.refusal;
       },
@@ -182,8 +248,13 @@ export class Resumption {
           sendNext: toSequence(identity.tcp.serverIsn, outcome.position), // acks past it are late data's
           setFlags: guardFlag.WATCH_LATE,
         });
-        host.native.activate(outcome.fd, outcome.image);
-        connection.resume(outcome.fd, outcome.position, this.record.spool);
+        try {
+          host.native.activate(outcome.fd, outcome.image);
+          connection.resume(outcome.fd, outcome.position, this.record.spool);
+        } catch (error) {
+          if (!connection.hasSocket) host.native.closeInRepair(outcome.fd);
+          throw error;
+        }
         connection.phase.move("LIVE");
         this.table.addLive(connection);
         this.mark("ready");

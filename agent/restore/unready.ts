@@ -66,30 +66,40 @@ export function beginUnready(
   revision: number,
   guardPhase: "PROBE" | "FROZEN",
 ): { connection: LiveConnection; socket: RepairSocket } {
-  const { host } = table;
-  const { clientIsn, serverIsn, mss, sendScale, receiveScale, windowScaling, sack, timestamps } = record.tcp;
-  const connection = unreadyConnection(host, record, revision);
-  const socket = new RepairSocket(host.native, endpointsOf(record.flow));
-  const last = record.output.at(-1);
+  const socket = new RepairSocket(table.host.native, endpointsOf(record.flow));
   try {
-    host.guard.install(record.flow, {
-      phase: guardPhase,
-      incarnation: host.incarnation,
-      clientIsn,
-      serverIsn,
-      consumed: toSequence(clientIsn, record.consumed),
-      sendNext: toSequence(serverIsn, record.floor),
-      ...(last?.fin ? { finSeq: toSequence(serverIsn, last.offset) } : {}),
-      ...(windowScaling ? { sendScale, receiveScale } : {}),
-      options: (sack ? guardOption.SACK : 0) | (timestamps ? guardOption.TIMESTAMPS : 0),
-      mss,
-    });
+    return { connection: beginSpeechless(table, record, revision, guardPhase), socket };
   } catch (error) {
     socket.close();
     throw error;
   }
+}
+
+/** As beginUnready, without a socket: enough to ask the client for its ack and to reset it. */
+export function beginSpeechless(
+  table: ConnectionTable,
+  record: ConnectionRecord,
+  revision: number,
+  guardPhase: "PROBE" | "FROZEN",
+): LiveConnection {
+  const { host } = table;
+  const { clientIsn, serverIsn, mss, sendScale, receiveScale, windowScaling, sack, timestamps } = record.tcp;
+  const connection = unreadyConnection(host, record, revision);
+  const last = record.output.at(-1);
+  host.guard.install(record.flow, {
+    phase: guardPhase,
+    incarnation: host.incarnation,
+    clientIsn,
+    serverIsn,
+    consumed: toSequence(clientIsn, record.consumed),
+    sendNext: toSequence(serverIsn, record.floor),
+    ...(last?.fin ? { finSeq: toSequence(serverIsn, last.offset) } : {}),
+    ...(windowScaling ? { sendScale, receiveScale } : {}),
+    options: (sack ? guardOption.SACK : 0) | (timestamps ? guardOption.TIMESTAMPS : 0),
+    mss,
+  });
   table.addUnready(connection);
-  return { connection, socket };
+  return connection;
 }
 
 /**

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { monotonicNs } from "../../proto/clock.js";
-import { type Config, natsUrls, serverOf } from "../../proto/config/index.js";
+import { type Config, natsUrls, recordBytesMax, serverOf } from "../../proto/config/index.js";
 import { BatonError } from "../../proto/errors.js";
 import { interfaceMac } from "../../proto/interface.js";
 import { logger } from "../../proto/log.js";
@@ -73,7 +73,12 @@ export async function run({ config, id, replace = false }: AgentOptions): Promis
 
   let store: Store;
   try {
-    store = await connectStore({ servers: natsUrls(config), name: `${id}-supervisor`, signal: stop.signal });
+    store = await connectStore({
+      servers: natsUrls(config),
+      name: `${id}-supervisor`,
+      messageBytesMax: recordBytesMax(config),
+      signal: stop.signal,
+    });
   } catch (error) {
     if (!stop.signal.aborted) throw error;
     if (!old) forget(server.state);

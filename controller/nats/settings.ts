@@ -1,4 +1,4 @@
-import type { Config } from "../../proto/config/index.js";
+import { type Config, recordBytesMax } from "../../proto/config/index.js";
 
 const mebibyte = 1024 * 1024;
 
@@ -18,9 +18,9 @@ jetstream {
 `;
 }
 
-/** A record holds the input that is not processed yet and a few heads; twice that leaves room. Bytes. */
+/** Twice the largest record leaves room. Bytes. */
 export function maxPayload(config: Config): number {
-  return Math.min(64 * mebibyte, Math.max(mebibyte, 2 * config.limits.inputBytes + mebibyte));
+  return Math.min(64 * mebibyte, Math.max(mebibyte, 2 * recordBytesMax(config)));
 }
 
 /** Whether controller `id` runs the embedded server: it stands beside the first controller. */

@@ -20,6 +20,8 @@ export class Placement {
     private readonly index: ConnectionIndex,
     /** Whose slot a record's packets belong to; nobody's while an earlier life of its server is being taken over. */
     private readonly ownerOf: (entry: ConnectionEntry) => Member | undefined,
+    /** A member without room gets no new flows; those that it has stay. */
+    private readonly hasRoom: (id: string) => boolean = () => true,
   ) {}
 
   /** What an earlier controller left in the appliance's tables; the next change keeps what is still needed. */
@@ -27,9 +29,10 @@ export class Placement {
     for (const flow of exceptions) this.excepted.set(flowKey(flow), flow);
   }
 
-  /** @param main take part in Maglev; @param heirs as Appliance.setTables. Both in any order. */
+  /** @param main take part in Maglev, where they have room; @param heirs as Appliance.setTables. Both in any order. */
   change(main: Member[], heirs: Member[]): void {
-    const sorted = [...main].sort(byId);
+    const roomy = main.filter(({ id }) => this.hasRoom(id));
+    const sorted = (roomy.length > 0 ? roomy : [...main]).sort(byId);
     const table = maglevTable(sorted.map(({ id }) => id));
     const needed: Array<{ flow: Flow; member: Member }> = [];
     const needless: Flow[] = [];

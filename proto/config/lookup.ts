@@ -26,6 +26,14 @@ export function natsUrls(config: Config): string[] {
   return config.nats.embedded ? [`nats://${config.nats.listen}`] : config.nats.urls;
 }
 
+/** Beside the input: what one read brings past its bound, and the heads of the requests that are answered ahead. */
+const RECORD_REST_BYTES = 256 * 1024;
+
+/** The largest record that a connection can come to. Bytes. */
+export function recordBytesMax(config: Config): number {
+  return config.limits.inputBytes + RECORD_REST_BYTES;
+}
+
 /**
  * The absolute directory that `serverId` serves for `service`. Whether it is there is checked by who serves it. Throws
  * CONFIG_INVALID where the service's protocol serves no files.

@@ -64,6 +64,8 @@ export interface LoadReport {
   unhealthy: ServiceProblem[];
   /** Share of the time in which something of the host waited for a core, since the last report. */
   cpuWaiting: number;
+  /** Share of the guard's table that is taken, 0 to 1. */
+  guardUsed: number;
 }
 
 export interface ServiceProblem {

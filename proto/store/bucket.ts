@@ -52,7 +52,8 @@ export class Bucket {
   /**
    * Resolves when the store has acknowledged the write. A lost comparison is looked into before it is believed: a write
    * whose acknowledgement was lost and that fell out of the duplicate window looks the same.
-   * @throws ConflictError with what lies there now; BatonError STORE_UNAVAILABLE (outcome unknown), STORE_FAILED, LIMIT_REACHED.
+   * @throws ConflictError with what lies there now; BatonError STORE_UNAVAILABLE (outcome unknown), STORE_FAILED, STORE_TOO_SMALL
+   * (never possible), LIMIT_REACHED.
    */
   async put(key: string, bytes: Uint8Array, options: PutOptions): Promise<Written> {
     const deadlineMs = options.deadlineMs ?? this.#context.deadlineMs;

@@ -44,7 +44,7 @@ export class ConnectionsBucket {
    * @param messageId unique a write; the same for a repetition of the same write
    * @param isMine whether bytes found after a lost comparison are this write (its message id is compared anyway)
    * @returns the revision, to be expected by the next write
-   * @throws ConflictError, BatonError STORE_UNAVAILABLE (outcome unknown: read before going on) or STORE_FAILED
+   * @throws ConflictError, BatonError STORE_UNAVAILABLE (outcome unknown: read before going on), STORE_FAILED or STORE_TOO_SMALL
    */
   async commit(
     id: string,

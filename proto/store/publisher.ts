@@ -38,6 +38,10 @@ interface Pending {
 }
 
 const pendingMax = 65_536;
+/** err_code of a message above the stream's own bound (nats-server, server/errors.json). */
+const messageTooLarge = 10054;
+/** What a write's headers take at most; they count towards max_payload. */
+export const headersBytesMax = 1024;
 const sweepMs = 10;
 /** While a stream recovers after a restart, nobody answers for its subjects. */
 const noResponderMs = 20;
@@ -66,7 +70,7 @@ export class Publisher {
     return this.#pending.size;
   }
 
-  /** Rejects with StoreRefusal, or BatonError STORE_UNAVAILABLE (outcome unknown) or LIMIT_REACHED (not sent). */
+  /** Rejects with StoreRefusal, or BatonError STORE_UNAVAILABLE (outcome unknown), LIMIT_REACHED or STORE_TOO_SMALL (not sent). */
   publish(subject: string, data: Uint8Array, options: PublishOptions): Promise<Ack> {
     if (this.#pending.size >= pendingMax) {
       return Promise.reject(new BatonError("LIMIT_REACHED", `${pendingMax} writes wait for the store's answer`));
@@ -135,8 +139,17 @@ export class Publisher {
       });
     } catch (cause) {
       this.#take(entry);
-      entry.reject(new BatonError("STORE_FAILED", `${entry.subject} could not be sent to the store`, cause));
+      entry.reject(
+        this.#tooLarge(entry) ?? new BatonError("STORE_FAILED", `${entry.subject} could not be sent`, cause),
+      );
     }
+  }
+
+  /** What the servers never take, however often it is tried. */
+  #tooLarge({ subject, data }: Pending): BatonError | undefined {
+    const most = this.#connection.info?.max_payload;
+    if (most === undefined || data.length + headersBytesMax <= most) return undefined;
+    return new BatonError("STORE_TOO_SMALL", `${subject} has ${data.length} bytes, the store's max_payload is ${most}`);
   }
 
   #resend(entry: Pending, now: number): void {
@@ -167,7 +180,7 @@ export class Publisher {
         return;
       }
       this.#take(entry);
-      entry.reject(new StoreRefusal(entry.subject, ack.error.err_code, ack.error.description));
+      entry.reject(refusalOf(entry, ack.error));
       return;
     }
     this.#take(entry);
@@ -199,4 +212,9 @@ export class Publisher {
   #take(entry: Pending): void {
     this.#pending.delete(entry.token);
   }
+}
+
+function refusalOf({ subject, data }: Pending, error: { err_code: number; description: string }): BatonError {
+  if (error.err_code !== messageTooLarge) return new StoreRefusal(subject, error.err_code, error.description);
+  return new BatonError("STORE_TOO_SMALL", `${subject} has ${data.length} bytes, more than its stream's max_msg_size`);
 }

@@ -6,7 +6,7 @@ import { logger } from "../log.js";
 import type { BucketContext } from "./bucket.js";
 import { ConnectionsBucket } from "./connections.js";
 import { LeasesBucket } from "./leases.js";
-import { Publisher } from "./publisher.js";
+import { headersBytesMax, Publisher } from "./publisher.js";
 import { DocumentBucket } from "./servers.js";
 import { ensureStream } from "./streams.js";
 
@@ -28,6 +28,8 @@ export interface StoreOptions {
   name: string;
   /** Copies of each bucket. Only for buckets that do not exist yet. */
   replicas?: number;
+  /** What the servers' max_payload must have room for, bytes. */
+  messageBytesMax?: number;
   reconnectWaitMs?: number;
   connectTimeoutMs?: number;
   /** How long a write is tried before its outcome is given up as unknown. */
@@ -103,6 +105,13 @@ export class Store extends EventEmitter<StoreEvents> {
     return this.#publisher.resent;
   }
 
+  /** Changes that were passed over, because a watcher's handler threw; should stay 0. */
+  get passedOver(): number {
+    let sum = 0;
+    for (const watcher of this.#context.watchers) sum += watcher.failures;
+    return sum;
+  }
+
   /**
    * Resolves when everything that the server had sent to this process before it got our question has been handed to the
    * watchers. @throws BatonError STORE_UNAVAILABLE if the connection ends meanwhile
@@ -167,7 +176,7 @@ export class Store extends EventEmitter<StoreEvents> {
 
 /**
  * Connects and makes the buckets, trying for ever (until `signal`). @throws BatonError STORE_UNAVAILABLE when aborted,
- * STORE_FAILED when a bucket exists with settings that Baton cannot work with
+ * STORE_FAILED when a bucket exists with settings that Baton cannot work with, STORE_TOO_SMALL when its servers take too little
  */
 export async function connectStore(options: StoreOptions): Promise<Store> {
   const servers = typeof options.servers === "string" ? [options.servers] : options.servers;
@@ -189,6 +198,7 @@ export async function connectStore(options: StoreOptions): Promise<Store> {
         ignoreAuthErrorAbort: true,
         noAsyncTraces: true,
       });
+      requireRoom(connection, options.messageBytesMax ?? 0);
       const manager = await jetstreamManager(connection, { timeout: apiTimeoutMs });
       for (const bucket of bucketNames) await ensureStream(manager, bucket, options.replicas ?? 1);
       return new Store(connection, manager, options);
@@ -206,6 +216,17 @@ export async function connectStore(options: StoreOptions): Promise<Store> {
     }
     await sleep(100);
   }
+}
+
+/** Better no start than a connection that hangs when its client's upload has grown. */
+function requireRoom(connection: NatsConnection, bytes: number): void {
+  const most = connection.info?.max_payload ?? Number.POSITIVE_INFINITY;
+  if (bytes + headersBytesMax <= most) return;
+  const server = connection.getServer();
+  throw new BatonError(
+    "STORE_TOO_SMALL",
+    `The store at ${server} takes messages of ${most} bytes, and a record may have ${bytes + headersBytesMax}: raise max_payload there, or lower limits.inputBytes.`,
+  );
 }
 
 function sleep(ms: number): Promise<void> {

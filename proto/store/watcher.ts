@@ -15,7 +15,10 @@ export interface WatchedMessage {
 }
 
 export interface WatchHandlers {
-  /** Called in stream order, at most once a revision. A removal found out late has the revision known before it. */
+  /**
+   * Called in stream order, at most once a revision. A removal found out late has the revision known before it. What it throws is
+   * logged and counted, and the next message comes all the same.
+   */
   onMessage(message: WatchedMessage): void;
   /** Everything up to this stream sequence has been handed over. Once at the start and again after each interruption. */
   onCaughtUp(sequence: number): void;
@@ -57,6 +60,8 @@ export class Watcher {
   #monitor: NodeJS.Timeout | undefined;
   #closed = false;
   restarts = 0;
+  /** Messages that their handler threw at. */
+  failures = 0;
 
   constructor(connection: NatsConnection, manager: JetStreamManager, bucket: string, handlers: WatchHandlers) {
     this.#connection = connection;
@@ -181,9 +186,23 @@ export class Watcher {
       if (removed) this.#known.delete(key);
       else this.#known.set(key, revision);
       const storedAtMs = Math.floor(Number(tokens[7]) / 1e6);
-      this.#handlers.onMessage({ key, revision, bytes: message.data, removed, arrivedNs, storedAtMs });
+      this.#hand({ key, revision, bytes: message.data, removed, arrivedNs, storedAtMs });
     }
     if (!this.#caughtUp && (revision >= this.#target || tokens[8] === "0")) this.#reachedEnd();
+  }
+
+  /** One message that cannot be taken in must not cost all the others: thrown into nats.js it would end the connection. */
+  #hand(message: WatchedMessage): void {
+    try {
+      this.#handlers.onMessage(message);
+    } catch (error) {
+      this.failures++;
+      const { key, revision } = message;
+      logger("store").error(
+        { bucket: this.#bucket, key, revision, err: error },
+        "a change in the store is passed over",
+      );
+    }
   }
 
   /** Flow control wants an echo; an idle heartbeat tells the last consumer sequence, and a stalled one wants its echo too. */
@@ -210,7 +229,7 @@ export class Watcher {
         this.#known.delete(key);
         const arrivedNs = process.hrtime.bigint();
         const bytes = new Uint8Array(0);
-        this.#handlers.onMessage({ key, revision, bytes, removed: true, arrivedNs, storedAtMs: Date.now() });
+        this.#hand({ key, revision, bytes, removed: true, arrivedNs, storedAtMs: Date.now() });
       }
     }
     this.#handlers.onCaughtUp(this.#seen);

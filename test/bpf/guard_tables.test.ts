@@ -35,6 +35,7 @@ const XDP = { DROP: 1, PASS: 2, REDIRECT: 4 };
 const TCX = { NEXT: 0xffffffff, DROP: 2 };
 const CONSUMED = 5000;
 const SERVER_SEQ = 9000;
+const BIRTHS_MAX = 60;
 
 let guard: BpfObject;
 let listener: net.Server;
@@ -42,7 +43,7 @@ let port = 0;
 
 test.before(async () => {
   guard = binding.load(bpfObject("guard"), {
-    rodata: { netns_inode: binding.netnsInode(), clamp_shut_ns: 100_000_000n },
+    rodata: { netns_inode: binding.netnsInode(), clamp_shut_ns: 100_000_000n, births_max: BIRTHS_MAX },
     maxEntries: { flows: 64 },
   });
   listener = net.createServer({ allowHalfOpen: true }).listen(0, VIP);
@@ -429,6 +430,23 @@ test.serial("ingress: a SYN for a listener passes, any other stranger does not",
       `flags ${flags}`,
     );
   }
+});
+
+test.serial("ingress: the table is nearly full, and nothing begins; what is here goes on", async (t) => {
+  const socket = net.connect({ host: VIP, port, localAddress: CLIENT });
+  await new Promise((resolve) => socket.once("connect", resolve));
+  const from = { address: CLIENT, port: socket.localPort! };
+  const spare = (n: number) => flowKey({ ...flowOf(), client: { address: STRANGER, port: 1 + n } });
+  for (let n = 0; n < BIRTHS_MAX - 1; n++) guard.map("flows").update(spare(n), encodeGuarded(LIVE));
+  t.is(guard.program("guard_used").testRun({}).retval, BIRTHS_MAX - 1);
+  t.like(run("guard_ingress", segment({ flags: TCP.SYN })), { retval: XDP.PASS, verdict: "in_here" });
+  guard.map("flows").update(spare(BIRTHS_MAX), encodeGuarded(LIVE));
+  t.is(guard.program("guard_used").testRun({}).retval, BIRTHS_MAX);
+  t.like(run("guard_ingress", segment({ flags: TCP.SYN })), { retval: XDP.DROP, verdict: "in_no_room" });
+  t.like(run("guard_ingress", segment({ from })), { retval: XDP.PASS, verdict: "in_here" });
+  guard.map("flows").delete(spare(BIRTHS_MAX));
+  t.like(run("guard_ingress", segment({ flags: TCP.SYN })), { retval: XDP.PASS, verdict: "in_here" });
+  socket.destroy();
 });
 
 test.serial("ingress: a stranger goes back to the appliance that sent it, or to the default one", (t) => {

@@ -77,6 +77,7 @@ const fromAgent: AgentMessage[] = [
       linkBytesPerSecond: 125e6,
       cpuWaiting: 0.25,
       unhealthy: [{ service: "http", reason: "r" }],
+      guardUsed: 0.5,
     },
   },
   {

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,15 +8,18 @@ import { join } from "node:path";
 export class NatsServer {
   readonly port: number;
   readonly #directory: string;
+  readonly #settings: string;
   #child: ChildProcess | undefined;
 
-  private constructor(port: number) {
+  private constructor(port: number, settings: string) {
     this.port = port;
+    this.#settings = settings;
     this.#directory = mkdtempSync(join(tmpdir(), "baton-store-test-"));
   }
 
-  static async start(): Promise<NatsServer> {
-    const server = new NatsServer(await freePort());
+  /** @param settings lines for its configuration file */
+  static async start(settings = ""): Promise<NatsServer> {
+    const server = new NatsServer(await freePort(), settings);
     await server.up();
     return server;
   }
@@ -30,7 +33,10 @@ export class NatsServer {
   }
 
   async up(): Promise<void> {
-    const options = ["-a", "127.0.0.1", "-p", String(this.port), "-js", "-sd", this.#directory];
+    const file = join(this.#directory, "nats.conf");
+    mkdirSync(this.#directory, { recursive: true });
+    writeFileSync(file, this.#settings);
+    const options = ["-a", "127.0.0.1", "-p", String(this.port), "-js", "-sd", this.#directory, "-c", file];
     this.#child = spawn("nats-server", options, { stdio: "ignore" });
     while (!(await answers(this.port))) await new Promise((resolve) => setTimeout(resolve, 10));
   }

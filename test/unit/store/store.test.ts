@@ -4,8 +4,8 @@ import { BatonError } from "../../../proto/errors.js";
 import { ConflictError, type ConnectionsHandlers, connectStore, type Store } from "../../../proto/store/index.js";
 import { NatsServer } from "./_nats_server.js";
 
-async function setUp(t: ExecutionContext, name = "test"): Promise<{ nats: NatsServer; store: Store }> {
-  const nats = await NatsServer.start();
+async function setUp(t: ExecutionContext, settings = "", name = "test"): Promise<{ nats: NatsServer; store: Store }> {
+  const nats = await NatsServer.start(settings);
   const store = await connectStore({ servers: nats.url, name });
   t.teardown(async () => {
     await store.close();
@@ -244,4 +244,38 @@ test("a watched lease carries the instant at which it arrived", async (t) => {
   t.true((seen[0]?.arrivedNs ?? 0n) > before && (seen[0]?.arrivedNs ?? 0n) <= process.hrtime.bigint());
   t.deepEqual(await store.leases.read("s1"), { lease, revision });
   t.deepEqual(await store.leases.read("s2"), { lease: undefined, revision: 0 });
+});
+
+test("a handler that throws costs its own message, not the watch", async (t) => {
+  const { store } = await setUp(t);
+  const said: string[] = [];
+  let interruptions = 0;
+  store.connections.watch({
+    onRecord: (id) => {
+      if (id === "odd") throw new Error("cannot be read");
+      said.push(id);
+    },
+    onRemoved: () => {},
+    onTakeover: () => {},
+    onCaughtUp: () => {},
+    onInterrupted: () => interruptions++,
+  });
+  for (const id of ["a", "odd", "b"]) await store.connections.commit(id, bytes("1"), 0, id);
+  await until(() => said.includes("b"));
+  t.deepEqual(said, ["a", "b"]);
+  t.is(store.passedOver, 1);
+  t.true(store.connected);
+  await store.connections.commit("c", bytes("1"), 0, "c");
+  await until(() => said.includes("c"));
+  t.is(interruptions, 0);
+});
+
+test("what is larger than the servers take is refused for good, at the start already", async (t) => {
+  const { nats, store } = await setUp(t, "max_payload: 16384");
+  await t.throwsAsync(store.connections.commit("a", Buffer.alloc(20_000), 0, "m1"), { code: "STORE_TOO_SMALL" });
+  await store.connections.commit("a", Buffer.alloc(10_000), 0, "m2");
+  const error = await t.throwsAsync(connectStore({ servers: nats.url, name: "large", messageBytesMax: 20_000 }), {
+    code: "STORE_TOO_SMALL",
+  });
+  t.regex(error?.message ?? "", /takes messages of 16384 bytes.*raise max_payload.*limits\.inputBytes/);
 });

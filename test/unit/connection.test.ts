@@ -1,0 +1,32 @@
+import "../support/quiet.js";
+import test from "ava";
+import { guardFlag } from "../../bpf/guard_layout.js";
+import { flowKey } from "../../proto/flow.js";
+import { eventually } from "../support/eventually.js";
+import { literalRecord, WorkerScene } from "../support/worker_scene.js";
+
+const record = literalRecord();
+
+for (const code of ["EIO", "EBADF", "ENOMEM"]) {
+  test(`what was promised cannot be sent, ${code}: the client is reset, where the last byte has left`, async (t) => {
+    const scene = new WorkerScene(t);
+    const connection = scene.live(record);
+    scene.native.handlers?.onError(code);
+    t.true(connection.isOver);
+    const { serverSeq, clientSeq } = record.tcp;
+    t.like(scene.resets, [{ seq: serverSeq, ack: clientSeq }]);
+    t.truthy((scene.guard.entries.get(flowKey(record.flow))?.flags ?? 0) & guardFlag.RST_ASKED);
+    t.true(connection.history.entries.some(({ what, detail }) => what === "reset" && detail.includes(code)));
+    await eventually("its record is gone", () => !scene.bucket.records.has(record.id));
+  });
+}
+
+for (const code of ["ECONNRESET", "EPIPE", "ETIMEDOUT"]) {
+  test(`the client has gone, ${code}: nothing is said`, (t) => {
+    const scene = new WorkerScene(t);
+    const connection = scene.live(record);
+    scene.native.handlers?.onError(code);
+    t.true(connection.isOver);
+    t.deepEqual(scene.resets, []);
+  });
+}
