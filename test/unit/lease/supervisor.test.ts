@@ -246,9 +246,9 @@ test("a worker that is busy keeps what it has, and an agent that is stopped is n
   await until(() => running.heard().includes("started 1") && running.supervisor.irreplaceable === "");
   const successor = { gone: never, relieved: never, passing: () => t.fail(), inherit: () => t.fail() };
   await t.throwsAsync(running.supervisor.handOver(successor), { message: "it is busy" });
-  t.true(running.passes());
+  await until(() => running.passes());
   t.deepEqual(running.heard(), ["started 1"]);
-  t.is(running.supervisor.irreplaceable, "");
+  await until(() => running.supervisor.irreplaceable === "");
   running.supervisor.stop();
   t.regex(running.supervisor.irreplaceable, /being stopped/);
   await t.throwsAsync(running.supervisor.handOver(successor), { code: "AGENT_UNAVAILABLE" });
