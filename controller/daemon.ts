@@ -81,7 +81,10 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     (entry) => roster.owner(entry),
     (server) => !crowding.isCrowded(server),
   );
-  placement.adopt(appliance.exceptions());
+  placement.adopt(
+    appliance.exceptions(),
+    appliance.holding().map(({ flow }) => flow),
+  );
   const strays: Strays = new Strays({
     appliance,
     placement,

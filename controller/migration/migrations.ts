@@ -16,6 +16,8 @@ const PREPARE_MS = 2_000;
 const HANDOVER_MS = 1_000;
 /** For either of them to say what came of it. The record says it otherwise. */
 const REPORT_MS = 2_000;
+/** Between looks at what an earlier controller left, while agents come back. */
+const RECOVER_PAUSE_MS = 250;
 /** In the packet path: past it the flow's packets go to the owner as committed at the beginning. */
 const HOLD_MS = 5_000;
 
@@ -89,7 +91,7 @@ export class Migrations {
       const done = { connection: id, from: from.id, to: target.id, phases };
       const because = (reason: string) => [reason, why].filter(Boolean).join("; ");
       if (!answer.ready) return this.ended({ ...done, result: "refused", reason: because(answer.reason) });
-      this.deps.appliance.hold(flow, from, HOLD_MS);
+      this.deps.placement.hold(flow, from, HOLD_MS);
       phases.held = since();
       const outcome = await this.handOver(migration, id, from, target);
       phases.reported = since();
@@ -117,6 +119,7 @@ export class Migrations {
       });
     } finally {
       this.moving.delete(id);
+      this.deps.placement.letGo(flow);
     }
   }
 
@@ -145,24 +148,42 @@ export class Migrations {
 
   /**
    * After a restart: flows that an earlier controller held for a migration and did not release. By now its owner has handed over
-   * or taken the record back; whose it is the record says. What is held for a takeover waits for the heir's word.
+   * or taken the record back; whose it is the record says. Ends when all are released, or their holds have run out.
    */
   async recover(): Promise<void> {
-    for (const { flow, slot } of this.deps.appliance.holding()) {
-      const entry = this.deps.index.ofFlow(flow);
-      const owner = entry && this.deps.ownerOf(entry);
-      if (!owner || this.moving.has(entry.id) || !this.deps.serves(owner.id)) continue; // to be taken over, or a new one
-      const [released] = await this.deps.appliance.assign([{ flow, member: owner }]);
-      this.deps.placement.settled(flow, owner);
-      this.deps.appliance.forget(flow);
-      this.ended({
-        connection: entry.id,
-        to: owner.id,
-        result: owner.slot === slot ? "resumedOnOld" : "ok",
-        reason: "its controller was restarted in the middle of it",
-        heldPackets: released?.packets ?? 0,
-      });
+    const deadline = performance.now() + HOLD_MS;
+    for (;;) {
+      const left = this.deps.appliance.holding().filter(({ flow }) => !this.isMoving(flow));
+      if (left.length === 0) return;
+      const late = performance.now() > deadline;
+      for (const { flow, slot } of left) {
+        if (late) this.deps.placement.letGo(flow);
+        else await this.releaseLeft(flow, slot);
+      }
+      if (late) return;
+      await new Promise((resolve) => setTimeout(resolve, RECOVER_PAUSE_MS));
     }
+  }
+
+  private isMoving(flow: Flow): boolean {
+    return this.moving.has(this.deps.index.ofFlow(flow)?.id ?? "");
+  }
+
+  /** @param slot of the server that owned it when it was held. */
+  private async releaseLeft(flow: Flow, slot: number): Promise<void> {
+    const entry = this.deps.index.ofFlow(flow);
+    const owner = entry && this.deps.ownerOf(entry);
+    if (!owner || !this.deps.serves(owner.id)) return; // it is to be taken over, or its agent is not back yet
+    const [released] = await this.deps.appliance.assign([{ flow, member: owner }]);
+    this.deps.placement.settled(flow, owner);
+    this.deps.appliance.forget(flow);
+    this.ended({
+      connection: entry.id,
+      to: owner.id,
+      result: owner.slot === slot ? "resumedOnOld" : "ok",
+      reason: "its controller was restarted in the middle of it",
+      heldPackets: released?.packets ?? 0,
+    });
   }
 
   /** What agents say about migrations. */

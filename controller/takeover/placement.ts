@@ -14,6 +14,8 @@ export class Placement {
   private main: Member[] = [];
   private table: Uint16Array = new Uint16Array();
   private readonly excepted = new Map<string, Flow>();
+  /** Flows on the move, by key: their entries in the appliance's tables say that they are held, and stay as they are. */
+  private readonly moving = new Set<string>();
 
   constructor(
     private readonly appliance: Appliance,
@@ -24,9 +26,24 @@ export class Placement {
     private readonly hasRoom: (id: string) => boolean = () => true,
   ) {}
 
-  /** What an earlier controller left in the appliance's tables; the next change keeps what is still needed. */
-  adopt(exceptions: Flow[]): void {
+  /**
+   * What an earlier controller left in the appliance's tables; the next change keeps what is still needed.
+   * @param held for moves that it did not end.
+   */
+  adopt(exceptions: Flow[], held: Flow[] = []): void {
     for (const flow of exceptions) this.excepted.set(flowKey(flow), flow);
+    for (const flow of held) this.moving.add(flowKey(flow));
+  }
+
+  /** The flow is about to move: its packets are held, whoever joins or dies meanwhile. Ends with `settled`, `moved` or `letGo`. */
+  hold(flow: Flow, owner: Member, forMs: number): void {
+    this.appliance.hold(flow, owner, forMs);
+    this.moving.add(flowKey(flow));
+  }
+
+  /** Nobody moves the flow any more; where it is to go is decided elsewhere. */
+  letGo(flow: Flow): void {
+    this.moving.delete(flowKey(flow));
   }
 
   /** @param main take part in Maglev, where they have room; @param heirs as Appliance.setTables. Both in any order. */
@@ -40,6 +57,7 @@ export class Placement {
       const owner = this.ownerOf(entry);
       if (!owner) continue;
       const { key } = entry;
+      if (this.moving.has(key)) continue;
       if (pick(sorted, table, entry.flowHash)?.id === owner.id) {
         if (this.excepted.delete(key)) needless.push(entry.flow());
       } else if (!this.excepted.has(key)) {
@@ -49,7 +67,7 @@ export class Placement {
       }
     }
     for (const [key, flow] of this.excepted) {
-      if (this.index.ofFlow(flow)) continue;
+      if (this.index.ofFlow(flow) || this.moving.has(key)) continue;
       this.excepted.delete(key);
       needless.push(flow);
     }
@@ -64,7 +82,10 @@ export class Placement {
   /** These flows live at these members now, whatever Maglev says. */
   moved(items: Array<{ flow: Flow; member: Member }>): void {
     if (items.length > 0) this.appliance.putExceptions(items);
-    for (const { flow } of items) this.excepted.set(flowKey(flow), flow);
+    for (const { flow } of items) {
+      this.moving.delete(flowKey(flow));
+      this.excepted.set(flowKey(flow), flow);
+    }
   }
 
   /** A flow whose owner may be the one that Maglev names: an exception only where it is not. */
@@ -72,6 +93,7 @@ export class Placement {
     if (this.homeOf(flow)?.id !== member.id) {
       this.moved([{ flow, member }]);
     } else {
+      this.moving.delete(flowKey(flow));
       this.excepted.delete(flowKey(flow));
       this.appliance.removeExceptions([flow]);
     }
@@ -79,6 +101,7 @@ export class Placement {
 
   /** The connection is over. */
   ended(entry: ConnectionEntry): void {
+    this.moving.delete(entry.key);
     if (this.excepted.delete(entry.key)) this.appliance.removeExceptions([entry.flow()]);
   }
 
