@@ -16,7 +16,7 @@ import type { ConnectionTable } from "../connection/table.js";
 import type { SocketImage } from "../native/api.js";
 import type { OpenObject } from "../protocols/application.js";
 import type { Stack } from "../protocols/stack.js";
-import type { Heir } from "../restore/heir.js";
+import type { Heir, Known } from "../restore/heir.js";
 import type { RepairSocket } from "../restore/repair_socket.js";
 import { beginUnready, prepareUnready, unreadyConnection } from "../restore/unready.js";
 import type { MigrationResult } from "./result.js";
@@ -25,6 +25,8 @@ const log = logger("migration");
 /** What was prepared for a connection that does not come is let go of. */
 const PREPARED_MS = 10_000;
 const RETRY_MS = 20;
+/** For a record that somebody else has seen already to be seen here. */
+const RECORD_MS = 1_000;
 const [ESTABLISHED, FIN_WAIT1, FIN_WAIT2] = [1, 4, 5];
 
 interface Prepared {
@@ -53,7 +55,7 @@ export class Arrivals {
     const answer = (reason: string): PrepareAnswer => ({
       ...{ request, ready: reason === "", reason, elapsedUs: Math.round((performance.now() - startedAt) * 1000) },
     });
-    const known = this.heir.lookup(connectionId);
+    const known = await this.recordOf(connectionId);
     if (!known) return answer("it has no record here");
     const objects = new Map<string, OpenObject>();
     const record = decodeRecord(known.bytes);
@@ -76,6 +78,16 @@ export class Arrivals {
     const timer = setTimeout(() => this.cancel(migration), PREPARED_MS).unref();
     this.prepared.set(migration, { objects, timer });
     return answer("");
+  }
+
+  /** The controller knows of it: if this server does not yet, it soon will. */
+  private async recordOf(connectionId: string): Promise<Known | undefined> {
+    const deadline = performance.now() + RECORD_MS;
+    for (;;) {
+      const known = this.heir.lookup(connectionId);
+      if (known || performance.now() > deadline) return known;
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
   }
 
   cancel(migration: string): void {

@@ -11,6 +11,8 @@ import type { Peers } from "./peers.js";
 import type { MigrationResult } from "./result.js";
 
 const log = logger("migration");
+/** For the stream to a server that has just come back. The flow is held meanwhile. */
+const STREAM_MS = 700;
 /** Between tries to take a record back from a store that does not answer. */
 const RECLAIM_PAUSE_MS = 50;
 let reclaims = 0;
@@ -43,7 +45,7 @@ export class Departures {
     if (!connection) return say("the owner has no such connection");
     let frozen: Frozen;
     try {
-      if (!this.peers.isConnected(target)) throw new RefusedError(`there is no stream to ${target}`);
+      if (!(await this.peers.connected(target, STREAM_MS))) throw new RefusedError(`there is no stream to ${target}`);
       frozen = await connection.freeze();
     } catch (error) {
       return say((error as Error).message);

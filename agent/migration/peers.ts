@@ -9,6 +9,8 @@ import {
   KeptStream,
 } from "../../proto/rpc/index.js";
 
+const POLL_MS = 10;
+
 type Stream = KeptStream<HandoverRequest, HandoverReply>;
 
 /** The streams to all other agents, open ahead of the first handover. */
@@ -27,8 +29,14 @@ export class Peers {
     }
   }
 
-  isConnected(server: string): boolean {
-    return this.streams.get(server)?.open ?? false;
+  /** Whether the stream is there; waits for it if it is not. */
+  async connected(server: string, withinMs: number): Promise<boolean> {
+    const deadline = performance.now() + withinMs;
+    while (!this.streams.get(server)?.open) {
+      if (performance.now() > deadline) return false;
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    }
+    return true;
   }
 
   send(server: string, request: HandoverRequest): void {

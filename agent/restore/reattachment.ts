@@ -14,8 +14,8 @@ import type { RepairSocket } from "./repair_socket.js";
 /** When the probe is sent again if no answer came, milliseconds after the one before; the last one repeats until the deadline. */
 const RETRY_MS = [15, 30, 60, 120, 250, 500, 1000] as const;
 const DEADLINE_MS = 60_000;
-/** Advertised by a rebuilt socket at first; the kernel moves it on. */
-const RECEIVE_WINDOW = 65_535;
+/** Without window scaling the window has 16 bits (RFC 9293 section 3.1). */
+const UNSCALED_WINDOW_MAX = 65_535;
 
 export interface Subject extends ProbeSubject, Expectation {
   tcp: TcpState;
@@ -130,6 +130,10 @@ export class Reattachment {
     const { tcp } = this.subject;
     const sndWnd = answer.window << (tcp.windowScaling ? tcp.sendScale : 0);
     const receiveNext = toSequence(tcp.clientIsn, this.subject.consumed);
+    // All that any server may have advertised past `consumed`. With less, a client that has used it would be beyond the window with its
+    // acks, which the kernel throws away then (tcp_sequence): neither side would ever hear the other again.
+    const { inputBytes } = this.host.limits;
+    const receiveWindow = tcp.windowScaling ? inputBytes : Math.min(inputBytes, UNSCALED_WINDOW_MAX);
     return {
       ...endpointsOf(this.subject.flow),
       sendUna: toSequence(tcp.serverIsn, position),
@@ -143,19 +147,21 @@ export class Reattachment {
       timestampClock: this.clock.now(),
       timestampUsec: tcp.timestampUsec,
       window: {
-        // Not the answer's: a client with more under way than RECEIVE_WINDOW is past it, and the kernel would refuse (EINVAL). What
-        // the client sends again begins here, and its windows count.
+        // Not the answer's, which may be past all windows: what the client sends again begins here, and its windows count.
         sndWl1: receiveNext,
         sndWnd,
-        maxWindow: Math.max(sndWnd, RECEIVE_WINDOW),
-        rcvWnd: RECEIVE_WINDOW,
+        maxWindow: Math.max(sndWnd, UNSCALED_WINDOW_MAX),
+        rcvWnd: receiveWindow,
         rcvWup: receiveNext,
       },
       receiveQueue: Buffer.alloc(0),
       sendQueue: Buffer.alloc(0),
       unsentQueue: Buffer.alloc(0),
       state: 1,
-      options: { nodelay: true, keepalive: false, keepIdleS: 0, keepIntervalS: 0, keepCount: 0, congestion: "" },
+      options: {
+        ...{ nodelay: true, keepalive: false, keepIdleS: 0, keepIntervalS: 0, keepCount: 0, congestion: "" },
+        receiveBuffer: inputBytes,
+      },
     };
   }
 }
