@@ -42,7 +42,6 @@ export function freeze(
     keepIntervalS: options.keepIntervalS,
     keepCount: options.keepCount,
     congestion: options.congestion,
-    receiveBuffer: options.receiveBuffer ?? 0,
     acknowledged: entry.sentAck,
     echo: entry.tsecr,
   };

@@ -135,7 +135,7 @@ export class Arrivals {
       const [missing] = await prepareUnready(this.table, connection, record, opened);
       if (missing) throw missing.refusal;
       mark("unready");
-      const image = imageOf(record, state, connection);
+      const image = imageOf(record, state, connection, host.limits.inputBytes);
       socket.rebuild(image);
       mark("rebuilt");
       const claimed = await this.claim(record, revision);
@@ -238,7 +238,12 @@ function nameOf({ objectId, validator }: ObjectReference): string {
 }
 
 /** The socket as it was: what had left is in the send queue as sent, what had not the pump sends from the record's promises. */
-function imageOf(record: ConnectionRecord, state: SocketState, connection: LiveConnection): SocketImage {
+function imageOf(
+  record: ConnectionRecord,
+  state: SocketState,
+  connection: LiveConnection,
+  receiveBuffer: number,
+): SocketImage {
   const { tcp } = record;
   const offsetOf = (sequence: Sequence) => toOffset(tcp.serverIsn, sequence, record.floor);
   const [una, next] = [offsetOf(state.sendUna), offsetOf(state.sendNext)];
@@ -276,7 +281,7 @@ function imageOf(record: ConnectionRecord, state: SocketState, connection: LiveC
       keepIntervalS: state.keepIntervalS,
       keepCount: state.keepCount,
       congestion: state.congestion,
-      receiveBuffer: state.receiveBuffer,
+      receiveBuffer, // not the former socket's, whose clamp the kernel has raised: it would grow with every move
     },
   };
 }

@@ -14,7 +14,7 @@ import type { RepairSocket } from "./repair_socket.js";
 /** When the probe is sent again if no answer came, milliseconds after the one before; the last one repeats until the deadline. */
 const RETRY_MS = [15, 30, 60, 120, 250, 500, 1000] as const;
 const DEADLINE_MS = 60_000;
-/** Without window scaling the window has 16 bits (RFC 9293 section 3.1). */
+/** The window field has 16 bits (RFC 9293 section 3.1). */
 const UNSCALED_WINDOW_MAX = 65_535;
 
 export interface Subject extends ProbeSubject, Expectation {
@@ -130,10 +130,10 @@ export class Reattachment {
     const { tcp } = this.subject;
     const sndWnd = answer.window << (tcp.windowScaling ? tcp.sendScale : 0);
     const receiveNext = toSequence(tcp.clientIsn, this.subject.consumed);
-    // All that any server may have advertised past `consumed`. With less, a client that has used it would be beyond the window with its
+    // All that any server can have advertised past `consumed`. With less, a client that has used it would be beyond the window with its
     // acks, which the kernel throws away then (tcp_sequence): neither side would ever hear the other again.
     const { inputBytes } = this.host.limits;
-    const receiveWindow = tcp.windowScaling ? inputBytes : Math.min(inputBytes, UNSCALED_WINDOW_MAX);
+    const receiveWindow = UNSCALED_WINDOW_MAX << (tcp.windowScaling ? tcp.receiveScale : 0);
     return {
       ...endpointsOf(this.subject.flow),
       sendUna: toSequence(tcp.serverIsn, position),

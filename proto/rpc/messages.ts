@@ -207,7 +207,6 @@ export interface SocketState {
   keepIntervalS: number;
   keepCount: number;
   congestion: string;
-  receiveBuffer: number;
   acknowledged: number;
   echo: number;
 }
