@@ -29,7 +29,7 @@
 #include "here.h"
 #include "clamp.h"
 #include "ending.h"
-#include "shut_window.h"
+#include "client_ack.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -74,9 +74,10 @@ static __always_inline int in_live(const struct baton_headers *h, struct baton_g
 
 	if (!h->tcp->ack || h->tcp->syn)
 		return 0;
-	say_shut_window(h->tcp);
 	g->client_seq = tcp_segment_end(h);
 	g->client_ack = ack;
+	say_shut_window(h->tcp);
+	place_ack(h, g);
 	return (g->flags & BATON_GUARD_WATCH_LATE) && seq_after(ack, g->snd_nxt);
 }
 

@@ -32,8 +32,6 @@ export function freeze(
     windowWl1: window.sndWl1,
     windowSend: window.sndWnd,
     windowMax: window.maxWindow,
-    windowReceive: window.rcvWnd,
-    windowUpdate: window.rcvWup,
     timestampClock: image.timestampClock,
     timestampUsec: image.timestampUsec,
     nodelay: options.nodelay,

@@ -17,6 +17,7 @@ import type { SocketImage } from "../native/api.js";
 import type { OpenObject } from "../protocols/application.js";
 import type { Stack } from "../protocols/stack.js";
 import type { Heir, Known } from "../restore/heir.js";
+import { widestWindow } from "../restore/receive_window.js";
 import type { RepairSocket } from "../restore/repair_socket.js";
 import { beginUnready, prepareUnready, unreadyConnection } from "../restore/unready.js";
 import type { MigrationResult } from "./result.js";
@@ -247,6 +248,7 @@ function imageOf(
   const { tcp } = record;
   const offsetOf = (sequence: Sequence) => toOffset(tcp.serverIsn, sequence, record.floor);
   const [una, next] = [offsetOf(state.sendUna), offsetOf(state.sendNext)];
+  const receiveNext = toSequence(tcp.clientIsn, record.consumed);
   const last = record.output.at(-1);
   const fin = last?.fin ? last.offset : undefined;
   const finSent = fin !== undefined && next > fin;
@@ -254,7 +256,7 @@ function imageOf(
   return {
     ...endpointsOf(record.flow),
     sendUna: state.sendUna,
-    receiveNext: toSequence(tcp.clientIsn, record.consumed),
+    receiveNext,
     mss: tcp.mss,
     windowScaling: tcp.windowScaling,
     sendScale: tcp.sendScale,
@@ -267,8 +269,8 @@ function imageOf(
       sndWl1: state.windowWl1,
       sndWnd: state.windowSend,
       maxWindow: state.windowMax,
-      rcvWnd: state.windowReceive,
-      rcvWup: state.windowUpdate,
+      rcvWnd: widestWindow(tcp),
+      rcvWup: receiveNext,
     },
     receiveQueue: Buffer.alloc(0),
     sendQueue: connection.output.bytes(una, fin === undefined ? next : Math.min(next, fin)),

@@ -9,14 +9,12 @@ import type { SocketImage } from "../native/api.js";
 import type { TimestampClock } from "./clock.js";
 import { type Answer, Comparison, type Expectation, type Probe } from "./compare.js";
 import { type ProbeSubject, probe } from "./probe.js";
+import { widestWindow } from "./receive_window.js";
 import type { RepairSocket } from "./repair_socket.js";
 
 /** When the probe is sent again if no answer came, milliseconds after the one before; the last one repeats until the deadline. */
 const RETRY_MS = [15, 30, 60, 120, 250, 500, 1000] as const;
 const DEADLINE_MS = 60_000;
-/** The window field has 16 bits (RFC 9293 section 3.1). */
-const UNSCALED_WINDOW_MAX = 65_535;
-
 export interface Subject extends ProbeSubject, Expectation {
   tcp: TcpState;
 }
@@ -130,10 +128,7 @@ export class Reattachment {
     const { tcp } = this.subject;
     const sndWnd = answer.window << (tcp.windowScaling ? tcp.sendScale : 0);
     const receiveNext = toSequence(tcp.clientIsn, this.subject.consumed);
-    // All that any server can have advertised past `consumed`. With less, a client that has used it would be beyond the window with its
-    // acks, which the kernel throws away then (tcp_sequence): neither side would ever hear the other again.
-    const { inputBytes } = this.host.limits;
-    const receiveWindow = UNSCALED_WINDOW_MAX << (tcp.windowScaling ? tcp.receiveScale : 0);
+    const receiveWindow = widestWindow(tcp);
     return {
       ...endpointsOf(this.subject.flow),
       sendUna: toSequence(tcp.serverIsn, position),
@@ -150,7 +145,7 @@ export class Reattachment {
         // Not the answer's, which may be past all windows: what the client sends again begins here, and its windows count.
         sndWl1: receiveNext,
         sndWnd,
-        maxWindow: Math.max(sndWnd, UNSCALED_WINDOW_MAX),
+        maxWindow: Math.max(sndWnd, receiveWindow),
         rcvWnd: receiveWindow,
         rcvWup: receiveNext,
       },
@@ -160,7 +155,7 @@ export class Reattachment {
       state: 1,
       options: {
         ...{ nodelay: true, keepalive: false, keepIdleS: 0, keepIntervalS: 0, keepCount: 0, congestion: "" },
-        receiveBuffer: inputBytes,
+        receiveBuffer: this.host.limits.inputBytes,
       },
     };
   }

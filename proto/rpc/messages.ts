@@ -197,8 +197,6 @@ export interface SocketState {
   windowWl1: number;
   windowSend: number;
   windowMax: number;
-  windowReceive: number;
-  windowUpdate: number;
   timestampClock: number;
   timestampUsec: boolean;
   nodelay: boolean;
