@@ -78,7 +78,7 @@ export class Reattachment {
     this.lastProbe = { tsval, count: ++this.tries };
     this.host.native.sendSegments([probe(this.subject, tsval)]);
     if (this.tries === 1) this.trace("probed");
-    this.timer = setTimeout(() => this.send(), RETRY_MS[Math.min(this.tries, RETRY_MS.length) - 1]);
+    this.timer = setTimeout(() => this.send(), RETRY_MS[Math.min(this.tries, RETRY_MS.length) - 1]).unref();
   }
 
   private answered(event: GuardEvent): void {

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { listen } from "../../agent/connection/acceptor.js";
+import { CommitMeter } from "../../agent/connection/commit_meter.js";
 import type { LiveConnection } from "../../agent/connection/connection.js";
 import type { ConnectionHost } from "../../agent/connection/host.js";
 import { ConnectionTable } from "../../agent/connection/table.js";
@@ -42,6 +43,7 @@ async function worker(content: DirectoryContent): Promise<Side> {
   const host = {
     ...{ serverId: "s1", incarnation: 1, writer: "s1/1", native, limits: { inputBytes: 262_144 }, unprotected: false },
     guard: { lookup: () => guarded, change: () => guarded },
+    commits: new CommitMeter(() => {}),
     bucket: {
       commit: async (_id: string, bytes: Uint8Array, expected: number) => {
         if (expected !== revisions) throw new Error(`revision ${expected} was expected, it is ${revisions}`);
@@ -89,11 +91,12 @@ async function scene(t: ExecutionContext, hashFile = (path: string) => native.ha
   let present = await open();
   const service = { service: "http", protocol: "http", port: 0, recorded: true };
   let listener = listen(present.table, "127.0.0.1", service);
+  const listeners = [listener];
   const { port } = listener;
   const socket = connect(port, "127.0.0.1");
   t.teardown(() => {
     socket.destroy();
-    listener.close();
+    for (const one of listeners) one.close();
     present.table.abandon("the test is over");
     rmSync(state, { recursive: true, force: true });
   });
@@ -116,6 +119,7 @@ async function scene(t: ExecutionContext, hashFile = (path: string) => native.ha
       const taking = await Taking.listen(native, state, {
         listener: (_address, _port, fd) => {
           listener = listen(next.table, "127.0.0.1", service, fd);
+          listeners.push(listener);
         },
         connection: (message, fds) => takeConnection(next.table, message, fds),
       });
