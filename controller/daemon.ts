@@ -1,7 +1,7 @@
-import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync } from "node:fs";
 import { type Config, controllerOf, natsUrls, recordBytesMax } from "../proto/config/index.js";
 import { BatonError } from "../proto/errors.js";
+import { writePidFile } from "../proto/files.js";
 import { interfaceMac } from "../proto/interface.js";
 import { logger } from "../proto/log.js";
 import { serveMetrics } from "../proto/metrics.js";
@@ -51,7 +51,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   const own = controllerOf(config, id);
   mkdirSync(own.state, { recursive: true });
   if (!becomeRealtime()) log.warn("no real-time priority: on a busy machine deaths are found later");
-  writeFileSync(join(own.state, "controller.pid"), `${process.pid}\n`);
+  writePidFile(own.state, "controller", process.pid);
 
   const nats = runsNats(config, id) ? await startNats(config, id) : undefined;
   const messageBytesMax = recordBytesMax(config);

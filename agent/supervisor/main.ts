@@ -1,9 +1,10 @@
 import { randomUUID } from "node:crypto";
-import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { monotonicNs } from "../../proto/clock.js";
 import { type Config, natsUrls, recordBytesMax, serverOf } from "../../proto/config/index.js";
 import { BatonError } from "../../proto/errors.js";
+import { writePidFile } from "../../proto/files.js";
 import { interfaceMac } from "../../proto/interface.js";
 import { logger } from "../../proto/log.js";
 import { root } from "../../proto/paths.js";
@@ -44,7 +45,7 @@ export async function run({ config, id, replace = false }: AgentOptions): Promis
   const log = logger("supervisor");
   mkdirSync(server.state, { recursive: true });
   const old = replace ? await OldAgent.meet(server.state, id, offerOf(config)) : undefined;
-  const present = () => writeFileSync(join(server.state, "supervisor.pid"), `${process.pid}\n`);
+  const present = () => writePidFile(server.state, "supervisor", process.pid);
   if (!old) {
     await endPredecessor(server.state, id);
     present();

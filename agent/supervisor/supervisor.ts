@@ -1,6 +1,5 @@
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { BatonError } from "../../proto/errors.js";
+import { writePidFile } from "../../proto/files.js";
 import { logger } from "../../proto/log.js";
 import type { HeldLease, LeaseHandlers, LeaseHolder } from "./lease.js";
 import type { WorkerProcess } from "./worker_process.js";
@@ -207,7 +206,7 @@ export class Supervisor {
 
   async #serve(incarnation: number, worker: WorkerProcess, lost: Promise<Ending>): Promise<void> {
     this.#worker = worker;
-    writeFileSync(join(this.#options.state, "agent.pid"), `${worker.pid}\n`);
+    writePidFile(this.#options.state, "agent", worker.pid);
     this.#log.info({ incarnation, worker: worker.pid }, "the worker runs");
     const dying = worker.dying.then((): Ending => ({ kind: "ended" }));
     let ending = await Promise.race([dying, lost, this.#stopped]);

@@ -1,8 +1,9 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { EventEmitter } from "node:events";
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { BatonError } from "../../proto/errors.js";
+import { writeAtomically } from "../../proto/files.js";
 import { logger } from "../../proto/log.js";
 import { realtimeCommand } from "../realtime.js";
 import { findProgram, fromPidFile, identify, isAlive, type ProcessIdentity } from "./process.js";
@@ -260,11 +261,6 @@ function signal({ pid }: ProcessIdentity, name: NodeJS.Signals): void {
   } catch {
     // gone already
   }
-}
-
-function writeAtomically(file: string, text: string): void {
-  writeFileSync(`${file}.new`, text);
-  renameSync(`${file}.new`, file);
 }
 
 function sleep(ms: number): Promise<void> {

@@ -15,11 +15,13 @@ import { Replacement } from "../support/replacement.js";
 const { test, lab } = labTest();
 const MIB = 1024 * 1024;
 const SERVERS = ["s1", "s2", "s3"];
+/** curl's limit works in bursts of some megabytes: a smaller file would be over at once. */
+const FILE = "100m.bin";
 
 const identityOf = ({ id, owner, epoch }: ConnectionMessage) => `${id} ${owner} ${epoch}`;
 
 async function assertWhole(t: ExecutionContext, downloads: Download[]): Promise<void> {
-  const wanted = await lab.digestOf("10m.bin");
+  const wanted = await lab.digestOf(FILE);
   const results = await Promise.all(downloads.map((download) => download.done));
   t.deepEqual(
     results.filter((one) => one.sha256 !== wanted || one.exit !== 0 || one.connects !== 1),
@@ -28,7 +30,7 @@ async function assertWhole(t: ExecutionContext, downloads: Download[]): Promise<
 }
 
 async function started(number: number, rate: string): Promise<Download[]> {
-  const downloads = Array.from({ length: number }, () => new Download("/10m.bin", { rate, seconds: 110 }));
+  const downloads = Array.from({ length: number }, () => new Download(`/${FILE}`, { rate, seconds: 110 }));
   await Promise.all(downloads.map((download) => download.reached(64 * 1024)));
   return downloads;
 }
@@ -67,7 +69,7 @@ test("every agent is replaced twice, and no client notices", async (t) => {
   t.is((await shutReader.head()).status, 200);
   const hash = createHash("sha256");
   await shutReader.read(MIB, hash);
-  const downloads = await started(50, "250k");
+  const downloads = await started(25, "2M");
   const kept = [...downloads.map(({ port }) => port), talker.localPort, idle.localPort, shut.localPort];
   const ofKept = async () =>
     (await lab.control.connections()).filter((one) => kept.some((port) => one.client.endsWith(`:${port}`)));
@@ -125,7 +127,7 @@ test("every agent is replaced twice, and no client notices", async (t) => {
 });
 
 test("a successor that dies before it is prepared: the old agent goes on, and can be replaced afterwards", async (t) => {
-  const downloads = await started(20, "600k");
+  const downloads = await started(10, "5M");
   const [supervisor, worker] = [pidOf("s1", "supervisor"), pidOf("s1", "agent")];
   const known = readFileSync(`${LAB}/s1/agent.log`, "utf8").length;
   const failing = new Replacement("s1");
@@ -145,7 +147,7 @@ test("a successor that dies before it is prepared: the old agent goes on, and ca
 
 test("a worker that is killed right after it got everything is taken over", async (t) => {
   const capture = await Capture.start();
-  const downloads = await started(30, "600k");
+  const downloads = await started(15, "4M");
   const owned = (await lab.control.connections()).filter((one) => one.owner === "s1").length;
   t.true(owned > 0);
   const worker = pidOf("s1", "agent");

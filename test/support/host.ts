@@ -38,7 +38,9 @@ export async function runOn(host: string, ...command: string[]): Promise<string>
 
 /** @param name agent, supervisor, controller, nats */
 export function pidOf(host: string, name: string): number {
-  return Number(readFileSync(`${LAB}/${host}/${name}.pid`, "utf8").trim());
+  const pid = Number(readFileSync(`${LAB}/${host}/${name}.pid`, "utf8").trim());
+  if (!(pid > 0)) throw new Error(`${host}'s ${name}.pid names no process`); // a signal to 0 would be for ourselves
+  return pid;
 }
 
 /** Whether a process lives; one that nobody has waited for yet does not. */
