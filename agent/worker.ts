@@ -104,7 +104,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     guard,
     bucket: store.connections,
     commits: new CommitMeter((seconds) => metrics.committed(seconds)),
-    limits: { inputBytes: config.limits.inputBytes },
+    limits: { inputBytes: config.limits.inputBytes, recordBytes: recordBytesMax(config) },
     get unprotected() {
       return orders.unprotected;
     },

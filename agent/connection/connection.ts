@@ -180,6 +180,7 @@ export class LiveConnection implements ConnectionPort {
     this.work(fd, sentTo);
     this.input.refill(spool);
     if (spool.length > 0) this.deliver(spool);
+    this.pauseIfFull();
     if (this.input.ended) this.layers.application.inputEnd();
     // The claim's record is true of all that leaves until the next commit, and there may be thousands to be resumed first.
     this.resumedTimer = setTimeout(() => this.commit(), RESUMED_DELAY_MS * (1 + Math.random()));
@@ -220,7 +221,7 @@ export class LiveConnection implements ConnectionPort {
       this.phase.move("FROZEN");
       this.clearTimers();
       this.history.add("frozen");
-      return freeze(this.frozenRecord(image), this.revision, detached, image, entry);
+      return freeze(this.frozenRecord(image), this.revision, detached, image, entry, this.host.limits.recordBytes);
     } catch (error) {
       if (detached) this.goOn(detached.fd, detached.sentOffset, this.revision);
       else this.goOnLive(this.revision);
@@ -228,20 +229,23 @@ export class LiveConnection implements ConnectionPort {
     }
   }
 
-  /** The record with what lies in the socket unread: it moves along as spool. */
+  /**
+   * What lies in the socket unread goes along with the socket, not acknowledged. Only a client's FIN cannot be rebuilt as unread: then
+   * all the input that is left is spool of the record.
+   */
   private frozenRecord(image: SocketImage): ConnectionRecord {
     const { tcp } = this.identity;
     this.acknowledgedMax = Math.max(this.acknowledgedMax, this.toOurOffset(image.sendUna));
     const record = this.snapshot();
-    record.spool = Buffer.concat([record.spool, image.receiveQueue]);
-    record.consumed += image.receiveQueue.length;
     if (CLIENT_FINISHED.includes(image.state) && !record.clientFinished) {
+      record.spool = Buffer.concat([record.spool, image.receiveQueue]);
+      record.consumed += image.receiveQueue.length + 1;
       record.clientFinished = true;
-      record.consumed++;
+      image.receiveQueue = Buffer.alloc(0);
     }
     record.phase = "FROZEN";
     record.tcp = { ...record.tcp, timestampClock: image.timestampClock, timestampUsec: image.timestampUsec };
-    if (toSequence(tcp.clientIsn, record.consumed) !== image.receiveNext) {
+    if (toSequence(tcp.clientIsn, record.consumed + image.receiveQueue.length) !== image.receiveNext) {
       throw new RefusedError("its input is not where its record says");
     }
     return record;
@@ -384,7 +388,7 @@ export class LiveConnection implements ConnectionPort {
         this.lastActivityMs = performance.now();
         this.input.receive(chunk);
         this.deliver(chunk);
-        if (this.input.waiting >= this.host.limits.inputBytes) this.native?.pauseInput();
+        this.pauseIfFull();
       },
       onInputEnd: () => {
         if (this.input.ended) return; // said again by a socket that was passed on
@@ -412,6 +416,10 @@ export class LiveConnection implements ConnectionPort {
       code === "EIO" ? "an object is shorter than promised, or cannot be read (EIO)" : `its socket failed: ${code}`;
     log.error({ connection: this.id, code, reason }, "what was promised cannot be sent: the client is reset");
     this.reset(reason);
+  }
+
+  private pauseIfFull(): void {
+    if (this.input.waiting >= this.host.limits.inputBytes) this.native?.pauseInput();
   }
 
   private deliver(chunk: Buffer): void {

@@ -19,6 +19,8 @@ export interface ConnectionHost {
   readonly limits: {
     /** Client bytes that may wait for the application, in the spool of one connection. */
     inputBytes: number;
+    /** The store takes no larger record. */
+    recordBytes: number;
   };
   /** Policy serve-unprotected is in force: the store is gone, and what cannot be committed leaves all the same. */
   readonly unprotected: boolean;

@@ -10,6 +10,8 @@ export interface NewEntry {
   serverIsn: number;
   /** The highest ack number that may leave. */
   consumed: number;
+  /** What the socket itself will acknowledge; `consumed` if left out. */
+  kernelAck?: number;
   /** Next sequence number of ours as far as known; acks above it are late ones. */
   sendNext: number;
   /** Sequence number of the committed FIN; sets FIN_COMMITTED. */
@@ -38,7 +40,7 @@ export function wholeEntry(entry: NewEntry, nowNs: bigint, finCommitted: number)
     finSeq: entry.finSeq ?? 0,
     sendNext: entry.sendNext,
     sentAck: entry.consumed,
-    kernelAck: entry.consumed,
+    kernelAck: entry.kernelAck ?? entry.consumed,
     tsval: 0,
     tsecr: 0,
     window: 0,

@@ -1,4 +1,4 @@
-import { RefusedError } from "../../proto/errors.js";
+import { BatonError, RefusedError } from "../../proto/errors.js";
 import { logger } from "../../proto/log.js";
 import {
   type ConnectionRecord,
@@ -126,7 +126,7 @@ export class Arrivals {
         epoch: frozen.epoch + 1,
         phase: "UNREADY",
       };
-      ({ connection, socket } = beginUnready(this.table, record, revision, "FROZEN"));
+      ({ connection, socket } = beginUnready(this.table, record, revision, "FROZEN", state.unread.length));
       connection.history.add("arriving", "", `from ${frozen.serverId}, epoch ${record.epoch}`);
       const opened = (object: ObjectReference) => {
         const file = objects.get(nameOf(object));
@@ -186,6 +186,7 @@ export class Arrivals {
       return await bucket.commit(record.id, bytes, revision, `${record.id}/${writer}/arrive/${revision}`, isMine);
     } catch (error) {
       if (error instanceof ConflictError) return undefined;
+      if (error instanceof BatonError && error.code === "STORE_TOO_SMALL") throw error; // it was not sent
       log.warn({ err: error, connection: record.id }, "it is not known yet whose a connection is");
     }
     for (;;) {
@@ -221,7 +222,10 @@ export class Arrivals {
   }
 }
 
-/** The former owner's kernel had not said that it has all of the input, and this one believes that it was said. */
+/**
+ * The former owner's kernel had not said that it has all of the input, and this one believes that it was said. The guard clamps it to
+ * what is committed, and so knows that there is more to say.
+ */
 function acknowledgement(record: ConnectionRecord, state: SocketState, image: SocketImage) {
   const { timestamps, windowScaling, receiveScale } = record.tcp;
   return {
@@ -248,7 +252,7 @@ function imageOf(
   const { tcp } = record;
   const offsetOf = (sequence: Sequence) => toOffset(tcp.serverIsn, sequence, record.floor);
   const [una, next] = [offsetOf(state.sendUna), offsetOf(state.sendNext)];
-  const receiveNext = toSequence(tcp.clientIsn, record.consumed);
+  const receiveNext = toSequence(tcp.clientIsn, record.consumed + state.unread.length);
   const last = record.output.at(-1);
   const fin = last?.fin ? last.offset : undefined;
   const finSent = fin !== undefined && next > fin;
@@ -272,7 +276,7 @@ function imageOf(
       rcvWnd: widestWindow(tcp),
       rcvWup: receiveNext,
     },
-    receiveQueue: Buffer.alloc(0),
+    receiveQueue: state.unread,
     sendQueue: connection.output.bytes(una, fin === undefined ? next : Math.min(next, fin)),
     unsentQueue: Buffer.alloc(0),
     state: !finSent ? ESTABLISHED : una > fin ? FIN_WAIT2 : FIN_WAIT1,

@@ -90,8 +90,8 @@ export class Departures {
       this.frozen.set(connectionId, (owner) => {
         if (owner !== this.table.host.serverId) end({ migration, committed: true, reason: "" });
       });
-      const { record, revision, socket } = frozen;
-      this.peers.send(target, { migration, record: encodeRecord(record), revision, socket, deadlineMs });
+      const { bytes, revision, socket } = frozen;
+      this.peers.send(target, { migration, record: bytes, revision, socket, deadlineMs });
     });
   }
 

@@ -58,6 +58,7 @@ export function unreadyConnection(
 /**
  * A connection in UNREADY, visible to operators, its guard entry in `guardPhase`, no layers yet. The record is this server's
  * already, or becomes it before anything is sent.
+ * @param unread bytes behind its input that the socket will hold, and believe to have acknowledged.
  * @returns the connection and its socket, which is the caller's.
  */
 export function beginUnready(
@@ -65,10 +66,11 @@ export function beginUnready(
   record: ConnectionRecord,
   revision: number,
   guardPhase: "PROBE" | "FROZEN",
+  unread = 0,
 ): { connection: LiveConnection; socket: RepairSocket } {
   const socket = new RepairSocket(table.host.native, endpointsOf(record.flow));
   try {
-    return { connection: beginSpeechless(table, record, revision, guardPhase), socket };
+    return { connection: beginSpeechless(table, record, revision, guardPhase, unread), socket };
   } catch (error) {
     socket.close();
     throw error;
@@ -81,6 +83,7 @@ export function beginSpeechless(
   record: ConnectionRecord,
   revision: number,
   guardPhase: "PROBE" | "FROZEN",
+  unread = 0,
 ): LiveConnection {
   const { host } = table;
   const { clientIsn, serverIsn, mss, sendScale, receiveScale, windowScaling, sack, timestamps } = record.tcp;
@@ -92,6 +95,7 @@ export function beginSpeechless(
     clientIsn,
     serverIsn,
     consumed: toSequence(clientIsn, record.consumed),
+    kernelAck: toSequence(clientIsn, record.consumed + unread),
     sendNext: toSequence(serverIsn, record.floor),
     ...(last?.fin ? { finSeq: toSequence(serverIsn, last.offset) } : {}),
     ...(windowScaling ? { sendScale, receiveScale } : {}),

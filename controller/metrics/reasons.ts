@@ -34,6 +34,7 @@ const known = [
   "it has ended",
   "the guard does not know it",
   "its input is not where its record says",
+  "too much of its input is not used yet",
   "no socket state",
   "somebody else has the record",
   "more was sent than its record promises",

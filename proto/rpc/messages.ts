@@ -207,6 +207,7 @@ export interface SocketState {
   congestion: string;
   acknowledged: number;
   echo: number;
+  unread: Buffer;
 }
 
 export interface HandoverRequest {

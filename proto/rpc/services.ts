@@ -113,6 +113,9 @@ export function handoverClient(target: string, options: grpc.ChannelOptions = {}
 }
 
 /** @param target `unix:PATH` or `HOST:PORT`; nothing is connected before the first call. */
-export function controlClient(target: string): ControlClient {
-  return new baton.v1.Control(target, grpc.credentials.createInsecure(), channelOptions) as unknown as ControlClient;
+export function controlClient(target: string, options: Partial<grpc.ClientOptions> = {}): ControlClient {
+  return new baton.v1.Control(target, grpc.credentials.createInsecure(), {
+    ...channelOptions,
+    ...options,
+  }) as unknown as ControlClient;
 }

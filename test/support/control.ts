@@ -1,3 +1,4 @@
+import { InterceptingCall, type Interceptor } from "@grpc/grpc-js";
 import type {
   ConnectionDetail,
   ConnectionMessage,
@@ -12,6 +13,20 @@ import { eventually } from "./eventually.js";
 
 const CALL_MS = 5000;
 
+/** A call waits for a controller that is being started, up to its deadline, instead of failing with the attempt under way. */
+const waiting: Interceptor = (options, next) =>
+  new InterceptingCall(next(options), {
+    start(metadata, listener, start) {
+      metadata.setOptions({ ...metadata.getOptions(), waitForReady: true });
+      start(metadata, listener);
+    },
+  });
+const patience = {
+  interceptors: [waiting],
+  "grpc.initial_reconnect_backoff_ms": 100,
+  "grpc.max_reconnect_backoff_ms": 500,
+};
+
 /** The controller's API with promises; every call has a deadline. */
 export class Control {
   readonly #client: ControlClient;
@@ -19,7 +34,7 @@ export class Control {
 
   /** @param target `unix:PATH` or `HOST:PORT` */
   constructor(target: string) {
-    this.#client = controlClient(target);
+    this.#client = controlClient(target, patience);
   }
 
   status(): Promise<StatusMessage> {

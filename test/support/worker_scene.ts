@@ -5,7 +5,7 @@ import type { ConnectionHost } from "../../agent/connection/host.js";
 import { ConnectionTable } from "../../agent/connection/table.js";
 import { Transit } from "../../agent/connection/transit.js";
 import type { GuardEvent } from "../../agent/guard/index.js";
-import type { ConnectionHandlers, Native, Segment } from "../../agent/native/api.js";
+import type { ConnectionHandlers, Native, Segment, SocketImage } from "../../agent/native/api.js";
 import type { ApplicationLayer } from "../../agent/protocols/application.js";
 import { IpLayer, Stack, TcpLayer } from "../../agent/protocols/index.js";
 import { Heir } from "../../agent/restore/heir.js";
@@ -76,7 +76,10 @@ class FakeNative {
   readonly sent: Segment[] = [];
   /** Descriptors that are in use. */
   readonly open = new Set<number>();
+  /** What sockets were made of. */
+  readonly rebuilt: SocketImage[] = [];
   handlers: ConnectionHandlers | undefined;
+  paused = false;
   /** Thrown instead of making a socket; instead of letting it speak. */
   noSockets: Error | undefined;
   noSpeech: Error | undefined;
@@ -87,7 +90,9 @@ class FakeNative {
     this.open.add(++this.next);
     return this.next;
   }
-  rebuild(): void {}
+  rebuild(_fd: number, image: SocketImage): void {
+    this.rebuilt.push(image);
+  }
   activate(): void {
     if (this.noSpeech) throw this.noSpeech;
   }
@@ -111,8 +116,12 @@ class FakeNative {
       setLimit: () => {},
       sentOffset: () => sendOffset,
       info: () => ({ sendQueueBytes: 0, state: 1 }),
-      pauseInput: () => {},
-      resumeInput: () => {},
+      pauseInput: () => {
+        this.paused = true;
+      },
+      resumeInput: () => {
+        this.paused = false;
+      },
       close,
       closeSilently: close,
     };
@@ -143,7 +152,7 @@ export class WorkerScene {
       guard: this.guard as unknown as ConnectionHost["guard"],
       bucket: this.bucket as unknown as ConnectionHost["bucket"],
       commits: new CommitMeter(() => {}),
-      limits: { inputBytes: 65_536 },
+      limits: { inputBytes: 65_536, recordBytes: 327_680 },
       unprotected: false,
       ended: (connection) => this.table.drop(connection),
     };

@@ -41,7 +41,14 @@ async function worker(content: DirectoryContent): Promise<Side> {
     ...{ mss: 1448, sendScale: 7, receiveScale: 3 },
   };
   const host = {
-    ...{ serverId: "s1", incarnation: 1, writer: "s1/1", native, limits: { inputBytes: 262_144 }, unprotected: false },
+    ...{
+      serverId: "s1",
+      incarnation: 1,
+      writer: "s1/1",
+      native,
+      limits: { inputBytes: 262_144, recordBytes: 524_288 },
+      unprotected: false,
+    },
     guard: { lookup: () => guarded, change: () => guarded },
     commits: new CommitMeter(() => {}),
     bucket: {

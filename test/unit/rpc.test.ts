@@ -157,7 +157,7 @@ test("what agents hand to each other comes back", (t) => {
     socket: {
       ...{ sendUna: 1, sendNext: 2, windowWl1: 3, windowSend: 4, windowMax: 5 },
       ...{ timestampClock: 2 ** 32 - 1, timestampUsec: true, nodelay: true, keepalive: true, keepIdleS: 8 },
-      ...{ keepIntervalS: 9, keepCount: 10, congestion: "bbr", acknowledged: 12, echo: 13 },
+      ...{ keepIntervalS: 9, keepCount: 10, congestion: "bbr", acknowledged: 12, echo: 13, unread: Buffer.from("u") },
     },
     deadlineMs: 1000,
   };
