@@ -7,14 +7,17 @@ import type { ConnectionRecord, TcpState } from "../../proto/record.js";
 import { type Offset, type Sequence, toOffset, toSequence } from "../../proto/sequence.js";
 import type { Phase } from "../../proto/vocabulary.js";
 import { guardFlag } from "../guard/index.js";
-import type { ConnectionHandlers, Connection as NativeConnection, SocketImage } from "../native/api.js";
+import type { ConnectionHandlers, Connection as NativeConnection } from "../native/api.js";
 import type { ConnectionPort, Response } from "../protocols/application.js";
 import type { Stack } from "../protocols/stack.js";
 import { type CommitSource, Committer } from "./committer.js";
 import { type Frozen, freeze } from "./frozen.js";
+import { Gaps } from "./gaps.js";
 import { History } from "./history.js";
 import { type ConnectionHost, endpointsOf } from "./host.js";
+import type { Identity } from "./identity.js";
 import { Input } from "./input.js";
+import { Nudge } from "./nudge.js";
 import { Output } from "./output.js";
 import type { PassedOpen } from "./passed.js";
 
@@ -31,29 +34,12 @@ const SPOOL_AT_ONCE = 4_096;
 const BIRTH_DELAY_MS = 50;
 /** A resumed connection's record is written anew at the latest after once to twice this long. */
 const RESUMED_DELAY_MS = 5_000;
-/** Of a socket whose client has sent its FIN: CLOSE_WAIT, LAST_ACK, CLOSING (net/tcp_states.h). */
-const CLIENT_FINISHED = [8, 9, 11];
 /** Errors of a socket whose client has reset it, or is not heard of any more. */
 const CLIENT_GONE = ["ECONNRESET", "EPIPE", "ETIMEDOUT"];
-const NUDGE_REPEAT_MS = 20;
 /** How long a client that has our FIN may take to send its own (RFC 9112 section 9.6, lingering). */
 const LINGER_MS = 10_000;
 /** A client that acknowledges nothing for so long, its window shut or itself gone, is given up. */
 const STUCK_MS = 600_000;
-
-export interface Identity {
-  id: string;
-  flow: Flow;
-  service: string;
-  protocol: string;
-  tcp: Pick<
-    TcpState,
-    "clientIsn" | "serverIsn" | "mss" | "sendScale" | "receiveScale" | "windowScaling" | "sack" | "timestamps"
-  >;
-  bornAtUs: number;
-  /** false: the service has no records; nothing waits for a commit, and nobody can take the connection over. */
-  recorded: boolean;
-}
 
 /**
  * A connection that this server owns: its input, its promises and its record, which goes ahead of both.
@@ -69,14 +55,13 @@ export class LiveConnection implements ConnectionPort {
   private readonly committer: Committer;
   private stack: Stack | undefined; // set before the first byte, but a refusal may come earlier
   private native: NativeConnection | undefined;
-  /** Why, by the offset of the object that cannot be made again elsewhere; entries go with the object. */
-  private readonly unprotected = new Map<Offset, string>();
+  private readonly gaps: Gaps;
+  private readonly nudge: Nudge;
   private floor: Offset;
   private floorByte: Buffer;
   private committedTail: Offset;
   private spoolTimer: NodeJS.Timeout | undefined;
   private resumedTimer: NodeJS.Timeout | undefined;
-  private nudgeTimer: NodeJS.Timeout | undefined;
   private lastActivityMs = performance.now();
   private finished = false;
   private acknowledgedMax: Offset;
@@ -103,6 +88,8 @@ export class LiveConnection implements ConnectionPort {
     this.epoch = start.epoch;
     this.output = start.output ?? new Output(start.position);
     this.input = new Input(start.processed, start.consumed, start.clientFinished);
+    this.gaps = new Gaps(this.output);
+    this.nudge = new Nudge(host, identity.flow, identity.tcp.timestamps);
     this.floor = start.position;
     this.floorByte = start.floorByte;
     this.acknowledgedMax = start.position;
@@ -142,11 +129,7 @@ export class LiveConnection implements ConnectionPort {
   get protectionGap(): string {
     if (!this.identity.recorded) return "protection is off for this service";
     if (this.host.unprotected) return "the store is gone";
-    for (const [offset, reason] of this.unprotected) {
-      if (this.output.holds(offset)) return reason;
-      this.unprotected.delete(offset);
-    }
-    return this.committer.everCommitted ? "" : "no record yet";
+    return this.gaps.reason || (this.committer.everCommitted ? "" : "no record yet");
   }
 
   /** The layers, once they exist; they get this connection as their port. */
@@ -221,34 +204,14 @@ export class LiveConnection implements ConnectionPort {
       this.phase.move("FROZEN");
       this.clearTimers();
       this.history.add("frozen");
-      return freeze(this.frozenRecord(image), this.revision, detached, image, entry, this.host.limits.recordBytes);
+      this.acknowledgedMax = Math.max(this.acknowledgedMax, this.toOurOffset(image.sendUna));
+      const { recordBytes } = this.host.limits;
+      return freeze({ snapshot: this.snapshot(), revision: this.revision, ...detached, image, entry, recordBytes });
     } catch (error) {
       if (detached) this.goOn(detached.fd, detached.sentOffset, this.revision);
       else this.goOnLive(this.revision);
       throw error;
     }
-  }
-
-  /**
-   * What lies in the socket unread goes along with the socket, not acknowledged. Only a client's FIN cannot be rebuilt as unread: then
-   * all the input that is left is spool of the record.
-   */
-  private frozenRecord(image: SocketImage): ConnectionRecord {
-    const { tcp } = this.identity;
-    this.acknowledgedMax = Math.max(this.acknowledgedMax, this.toOurOffset(image.sendUna));
-    const record = this.snapshot();
-    if (CLIENT_FINISHED.includes(image.state) && !record.clientFinished) {
-      record.spool = Buffer.concat([record.spool, image.receiveQueue]);
-      record.consumed += image.receiveQueue.length + 1;
-      record.clientFinished = true;
-      image.receiveQueue = Buffer.alloc(0);
-    }
-    record.phase = "FROZEN";
-    record.tcp = { ...record.tcp, timestampClock: image.timestampClock, timestampUsec: image.timestampUsec };
-    if (toSequence(tcp.clientIsn, record.consumed + image.receiveQueue.length) !== image.receiveNext) {
-      throw new RefusedError("its input is not where its record says");
-    }
-    return record;
   }
 
   private toOurOffset(sequence: Sequence): Offset {
@@ -349,13 +312,13 @@ export class LiveConnection implements ConnectionPort {
 
   /** The object promised at `offset` has no validator until `protect` resolves. */
   protectLater(offset: Offset, { unprotected = "", protect }: Pick<Response, "unprotected" | "protect">): void {
-    this.unprotected.set(offset, unprotected);
+    this.gaps.open(offset, unprotected);
     protect?.then(
       (object) => {
-        this.unprotected.delete(offset);
+        this.gaps.close(offset);
         if (!this.finished && this.output.protect(offset, object)) this.commit();
       },
-      (error: Error) => this.unprotected.set(offset, error.message),
+      (error: Error) => this.gaps.open(offset, error.message),
     );
   }
 
@@ -485,7 +448,8 @@ export class LiveConnection implements ConnectionPort {
       clientFinished: this.input.ended,
       spool: this.input.spool(),
       phase: "LIVE",
-      unprotectedReason: this.committer.everCommitted ? this.protectionGap : ([...this.unprotected.values()][0] ?? ""),
+      // Its first record does away with "no record yet".
+      unprotectedReason: this.committer.everCommitted ? this.protectionGap : this.gaps.reason,
       writer: host.writer,
     };
     this.tellAcknowledged(acknowledged);
@@ -529,36 +493,12 @@ export class LiveConnection implements ConnectionPort {
     }
     this.setLimit();
     // A clamped ack is not repeated by the kernel, which believes that it was sent: say it, unless data goes out now and carries it.
-    if (entry.clampedSinceNs !== 0n) this.nudge(!sendsMore);
+    if (entry.clampedSinceNs !== 0n) this.nudge.due(sendsMore);
     this.finishIfDone();
   }
 
   private setLimit(): void {
     this.native?.setLimit(Math.min(this.committedTail, this.floor + FLOOR_REACH));
-  }
-
-  private nudge(now: boolean): void {
-    if (now) this.sendNudge();
-    clearTimeout(this.nudgeTimer);
-    this.nudgeTimer = setTimeout(() => {
-      const entry = this.finished ? undefined : this.host.guard.lookup(this.flow);
-      if (entry && entry.clampedSinceNs !== 0n) this.sendNudge();
-    }, NUDGE_REPEAT_MS);
-  }
-
-  private sendNudge(): void {
-    const entry = this.host.guard.lookup(this.flow);
-    if (!entry || this.finished) return;
-    this.host.native.sendSegments([
-      {
-        ...endpointsOf(this.flow),
-        seq: entry.sendNext,
-        ack: entry.consumed,
-        flags: 0x10,
-        window: entry.window,
-        ...(this.identity.tcp.timestamps ? { timestamps: { value: entry.tsval, echo: entry.tsecr } } : {}),
-      },
-    ]);
   }
 
   /** Called by the table's clock: big bodies move their floor on, and idle connections end. */
@@ -665,7 +605,7 @@ export class LiveConnection implements ConnectionPort {
   private clearTimers(): void {
     clearTimeout(this.resumedTimer);
     clearTimeout(this.spoolTimer);
-    clearTimeout(this.nudgeTimer);
+    this.nudge.stop();
   }
 
   describe() {

@@ -1,7 +1,7 @@
 import { RefusedError } from "../../proto/errors.js";
 import { type ConnectionRecord, encodeRecord } from "../../proto/record.js";
 import type { SocketState } from "../../proto/rpc/index.js";
-import type { Offset } from "../../proto/sequence.js";
+import { type Offset, toSequence } from "../../proto/sequence.js";
 import type { GuardEntry } from "../guard/index.js";
 import type { SocketImage } from "../native/api.js";
 
@@ -23,21 +23,55 @@ export interface Frozen {
   writtenTo: Offset;
 }
 
-/** Throws RefusedError where the record is larger than `recordBytes`: nobody could commit it. */
-export function freeze(
-  record: ConnectionRecord,
-  revision: number,
-  { fd, sentOffset: writtenTo }: { fd: number; sentOffset: Offset },
-  image: SocketImage,
-  entry: GuardEntry,
-  recordBytes: number,
-): Frozen {
+/** Of a socket whose client has sent its FIN: CLOSE_WAIT, LAST_ACK, CLOSING (net/tcp_states.h). */
+const CLIENT_FINISHED = [8, 9, 11];
+
+/** What is known at the moment of the freeze. */
+export interface Freezing {
+  /** The record as the connection would write it; what lies in the socket unread is not in it. */
+  snapshot: ConnectionRecord;
+  revision: number;
+  fd: number;
+  sentOffset: Offset;
+  image: SocketImage;
+  entry: GuardEntry;
+  /** The store takes no larger record. */
+  recordBytes: number;
+}
+
+/** Throws RefusedError where the connection could not be rebuilt from it. */
+export function freeze({ snapshot, revision, fd, sentOffset, image, entry, recordBytes }: Freezing): Frozen {
+  const { record, unread } = frozenRecord(snapshot, image);
   const bytes = encodeRecord(record);
   if (bytes.length + NEXT_OWNER_BYTES > recordBytes) {
     throw new RefusedError(`too much of its input is not used yet: its record would have ${bytes.length} bytes`);
   }
-  const { window, options } = image;
-  const socket: SocketState = {
+  return { record, bytes, revision, socket: socketState(image, entry, unread), fd, writtenTo: sentOffset };
+}
+
+/**
+ * What lies in the socket unread goes along with the socket, not acknowledged. Only a client's FIN cannot be rebuilt as unread: then
+ * all the input that is left is spool of the record.
+ */
+function frozenRecord(snapshot: ConnectionRecord, image: SocketImage): { record: ConnectionRecord; unread: Buffer } {
+  const { timestampClock, timestampUsec } = image;
+  const tcp = { ...snapshot.tcp, timestampClock, timestampUsec };
+  const record: ConnectionRecord = { ...snapshot, phase: "FROZEN", tcp };
+  let unread = image.receiveQueue;
+  if (CLIENT_FINISHED.includes(image.state) && !record.clientFinished) {
+    record.spool = Buffer.concat([record.spool, unread]);
+    record.consumed += unread.length + 1;
+    record.clientFinished = true;
+    unread = Buffer.alloc(0);
+  }
+  if (toSequence(tcp.clientIsn, record.consumed + unread.length) !== image.receiveNext) {
+    throw new RefusedError("its input is not where its record says");
+  }
+  return { record, unread };
+}
+
+function socketState({ window, options, ...image }: SocketImage, entry: GuardEntry, unread: Buffer): SocketState {
+  return {
     sendUna: image.sendUna,
     // What the guard has let out, whatever the kernel believes: it may have sent since the freeze.
     sendNext: entry.sendNext,
@@ -54,7 +88,6 @@ export function freeze(
     congestion: options.congestion,
     acknowledged: entry.sentAck,
     echo: entry.tsecr,
-    unread: image.receiveQueue,
+    unread,
   };
-  return { record, bytes, revision, socket, fd, writtenTo };
 }
