@@ -41,33 +41,40 @@ export interface Freezing {
 
 /** Throws RefusedError where the connection could not be rebuilt from it. */
 export function freeze({ snapshot, revision, fd, sentOffset, image, entry, recordBytes }: Freezing): Frozen {
-  const { record, unread } = frozenRecord(snapshot, image);
-  const bytes = encodeRecord(record);
-  if (bytes.length + NEXT_OWNER_BYTES > recordBytes) {
-    throw new RefusedError(`too much of its input is not used yet: its record would have ${bytes.length} bytes`);
+  const { timestampClock, timestampUsec, receiveQueue, receiveNext } = image;
+  const tcp = { ...snapshot.tcp, timestampClock, timestampUsec };
+  const plain: ConnectionRecord = { ...snapshot, phase: "FROZEN", tcp };
+  const frozen = (record: ConnectionRecord, unread: Buffer, finLeftOut = 0): Frozen => {
+    if (toSequence(tcp.clientIsn, record.consumed + unread.length + finLeftOut) !== receiveNext) {
+      throw new RefusedError("its input is not where its record says");
+    }
+    const socket = socketState(image, entry, unread);
+    return { record, bytes: encodeRecord(record), revision, socket, fd, writtenTo: sentOffset };
+  };
+  const fits = ({ bytes }: Frozen) => bytes.length + NEXT_OWNER_BYTES <= recordBytes;
+
+  const finished = CLIENT_FINISHED.includes(image.state) && !plain.clientFinished;
+  if (finished) {
+    const whole = frozen(withAllInput(plain, receiveQueue), Buffer.alloc(0));
+    if (fits(whole)) return whole;
   }
-  return { record, bytes, revision, socket: socketState(image, entry, unread), fd, writtenTo: sentOffset };
+  const result = frozen(plain, receiveQueue, finished ? 1 : 0);
+  if (fits(result)) return result;
+  throw new RefusedError(`too much of its input is not used yet: its record would have ${result.bytes.length} bytes`);
 }
 
 /**
  * What lies in the socket unread goes along with the socket, not acknowledged. Only a client's FIN cannot be rebuilt as unread: then
- * all the input that is left is spool of the record.
+ * all the input that is left is spool of the record. Where it has no room there the FIN is left out: as it was never
+ * acknowledged, the client sends it again.
  */
-function frozenRecord(snapshot: ConnectionRecord, image: SocketImage): { record: ConnectionRecord; unread: Buffer } {
-  const { timestampClock, timestampUsec } = image;
-  const tcp = { ...snapshot.tcp, timestampClock, timestampUsec };
-  const record: ConnectionRecord = { ...snapshot, phase: "FROZEN", tcp };
-  let unread = image.receiveQueue;
-  if (CLIENT_FINISHED.includes(image.state) && !record.clientFinished) {
-    record.spool = Buffer.concat([record.spool, unread]);
-    record.consumed += unread.length + 1;
-    record.clientFinished = true;
-    unread = Buffer.alloc(0);
-  }
-  if (toSequence(tcp.clientIsn, record.consumed + unread.length) !== image.receiveNext) {
-    throw new RefusedError("its input is not where its record says");
-  }
-  return { record, unread };
+function withAllInput(record: ConnectionRecord, unread: Buffer): ConnectionRecord {
+  return {
+    ...record,
+    spool: Buffer.concat([record.spool, unread]),
+    consumed: record.consumed + unread.length + 1,
+    clientFinished: true,
+  };
 }
 
 function socketState({ window, options, ...image }: SocketImage, entry: GuardEntry, unread: Buffer): SocketState {

@@ -9,7 +9,7 @@ import { literalRecord } from "../support/worker_scene.js";
 
 const [ESTABLISHED, CLOSE_WAIT] = [1, 8];
 const snapshot = literalRecord();
-const unread = Buffer.from("unread");
+const unread = Buffer.alloc(100, "u");
 const entry = { sendNext: 1, sentAck: 2, tsecr: 3 } as GuardEntry;
 const behind = (bytes: number) => toSequence(snapshot.tcp.clientIsn, snapshot.consumed + bytes);
 
@@ -40,6 +40,13 @@ test("input that ends with the client's FIN is spool of the record", (t) => {
   t.like(record, { consumed: snapshot.consumed + unread.length + 1, clientFinished: true });
   t.deepEqual(record.spool, Buffer.concat([snapshot.spool, unread]));
   t.is(socket.unread.length, 0);
+});
+
+test("input that ends with the client's FIN and is too long for a record stays unread, and the FIN comes again", (t) => {
+  const recordBytes = encodeRecord(snapshot).length + 1_024 + 50;
+  const { record, socket } = frozen({ state: CLOSE_WAIT, receiveNext: behind(unread.length + 1), recordBytes });
+  t.like(record, { consumed: snapshot.consumed, clientFinished: false });
+  t.deepEqual(socket.unread, unread);
 });
 
 test("a socket that has other input than its record says is not frozen", (t) => {
