@@ -3,6 +3,7 @@ import type { DirectoryContent } from "../content/index.js";
 import { EchoApplication } from "./app/echo.js";
 import { AppLayer } from "./app/layer.js";
 import type { ApplicationFactory } from "./application.js";
+import { DirectoryHandler } from "./http/directory.js";
 import { HttpLayer } from "./http/layer.js";
 
 /** What a service has for its protocol, which asks for what it needs. */
@@ -25,8 +26,8 @@ export const applicationProtocols: Record<Protocol, ProtocolEntry> = {
   http: {
     clientFirst: true,
     factory: async (parts) => {
-      const content = await parts.content();
-      return (port, inputOffset) => new HttpLayer(port, inputOffset, content);
+      const handler = new DirectoryHandler(await parts.content());
+      return (port, inputOffset) => new HttpLayer(port, inputOffset, handler);
     },
   },
   app: {

@@ -7,6 +7,7 @@ import test, { type ExecutionContext } from "ava";
 import fc from "fast-check";
 import { DirectoryContent } from "../../agent/content/index.js";
 import type { Response } from "../../agent/protocols/application.js";
+import { DirectoryHandler } from "../../agent/protocols/http/directory.js";
 import { HttpLayer } from "../../agent/protocols/http/layer.js";
 import type { LayerSection, ObjectReference } from "../../proto/record.js";
 import { decodeHttpSection } from "../../proto/sections.js";
@@ -64,7 +65,7 @@ async function website(t: ExecutionContext, hold?: Promise<void>): Promise<Direc
 
 function connection(content: DirectoryContent, port = new FakePort(), inputOffset = 0) {
   port.processedTo = inputOffset;
-  const layer = new HttpLayer(port, inputOffset, content, () => NOW_MS);
+  const layer = new HttpLayer(port, inputOffset, new DirectoryHandler(content), () => NOW_MS);
   return { port, layer };
 }
 

@@ -1,7 +1,6 @@
 import { RefusedError } from "../../../proto/errors.js";
 import type { LayerSection, ObjectReference } from "../../../proto/record.js";
 import { decodeHttpSection, encodeHttpSection, type HttpResponse } from "../../../proto/sections.js";
-import type { DirectoryContent } from "../../content/index.js";
 import type {
   ApplicationDescription,
   ApplicationLayer,
@@ -11,7 +10,8 @@ import type {
   ResponsePiece,
   TakenObject,
 } from "../application.js";
-import { type Answer, answerFrom, headBytes, plain, refusal } from "./answer.js";
+import { type Answer, headBytes, plain } from "./answer.js";
+import type { Handler } from "./handler.js";
 import { type Request, RequestReader } from "./request.js";
 import { Responses } from "./responses.js";
 
@@ -19,11 +19,11 @@ import { Responses } from "./responses.js";
 const BAD_HEAD_KEPT = 1_024;
 
 /**
- * HTTP/1.1 of one connection, serving a directory. Requests are answered one after the other, each with one promise which
+ * HTTP/1.1 of one connection. Requests are answered one after the other, each with one promise which
  * covers the whole response:
  *
  *   input ──► reader ── head ──► refusal? ──┐
- *     ▲          └───── end ──► find, open ─┴► promise (head + object) ──► next request, while no more than 16 are ahead
+ *     ▲          └──── end ──► handler ─────┴► promise (head + object) ──► next request, while no more than 16 are ahead
  *     └ kept here and in the record's spool until its request is answered: the twin on another server reads it again
  */
 export class HttpLayer implements ApplicationLayer {
@@ -47,7 +47,7 @@ export class HttpLayer implements ApplicationLayer {
   constructor(
     private readonly port: ConnectionPort,
     inputOffset: number,
-    private readonly content: DirectoryContent,
+    private readonly handler: Handler,
     private readonly nowMs: () => number = Date.now,
   ) {
     this.received = inputOffset;
@@ -111,7 +111,7 @@ export class HttpLayer implements ApplicationLayer {
     const rest = chunk.subarray(progress.taken);
     if (progress.kind === "head") {
       this.request = progress.request;
-      const answer = refusal(progress.request);
+      const answer = this.handler.refusal(progress.request);
       if (answer?.close) {
         this.promise(answer, progress.request);
         return;
@@ -128,7 +128,7 @@ export class HttpLayer implements ApplicationLayer {
     this.busy = true;
     let answer: Answer;
     try {
-      answer = refusal(request) ?? (await answerFrom(this.content, request, this.nowSeconds()));
+      answer = this.handler.refusal(request) ?? (await this.handler.answer(request, this.nowSeconds()));
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       answer = plain(code === "EMFILE" || code === "ENFILE" ? 503 : 500, { close: true });
@@ -208,11 +208,11 @@ export class HttpLayer implements ApplicationLayer {
   }
 
   open(reference: ObjectReference): Promise<OpenObject> {
-    return this.content.openObject(reference);
+    return this.handler.open(reference);
   }
 
   async take(reference: ObjectReference, offset: number, fd: number): Promise<TakenObject> {
-    const { file, validator, pending } = await this.content.takeObject(reference.objectId, fd);
+    const { file, validator, pending } = await this.handler.take(reference, fd);
     if (reference.validator !== "") return { file };
     const response = this.responses.startingAt(offset);
     if (!response) throw new RefusedError("contradictory HTTP state", `no response has its body at ${offset}`);
