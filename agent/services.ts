@@ -1,16 +1,19 @@
 import { join } from "node:path";
-import { type Config, directoryOf, type ServiceConfig, serverOf } from "../proto/config/index.js";
+import { type Config, directoryOf, type ServiceConfig, serverOf, upstreamOf } from "../proto/config/index.js";
 import { RefusedError } from "../proto/errors.js";
 import type { LiveConnection } from "./connection/connection.js";
 import { DirectoryContent } from "./content/index.js";
 import type { Checked } from "./health/index.js";
 import type { Native } from "./native/api.js";
 import { type ApplicationFactory, applicationProtocols, IpLayer, Stack, TcpLayer } from "./protocols/index.js";
+import { Origin } from "./upstream/index.js";
 
 interface Service {
   config: ServiceConfig;
   /** Where its protocol serves files. */
   content: DirectoryContent | undefined;
+  /** Where it stands before another server. */
+  origin: Origin | undefined;
   makeApplication: ApplicationFactory;
 }
 
@@ -31,6 +34,8 @@ export class Services {
     const byName = new Map<string, Service>();
     for (const service of config.services) {
       let content: DirectoryContent | undefined;
+      const upstream = upstreamOf(service, serverId);
+      const origin = upstream === undefined ? undefined : new Origin(upstream);
       const makeApplication = await applicationProtocols[service.protocol].factory({
         content: async () => {
           content = await DirectoryContent.open({
@@ -41,9 +46,11 @@ export class Services {
           });
           return content;
         },
+        origin,
+        native,
         inputBytes: config.limits.inputBytes,
       });
-      byName.set(service.name, { config: service, content, makeApplication });
+      byName.set(service.name, { config: service, content, origin, makeApplication });
     }
     return new Services(byName);
   }
@@ -55,9 +62,10 @@ export class Services {
 
   /** For the health check. */
   get checked(): Checked[] {
-    return [...this.byName].flatMap(([name, { content }]) =>
-      content ? [{ name, health: () => content.health() }] : [],
-    );
+    return [...this.byName].flatMap(([name, { content, origin }]) => {
+      const behind = content ?? origin;
+      return behind ? [{ name, health: () => behind.health() }] : [];
+    });
   }
 
   /** The layers of a connection, ip first. Throws RefusedError where its service is not offered here. */

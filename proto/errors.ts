@@ -21,6 +21,7 @@ export const errorCodes = {
   CONTENT_UNAVAILABLE: "a directory to be served is missing or cannot be read",
   CONTENT_CHANGED: "a file changed while it was read or no longer is what a record names",
   CONTENT_PENDING: "the digest of a file is not known yet",
+  UPSTREAM_FAILED: "a server behind an agent did not answer, or not as its protocol asks",
   LEASE_LOST: "the server's lease is over: it must not send any more",
   AGENT_UNAVAILABLE: "an agent is not connected or did not answer in time",
   CONTROLLER_UNAVAILABLE: "no controller could be reached",

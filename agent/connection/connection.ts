@@ -1,6 +1,6 @@
 import { wallClockUs } from "../../proto/clock.js";
 import { BatonError, RefusedError } from "../../proto/errors.js";
-import type { Flow } from "../../proto/flow.js";
+import type { Endpoint, Flow } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
 import { PhaseMachine } from "../../proto/phase.js";
 import type { ConnectionRecord, TcpState } from "../../proto/record.js";
@@ -88,6 +88,7 @@ export class LiveConnection implements ConnectionPort {
     this.epoch = start.epoch;
     this.output = start.output ?? new Output(start.position);
     this.input = new Input(start.processed, start.consumed, start.clientFinished);
+    this.output.onLost = (reason) => this.unsendable(reason);
     this.gaps = new Gaps(this.output);
     this.nudge = new Nudge(host, identity.flow, identity.tcp.timestamps);
     this.floor = start.position;
@@ -115,6 +116,9 @@ export class LiveConnection implements ConnectionPort {
   }
   get flow(): Flow {
     return this.identity.flow;
+  }
+  get peer(): Endpoint {
+    return this.identity.flow.client;
   }
   get revision(): number {
     return this.committer.revision;
@@ -176,6 +180,7 @@ export class LiveConnection implements ConnectionPort {
 
   private work(fd: number, sentTo: Offset): void {
     this.native = this.host.native.connection(fd, { sendOffset: sentTo, handlers: this.handlers() });
+    this.output.begin(sentTo);
     this.native.append(this.output.from(sentTo));
     this.setLimit();
   }
@@ -375,9 +380,14 @@ export class LiveConnection implements ConnectionPort {
       this.finish(code);
       return;
     }
-    const reason =
-      code === "EIO" ? "an object is shorter than promised, or cannot be read (EIO)" : `its socket failed: ${code}`;
-    log.error({ connection: this.id, code, reason }, "what was promised cannot be sent: the client is reset");
+    this.unsendable(
+      code === "EIO" ? "an object is shorter than promised, or cannot be read (EIO)" : `its socket failed: ${code}`,
+    );
+  }
+
+  private unsendable(reason: string): void {
+    if (this.finished) return;
+    log.error({ connection: this.id, reason }, "what was promised cannot be sent: the client is reset");
     this.reset(reason);
   }
 
@@ -505,6 +515,7 @@ export class LiveConnection implements ConnectionPort {
   tick(idleMs: number): void {
     if (this.finished || !this.native) return;
     this.tellAcknowledged(this.acknowledged());
+    this.output.release(this.acknowledged());
     this.moveFloor(FLOOR_STEP);
     this.finishIfDone();
     if (this.finished) return;
@@ -523,6 +534,7 @@ export class LiveConnection implements ConnectionPort {
   /** Whether the clock should look at it often: a big body's floor moves, or a layer may be waiting for acks, which come unsaid. */
   get wantsAttention(): boolean {
     if (this.finished) return false;
+    if (this.output.fetches) return true; // what is acknowledged need not be kept
     return this.output.tail - this.floor > FLOOR_STEP || (this.input.waiting > 0 && this.told < this.output.tail);
   }
 

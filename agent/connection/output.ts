@@ -79,6 +79,7 @@ export class Output {
     const within = offset - entry.piece.offset;
     if (entry.piece.literal) return entry.piece.literal[within];
     if (!entry.piece.object || !entry.source) return undefined;
+    if (entry.source.stream?.has(entry.piece.object.objectOffset + within) === false) return undefined;
     const byte = Buffer.alloc(1);
     return readSync(entry.source.fd, byte, 0, 1, entry.piece.object.objectOffset + within) === 1 ? byte[0] : undefined;
   }
@@ -112,10 +113,50 @@ export class Output {
       if (piece.fin) pieces.push({ fin: true });
       else if (piece.literal) pieces.push({ literal: piece.literal.subarray(skip) });
       else if (piece.object && source) {
-        pieces.push({ fd: source.fd, offset: piece.object.objectOffset + skip, length: length - skip });
+        const spool = source.stream?.spool;
+        const part = { fd: source.fd, offset: piece.object.objectOffset + skip, length: length - skip };
+        pieces.push(spool ? { ...part, spool } : part);
       } else throw new BatonError("INTERNAL", `the promise at ${piece.offset} has nothing behind it`);
     }
     return pieces;
+  }
+
+  // ---- objects that are fetched while they are sent ----
+
+  /** Told, with why, when one of them will never come. */
+  onLost: (reason: string) => void = () => {};
+
+  /** Whether there are any. */
+  get fetches(): boolean {
+    return this.promised.some(({ source }) => source?.stream);
+  }
+
+  /** Nothing below `position` is going to be sent. */
+  begin(position: Offset): void {
+    for (const { stream, first } of this.streams(position)) stream.begin(first);
+  }
+
+  /** Nothing below `from` is going to be sent; resolves when what lies below `to` can be read. Rejects where it cannot be fetched. */
+  async fetch(from: Offset, to: Offset): Promise<void> {
+    for (const { stream, first, at } of this.streams(from)) {
+      const end = Math.min(to - at.offset + at.objectOffset, at.end);
+      if (end > first) await stream.fetch(first, end);
+    }
+  }
+
+  /** The client has everything below `acknowledged`; the byte before it stays. */
+  release(acknowledged: Offset): void {
+    for (const { stream, first } of this.streams(acknowledged - 1)) stream.release(first);
+  }
+
+  /** Those of which bytes from `position` on are promised. `first`: the first of them in the object. */
+  private *streams(position: Offset) {
+    for (const { piece, length, source } of this.promised) {
+      if (!piece.object || !source?.stream || piece.offset + length <= position) continue;
+      const { objectOffset } = piece.object;
+      const first = objectOffset + Math.max(0, position - piece.offset);
+      yield { stream: source.stream, first, at: { offset: piece.offset, objectOffset, end: objectOffset + length } };
+    }
   }
 
   /** The open files behind promises, by the promises' offsets. */
@@ -145,5 +186,6 @@ export class Output {
     if (this.promised.at(-1)?.piece.fin) throw new BatonError("INTERNAL", "a promise behind the FIN");
     this.promised.push(source ? { piece, length, source } : { piece, length });
     this.end += length;
+    source?.stream?.lost.then((reason) => this.onLost(reason));
   }
 }

@@ -2,7 +2,6 @@ import { opendir, readdir, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { BatonError, RefusedError } from "../../proto/errors.js";
 import type { ObjectReference } from "../../proto/record.js";
-import type { OpenObject } from "../protocols/application.js";
 import { DigestFile } from "./digest_file.js";
 import { Digests, type HashFile } from "./digests.js";
 import { type ContentFile, Files } from "./files.js";
@@ -131,7 +130,7 @@ export class DirectoryContent {
    * Opens an object that a record names, for going on with it. Throws RefusedError: "object missing", "object changed",
    * "digest pending", "validator not accepted".
    */
-  async openObject(reference: ObjectReference): Promise<OpenObject> {
+  async openObject(reference: ObjectReference): Promise<ContentFile> {
     const { objectId, validator } = reference;
     if (validator === "") throw new RefusedError("digest pending", `no validator is known of ${objectId}`);
     const found = isObjectId(objectId) ? await this.files.lookUp(objectId) : undefined;

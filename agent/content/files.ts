@@ -18,6 +18,7 @@ export type Lookup = { kind: "file"; file: ContentFile } | { kind: "directory" }
 /** An open regular file. Its descriptor is shared with whoever has the same content open; read it by position only. */
 export interface ContentFile extends OpenObject {
   readonly identity: FileIdentity;
+  readonly size: number;
 }
 
 interface Shared {

@@ -135,6 +135,8 @@ export class Arrivals {
       };
       const [missing] = await prepareUnready(this.table, connection, record, opened);
       if (missing) throw missing.refusal;
+      const offsetOf = (sequence: Sequence) => toOffset(record.tcp.serverIsn, sequence, record.floor);
+      await connection.output.fetch(offsetOf(state.sendUna), offsetOf(state.sendNext));
       mark("unready");
       const image = imageOf(record, state, connection, host.limits.inputBytes);
       socket.rebuild(image);

@@ -12,6 +12,7 @@
 #include "listener.h"
 #include "process.h"
 #include "repair.h"
+#include "spool_handle.h"
 
 /** The members of Native (api.ts) that need no object of their own: conversions around one call each. */
 namespace {
@@ -116,6 +117,10 @@ Napi::Value listenOn(const Info &info) {
 
 Napi::Value connection(const Info &info) {
   return Instance::of(info.Env()).connectionClass.New({info[0], info[1]});
+}
+
+Napi::Value spool(const Info &info) {
+  return Instance::of(info.Env()).spoolClass.New({info[0]});
 }
 
 Napi::Value infoOfFd(const Info &info) {
@@ -317,6 +322,7 @@ Napi::Value open(const Info &info) {
   member("listen", listenAt);
   member("listenOn", listenOn);
   member("connection", connection);
+  member("spool", spool);
   member("info", infoOfFd);
   member("clock", clockOfFd);
   member("endpoints", endpointsOfFd);
@@ -348,6 +354,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   auto instance = new Instance(env);
   env.SetInstanceData(instance);
   instance->connectionClass = Napi::Persistent(Connection::define(env));
+  instance->spoolClass = Napi::Persistent(SpoolHandle::define(env));
   exports["open"] = Napi::Function::New(env, open, "open");
   return exports;
 }

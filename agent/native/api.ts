@@ -65,8 +65,30 @@ export interface Segment extends Endpoints {
 
 export type Piece =
   | { literal: Buffer }
-  | { fd: number; offset: number; length: number } // sendfile from a regular file; fd stays the caller's, must stay open until `onDrained` passes it
+  // sendfile from a regular file; fd stays the caller's, must stay open until `onDrained` passes it. `spool`: whose file it is
+  | { fd: number; offset: number; length: number; spool?: Spool }
   | { fin: true };
+
+/**
+ * A part of an object, positions `start` to `end`, that comes out of another server's socket as connections send it, and lies in a
+ * file without a name meanwhile.
+ */
+export interface Spool {
+  /** The file, for reading by position what lies between what is released and `filled`. Not valid after `close`. */
+  readonly fd: number;
+  /** Behind the last byte that has come. */
+  filled(): number;
+  /** Bytes that have come already, in front of what the socket will bring. */
+  put(bytes: Buffer): void;
+  /**
+   * From here on the bytes from `filled` on come out of this socket, and nothing else but them. It is duplicated: close yours. Who waits
+   * goes on.
+   */
+  attach(socket: number): void;
+  /** Everything below is not needed any more, and its memory is given back. */
+  release(below: number): void;
+  close(): void;
+}
 
 /**
  * A live connection. Input arrives as buffers; output is a queue of pieces which a native thread sends, never beyond the
@@ -125,6 +147,11 @@ export interface Native {
   /** Goes on with the listening socket of another process, which is this one's from now on. */
   listenOn(fd: number, onAccept: OnAccept): Listener;
   connection(fd: number, options: { sendOffset: number; handlers: ConnectionHandlers }): Connection;
+  /**
+   * @param onBroken a connection waits for bytes, and no socket brings any: EPIPE (the other server has ended early), ECONNRESET, ...
+   * `attach` another one.
+   */
+  spool(options: { start: number; end: number; onBroken: (code: string) => void }): Spool;
 
   info(fd: number): TcpInfo;
   /** Current value of the socket's timestamp clock (TCP_TIMESTAMP) and TCP_MAXSEG, readable at any time. */

@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "convert.h"
+#include "spool_handle.h"
 
 namespace {
 
@@ -194,6 +195,10 @@ void Connection::fail(const std::string &code) {
 void Connection::deliver(Instance &instance, const std::vector<Outcome> &outcomes) {
   for (const Outcome &outcome : outcomes) {
     instance.enter([&] {
+      if (outcome.spool) {
+        SpoolHandle::broken(instance, outcome.spool.get(), Failure(outcome.error, "", "").code());
+        return;
+      }
       // Not there: it was closed meanwhile.
       auto found = connections().find(outcome.stream.get());
       if (found == connections().end()) return;

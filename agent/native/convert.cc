@@ -1,5 +1,7 @@
 #include "convert.h"
 
+#include "spool_handle.h"
+
 namespace convert {
 
 namespace {
@@ -54,6 +56,8 @@ Piece toPiece(Napi::Value value) {
   piece.offset = integer(from, "offset");
   piece.length = integer(from, "length");
   if (piece.offset < 0 || piece.length < 0) throw Failure(EINVAL, "append", "sendfile");
+  Napi::Value spool = from.Get("spool");
+  if (!spool.IsUndefined()) piece.spool = SpoolHandle::of(spool);
   return piece;
 }
 

@@ -56,6 +56,7 @@ class Instance {
   SegmentSender segments;
   Napi::FunctionReference errorClass;
   Napi::FunctionReference connectionClass;
+  Napi::FunctionReference spoolClass;
 
  private:
   Napi::AsyncContext context_;

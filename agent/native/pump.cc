@@ -20,10 +20,11 @@ constexpr int64_t SLICE_BYTES = 1 << 20;   // a connection's share of a turn
 constexpr int64_t CHUNK_BYTES = 256 << 10; // of one system call: bounds how long detach waits
 constexpr int EVENTS_MAX = 256;
 constexpr uint64_t WAKEUP_ID = 0;
+constexpr uint64_t SPOOL_BIT = 1ull << 63; // in an event's id: it is of the stream's spool
 
 /** Whether something of the front piece may be sent. */
 bool hasWork(const Stream &stream) {
-  return !stream.stopped && !stream.failed && stream.writable && !stream.pieces.empty() &&
+  return !stream.stopped && !stream.failed && stream.writable && !stream.starved && !stream.pieces.empty() &&
          (stream.sent < stream.limit || stream.pieces.front().length == 0);
 }
 
@@ -38,6 +39,15 @@ ssize_t sendPiece(int fd, Piece &piece, size_t length, bool more) {
     return send(fd, piece.literal.data() + piece.done, length, MSG_NOSIGNAL | MSG_DONTWAIT | (more ? MSG_MORE : 0));
   case Piece::FILE: {
     off_t offset = piece.offset + piece.done;
+    if (piece.spool) {
+      int64_t there = piece.spool->provide(offset, length);
+      if (there == 0) {
+        piece.missing = errno;
+        errno = ENODATA;
+        return -1;
+      }
+      length = there;
+    }
     ssize_t result = sendfile(fd, piece.fd, &offset, length);
     if (result != 0) return result;
     errno = EIO; // the file is shorter than promised
@@ -203,16 +213,20 @@ void Pump::wait(bool hasWork) {
 
 void Pump::noteEvent(uint64_t id, uint32_t events) {
   std::shared_ptr<Stream> stream;
+  bool ofSpool = id & SPOOL_BIT;
   {
     std::lock_guard held(lock_);
-    auto found = streams_.find(id);
+    auto found = streams_.find(id & ~SPOOL_BIT);
     if (found == streams_.end()) return;
     stream = found->second;
   }
   std::lock_guard held(stream->lock);
   if (stream->stopped) return;
-  stream->writable = true;
-  if (events & EPOLLERR) {
+  if (ofSpool)
+    stream->starved = false;
+  else
+    stream->writable = true;
+  if (!ofSpool && events & EPOLLERR) {
     int error = 0;
     socklen_t length = sizeof error;
     if (getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error != 0) fail(stream, error);
@@ -220,6 +234,37 @@ void Pump::noteEvent(uint64_t id, uint32_t events) {
   if (stream->queued || !hasWork(*stream)) return;
   stream->queued = true;
   work_.push_back(stream);
+}
+
+/**
+ * Nothing is sent until the front piece's spool has something. Holds the stream's lock. A socket that has something
+ * already is an event at once; one that has come to nothing is for others to replace.
+ */
+void Pump::starve(const std::shared_ptr<Stream> &stream) {
+  const Piece &piece = stream->pieces.front();
+  Spool &spool = *piece.spool;
+  stream->starved = true;
+  if (piece.missing == ENODATA) {
+    epoll_event event{.events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT, .data = {.u64 = stream->id | SPOOL_BIT}};
+    int socket = spool.socket();
+    if (epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, socket, &event) == 0) return;
+    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, socket, &event) != 0) fail(stream, errno);
+    return;
+  }
+  spool.park(stream);
+  if (spool.socket() >= 0 && spool.unpark())
+    stream->starved = false; // it has another one by now
+  else
+    outcomes_.push_back({stream, 0, piece.missing, piece.spool});
+}
+
+void Pump::attach(const std::shared_ptr<Spool> &spool, Descriptor socket) {
+  spool->attach(std::move(socket));
+  std::shared_ptr<Stream> stream = spool->unpark();
+  if (!stream) return;
+  std::lock_guard held(stream->lock);
+  stream->starved = false;
+  kick(stream);
 }
 
 /** Holds the stream's lock. */
@@ -240,11 +285,13 @@ bool Pump::turn(const std::shared_ptr<Stream> &stream) {
     if (stream->stopped || error == EINTR) continue;
     if (error == EAGAIN)
       stream->writable = false;
+    else if (error == ENODATA)
+      starve(stream);
     else
       fail(stream, error);
   }
   stream->queued = false;
-  bool dry = !stream->stopped && !stream->failed && stream->writable;
+  bool dry = !stream->stopped && !stream->failed && stream->writable && !stream->starved;
   if (dry && stream->moved) {
     stream->moved = false;
     outcomes_.push_back({stream, stream->sent, 0});

@@ -12,17 +12,21 @@
 #include <vector>
 
 #include "descriptor.h"
+#include "spool.h"
 
-/** A stretch of output: literal bytes, a range of a regular file, or the FIN. */
+/** A stretch of output: literal bytes, a range of a regular file, which may be a spool's, or the FIN. */
 struct Piece {
   enum Kind { LITERAL, FILE, FIN } kind;
   std::string literal;
-  int fd = -1; // borrowed
+  int fd = -1;                  // borrowed
+  std::shared_ptr<Spool> spool; // whose file `fd` is; it is filled as it is sent
   int64_t offset = 0;
   int64_t length = 0; // in the stream; 1 for a FIN
 
   /** What has been sent of it. */
   int64_t done = 0;
+  /** Why the spool has nothing, an errno as of Spool::provide. */
+  int missing = 0;
 };
 
 /**
@@ -48,6 +52,7 @@ struct Stream {
   int64_t sent;
   bool ended = false;         // the FIN was appended
   bool writable = true;       // no EAGAIN since the last EPOLLOUT
+  bool starved = false;       // the front piece's spool has nothing now
   bool queued = false;        // in the pump's list of work, or on its way there
   bool busy = false;          // the pump is inside a system call on fd
   bool moved = false;         // something was sent since it last ran dry
@@ -56,11 +61,13 @@ struct Stream {
   bool closeWhenIdle = false; // the pump, busy when it was stopped, closes fd
 };
 
-/** What the pump has to say about a stream: it ran dry at an offset, or an errno. */
+/** What the pump has to say about a stream: it ran dry at an offset, or an errno; or about its spool, which has come to
+ * nothing. */
 struct Outcome {
   std::shared_ptr<Stream> stream;
   int64_t drained;
-  int error; // 0: drained
+  int error;                    // 0: drained
+  std::shared_ptr<Spool> spool; // whose error it is
 };
 
 /**
@@ -87,6 +94,8 @@ class Pump {
   /** Never lowers below what was sent. */
   void setLimit(const std::shared_ptr<Stream> &stream, int64_t limit);
   int64_t sentOffset(const std::shared_ptr<Stream> &stream);
+  /** Fills the spool from this socket from now on; whoever waits for it goes on. */
+  void attach(const std::shared_ptr<Spool> &spool, Descriptor socket);
 
   /** close(2). Does not wait: if the pump is inside a system call it closes afterwards. Files of pieces may be closed
    * at once. */
@@ -106,6 +115,7 @@ class Pump {
   void noteEvent(uint64_t id, uint32_t events);
   bool turn(const std::shared_ptr<Stream> &stream);
   bool sendSome(Stream &stream, std::unique_lock<std::mutex> &held, int64_t &budget);
+  void starve(const std::shared_ptr<Stream> &stream);
   void fail(const std::shared_ptr<Stream> &stream, int error);
   void kick(const std::shared_ptr<Stream> &stream);
   void forget(const std::shared_ptr<Stream> &stream);

@@ -1,4 +1,6 @@
+import type { Endpoint } from "../../proto/flow.js";
 import type { ObjectReference } from "../../proto/record.js";
+import type { Spool } from "../native/api.js";
 import type { ProtocolLayer } from "./layer.js";
 
 /**
@@ -51,8 +53,24 @@ export interface ApplicationLayer extends ProtocolLayer {
 /** An object ready to be sent from. `fd` is at no particular position. `close` may be called again. */
 export interface OpenObject {
   readonly fd: number;
-  readonly size: number;
   close(): void;
+  /** Where it comes from elsewhere, bit by bit. */
+  readonly stream?: ObjectStream;
+}
+
+/** An object that is fetched while it is sent. Positions are the object's. `fd` is valid once it has begun. */
+export interface ObjectStream {
+  readonly spool: Spool | undefined;
+  /** The first byte that will be needed; said once, again is nothing. */
+  begin(position: number): void;
+  /** Begins at `from`, and resolves when the bytes up to `to` are there. */
+  fetch(from: number, to: number): Promise<void>;
+  /** Whether the byte is there to be read. */
+  has(position: number): boolean;
+  /** Nothing below is needed any more. */
+  release(below: number): void;
+  /** Resolves, with why, when the rest will never come. */
+  readonly lost: Promise<string>;
 }
 
 export type TakenObject = { file: OpenObject } & Pick<Response, "unprotected" | "protect">;
@@ -70,6 +88,9 @@ export interface ApplicationDescription {
 
 /** What the core offers to the layer of one connection. */
 export interface ConnectionPort {
+  /** The client. */
+  readonly peer: Endpoint;
+
   /** Stream offset behind everything promised: where the next response will start. A promised FIN counts as one. */
   tail(): number;
 

@@ -1,15 +1,21 @@
 import type { Protocol } from "../../proto/vocabulary.js";
 import type { DirectoryContent } from "../content/index.js";
+import type { Native } from "../native/api.js";
+import type { Origin } from "../upstream/index.js";
 import { EchoApplication } from "./app/echo.js";
 import { AppLayer } from "./app/layer.js";
 import type { ApplicationFactory } from "./application.js";
 import { DirectoryHandler } from "./http/directory.js";
 import { HttpLayer } from "./http/layer.js";
+import { UpstreamHandler } from "./http/upstream.js";
 
 /** What a service has for its protocol, which asks for what it needs. */
 export interface ServiceParts {
   /** Opens the directory that the configuration names. Throws CONTENT_UNAVAILABLE. */
   content(): Promise<DirectoryContent>;
+  /** The server behind this one that the configuration names instead of a directory. */
+  origin: Origin | undefined;
+  native: Native;
   /** Client bytes of a connection that may wait for the application. */
   inputBytes: number;
 }
@@ -26,7 +32,8 @@ export const applicationProtocols: Record<Protocol, ProtocolEntry> = {
   http: {
     clientFirst: true,
     factory: async (parts) => {
-      const handler = new DirectoryHandler(await parts.content());
+      const { origin, native } = parts;
+      const handler = origin ? new UpstreamHandler(origin, native) : new DirectoryHandler(await parts.content());
       return (port, inputOffset) => new HttpLayer(port, inputOffset, handler);
     },
   },

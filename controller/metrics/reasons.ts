@@ -8,6 +8,8 @@ const known = [
   "object missing",
   "no such object",
   "digest pending",
+  "its upstream gives it no strong validator",
+  "its upstream does not answer",
   "validator not accepted",
   "contradictory TCP state",
   "contradictory HTTP state",

@@ -103,36 +103,37 @@ function listeners({ nats, controllers, servers }: Config): Complaint[] {
 function services({ services: all, servers }: Config): Complaint[] {
   const ids = servers.map(({ id }) => id);
   return all.flatMap((service, index) => [
-    ...directory(service, ["services", index]),
-    ...Object.keys(service.directories)
-      .filter((server) => !ids.includes(server))
-      .map((server) => {
-        const near = suggest(server, ids);
-        const path = ["services", index, "directories", server];
-        const help = near === undefined ? "." : `; did you mean "${near}"?`;
-        return { path, key: true, message: `There is no server "${server}"${help}` };
-      }),
+    ...content(service, ["services", index]),
+    ...(["directories", "upstreams"] as const).flatMap((key) =>
+      Object.keys(service[key])
+        .filter((server) => !ids.includes(server))
+        .map((server) => {
+          const near = suggest(server, ids);
+          const path = ["services", index, key, server];
+          const help = near === undefined ? "." : `; did you mean "${near}"?`;
+          return { path, key: true, message: `There is no server "${server}"${help}` };
+        }),
+    ),
   ]);
 }
 
-/** A protocol that serves files needs a directory; with another one nobody would look at it. */
-function directory({ protocol, directory, directories }: ServiceConfig, path: Path): Complaint[] {
-  if (servesDirectory[protocol]) {
-    const message = `${describePath([...path, "directory"])} is missing.`;
-    return directory === undefined ? [{ path: [...path, "directory"], message }] : [];
+/** A protocol that serves files has them from a directory or from an upstream; with another one nobody would look at either. */
+function content(service: ServiceConfig, path: Path): Complaint[] {
+  const { protocol, directory, upstream } = service;
+  const unwanted = (keys: Array<"directory" | "directories" | "upstream" | "upstreams">, why: string): Complaint[] =>
+    keys
+      .filter((key) => (typeof service[key] === "object" ? Object.keys(service[key]).length > 0 : service[key]))
+      .map((key) => {
+        const place = [...path, key];
+        return { path: place, key: true, message: `${describePath(place)} must be left out: ${why}.` };
+      });
+  if (!servesDirectory[protocol]) {
+    return unwanted(["directory", "directories", "upstream", "upstreams"], `protocol ${protocol} serves no files`);
   }
-  const given = [
-    ...(directory === undefined ? [] : ["directory"]),
-    ...(Object.keys(directories).length === 0 ? [] : ["directories"]),
-  ];
-  return given.map((key) => {
-    const place = [...path, key];
-    return {
-      path: place,
-      key: true,
-      message: `${describePath(place)} must be left out: protocol ${protocol} serves no files.`,
-    };
-  });
+  if (upstream !== undefined) return unwanted(["directory", "directories"], "the service has an upstream");
+  if (directory !== undefined) return unwanted(["upstreams"], "the service has a directory");
+  const message = `${describePath([...path, "directory"])} is missing.`;
+  return [{ path: [...path, "directory"], message }];
 }
 
 function lease({ lease: { durationMs, renewMs } }: Config): Complaint[] {

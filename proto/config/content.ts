@@ -6,7 +6,7 @@ import { type Config, servesDirectory } from "./schema.js";
 /** Throws CONTENT_UNAVAILABLE unless every directory that `serverId` serves is there and can be read. */
 export function requireContent(config: Config, serverId: string): void {
   for (const service of config.services) {
-    if (!servesDirectory[service.protocol]) continue;
+    if (!servesDirectory[service.protocol] || service.upstream !== undefined) continue;
     const directory = directoryOf(service, serverId);
     const fail = (why: string, cause?: unknown) => {
       throw new BatonError(

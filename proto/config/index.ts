@@ -1,6 +1,6 @@
 export { requireContent } from "./content.js";
 export { loadConfig, parseConfig } from "./load.js";
-export { controllerOf, directoryOf, natsUrls, recordBytesMax, serverOf } from "./lookup.js";
+export { controllerOf, directoryOf, natsUrls, recordBytesMax, serverOf, upstreamOf } from "./lookup.js";
 export { ConfigError, type ConfigProblem, formatProblem } from "./problem.js";
 export {
   type Config,

@@ -43,3 +43,8 @@ export function directoryOf(service: ServiceConfig, serverId: string): string {
   if (directory === undefined) throw new BatonError("CONFIG_INVALID", `Service ${service.name} has no directory.`);
   return directory;
 }
+
+/** The server behind `serverId` that `service` stands before; undefined where it serves a directory itself. */
+export function upstreamOf(service: ServiceConfig, serverId: string): string | undefined {
+  return service.upstream === undefined ? undefined : (service.upstreams[serverId] ?? service.upstream);
+}

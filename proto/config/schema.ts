@@ -19,6 +19,12 @@ const device = z
   .string()
   .regex(/^[^\s/:]{1,15}$/, "must be the name of a network interface (at most 15 characters)")
   .default("eth0");
+const upstream = z
+  .string()
+  .regex(
+    /^(http:\/\/(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?|unix:\/.+)$/,
+    "must be http://HOST:PORT or unix:PATH",
+  );
 const natsUrl = z.string().regex(/^(nats|tls):\/\/[^\s/]+$/, "must look like nats://HOST:PORT");
 
 const nats = z
@@ -61,6 +67,10 @@ const service = z.strictObject({
     .optional()
     .describe("What is served, relative to the configuration file; protocol app serves no files and has none"),
   directories: z.record(z.string(), directory).default({}).describe("Another directory on some servers, by server id"),
+  upstream: upstream
+    .optional()
+    .describe("An HTTP/1.1 server that the agent stands before, instead of a directory: http://HOST:PORT or unix:PATH"),
+  upstreams: z.record(z.string(), upstream).default({}).describe("Another one on some servers, by server id"),
   protect: z
     .boolean()
     .default(true)
@@ -73,7 +83,7 @@ const service = z.strictObject({
     .describe("What says that two servers hold the same file. mtime+size only where times are replicated as well"),
 });
 
-/** Whether a service of the protocol serves files, and so needs a directory. */
+/** Whether a service of the protocol serves files, and so needs a directory, or an upstream that has them. */
 export const servesDirectory: Record<Protocol, boolean> = { http: true, app: false };
 
 const lease = z.strictObject({

@@ -12,6 +12,7 @@ export class FakePort implements ConnectionPort {
   processedTo = 0;
   responses: Response[] = [];
   objects: ObjectReference[] = [];
+  readonly peer = { address: "10.77.0.10", port: 51234 };
   constructor(private readonly start = 0) {}
 
   tail(): number {

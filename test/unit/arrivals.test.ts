@@ -20,7 +20,7 @@ test("asked whether it could go on with a connection, it opens what is promised 
   const scene = new WorkerScene(t);
   const arrivals = new Arrivals(scene.table, scene.heir, () => {});
   const closed: string[] = [];
-  scene.open = async ({ objectId }) => ({ fd: 3, size: 100, close: () => void closed.push(objectId) });
+  scene.open = async ({ objectId }) => ({ fd: 3, close: () => void closed.push(objectId) });
   scene.stored(record);
   t.like(await arrivals.prepare(request), { ready: true, reason: "" });
   t.deepEqual(scene.layerCalls, ["unready", "undo", "closed"]);
@@ -35,7 +35,7 @@ test("it could not: nothing stays open of the attempt", async (t) => {
   const closed: string[] = [];
   scene.open = async ({ objectId }) => {
     if (objectId === "/b") throw new RefusedError("object missing");
-    return { fd: 3, size: 100, close: () => void closed.push(objectId) };
+    return { fd: 3, close: () => void closed.push(objectId) };
   };
   scene.stored(record);
   t.like(await arrivals.prepare(request), { ready: false, reason: "object missing" });

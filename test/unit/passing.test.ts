@@ -61,7 +61,12 @@ async function worker(content: DirectoryContent): Promise<Side> {
     },
     ended: (connection: LiveConnection) => table.drop(connection),
   } as unknown as ConnectionHost;
-  const http = await applicationProtocols.http.factory({ content: async () => content, inputBytes: 262_144 });
+  const http = await applicationProtocols.http.factory({
+    content: async () => content,
+    origin: undefined,
+    native,
+    inputBytes: 262_144,
+  });
   const table: ConnectionTable = new ConnectionTable(
     host,
     (connection, offset) =>

@@ -4,6 +4,8 @@ import { formatDate } from "./date.js";
 /** An answer before it has an offset: the head without Date and Connection, and what follows it. */
 export interface Answer {
   status: number;
+  /** Where it is another one than the status' own. */
+  reason?: string;
   headers: Array<[string, string]>;
   /** Sent unless the request was HEAD. */
   body: Buffer;
@@ -22,6 +24,8 @@ export interface Entity {
   validator: string;
   /** While there is none: the one to come. Rejects with a BatonError. */
   pending?: Promise<string>;
+  /** Why there will be none. */
+  unprotected?: string;
 }
 
 const REASONS: Record<number, string> = {
@@ -40,7 +44,9 @@ const REASONS: Record<number, string> = {
   431: "Request Header Fields Too Large",
   500: "Internal Server Error",
   501: "Not Implemented",
+  502: "Bad Gateway",
   503: "Service Unavailable",
+  504: "Gateway Timeout",
   505: "HTTP Version Not Supported",
 };
 
@@ -57,7 +63,9 @@ export function plain(status: number, options: { close: boolean; headers?: Array
 
 /** The head's bytes. */
 export function headBytes(answer: Answer, connection: "close" | "keep-alive" | undefined, nowSeconds: number): Buffer {
-  const lines = [`HTTP/1.1 ${answer.status} ${REASONS[answer.status]}`, `Date: ${formatDate(nowSeconds)}`];
+  const lines = [`HTTP/1.1 ${answer.status} ${answer.reason ?? REASONS[answer.status]}`];
+  // An origin's own Date stays (RFC 9110 section 6.6.1).
+  if (!answer.headers.some(([name]) => name.toLowerCase() === "date")) lines.push(`Date: ${formatDate(nowSeconds)}`);
   for (const [name, value] of answer.headers) lines.push(`${name}: ${value}`);
   if (connection) lines.push(`Connection: ${connection}`);
   return Buffer.from(`${lines.join("\r\n")}\r\n\r\n`, "latin1");

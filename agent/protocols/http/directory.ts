@@ -5,7 +5,7 @@ import type { OpenObject } from "../application.js";
 import { type Answer, type Entity, plain } from "./answer.js";
 import { preconditions, type Representation, rangeApplies } from "./conditional.js";
 import { formatDate } from "./date.js";
-import type { Handler } from "./handler.js";
+import type { Asked, Handler } from "./handler.js";
 import { parseRange } from "./range.js";
 import type { Request } from "./request.js";
 import { directoryTarget, targetPath } from "./target.js";
@@ -19,7 +19,7 @@ export class DirectoryHandler implements Handler {
   }
 
   /** Rejects only with unexpected errors (EMFILE, EIO, ...). */
-  answer(request: Request, nowSeconds: number): Promise<Answer> {
+  answer({ request, nowSeconds }: Asked): Promise<Answer> {
     return answerFrom(this.content, request, nowSeconds);
   }
 

@@ -3,17 +3,28 @@ import type { OpenObject } from "../application.js";
 import type { Answer, Entity } from "./answer.js";
 import type { Request } from "./request.js";
 
+/** A request and what is around it. */
+export interface Asked {
+  request: Request;
+  /** Address of who asks, as text. */
+  client: string;
+  nowSeconds: number;
+}
+
 /** What answers the requests of a service, for all of its connections. */
 export interface Handler {
   /** What can be said of a request by its head alone: that it is not served. undefined: read on. */
   refusal(request: Request): Answer | undefined;
 
   /** Answers a request that was not refused. Where it rejects the client gets 500, or 503 if descriptors have run out. */
-  answer(request: Request, nowSeconds: number): Promise<Answer>;
+  answer(asked: Asked): Promise<Answer>;
 
-  /** Opens an object that a record names, for going on with it. Throws RefusedError. */
-  open(reference: ObjectReference): Promise<OpenObject>;
+  /**
+   * Opens an object that a record names, for going on with it. Throws RefusedError.
+   * @param asked what it was the answer to, as far as the record says so
+   */
+  open(reference: ObjectReference, asked: Asked | undefined): Promise<OpenObject>;
 
   /** An object that another process of this server had open; the descriptor is the handler's. Throws RefusedError. */
-  take(reference: ObjectReference, fd: number): Promise<Entity>;
+  take(reference: ObjectReference, fd: number, asked: Asked | undefined): Promise<Entity>;
 }

@@ -10,9 +10,9 @@ import type {
   ResponsePiece,
   TakenObject,
 } from "../application.js";
-import { type Answer, headBytes, plain } from "./answer.js";
-import type { Handler } from "./handler.js";
-import { type Request, RequestReader } from "./request.js";
+import { type Answer, type Entity, headBytes, plain } from "./answer.js";
+import type { Asked, Handler } from "./handler.js";
+import { type Request, RequestReader, requestOf } from "./request.js";
 import { Responses } from "./responses.js";
 
 /** Bytes that are remembered as the head of what was no request. */
@@ -128,7 +128,7 @@ export class HttpLayer implements ApplicationLayer {
     this.busy = true;
     let answer: Answer;
     try {
-      answer = this.handler.refusal(request) ?? (await this.handler.answer(request, this.nowSeconds()));
+      answer = this.handler.refusal(request) ?? (await this.handler.answer(this.asked(request)));
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       answer = plain(code === "EMFILE" || code === "ENFILE" ? 503 : 500, { close: true });
@@ -179,12 +179,13 @@ export class HttpLayer implements ApplicationLayer {
       pieces,
       fin: !keepAlive,
       processed: keepAlive ? this.seen : this.received,
-      ...this.protection(response, object?.found.pending),
+      ...(object ? this.protection(response, object.found) : {}),
     });
   }
 
   /** For an object without a validator so far: the second commit, when there is one. */
-  private protection(response: HttpResponse, pending: Promise<string> | undefined): Partial<Response> {
+  private protection(response: HttpResponse, { pending, unprotected }: Entity): Partial<Response> {
+    if (unprotected !== undefined) return { unprotected };
     if (!pending) return {};
     const protect = pending.then((validator) => {
       response.validator = validator;
@@ -208,15 +209,25 @@ export class HttpLayer implements ApplicationLayer {
   }
 
   open(reference: ObjectReference): Promise<OpenObject> {
-    return this.handler.open(reference);
+    return this.handler.open(reference, this.askedFor(reference));
   }
 
   async take(reference: ObjectReference, offset: number, fd: number): Promise<TakenObject> {
-    const { file, validator, pending } = await this.handler.take(reference, fd);
+    const entity = await this.handler.take(reference, fd, this.askedFor(reference));
+    const { file, validator, pending } = entity;
     if (reference.validator !== "") return { file };
     const response = this.responses.startingAt(offset);
     if (!response) throw new RefusedError("contradictory HTTP state", `no response has its body at ${offset}`);
-    return { file, ...this.protection(response, pending ?? Promise.resolve(validator)) };
+    return { file, ...this.protection(response, { ...entity, pending: pending ?? Promise.resolve(validator) }) };
+  }
+
+  private asked(request: Request): Asked {
+    return { request, client: this.port.peer.address, nowSeconds: this.nowSeconds() };
+  }
+
+  private askedFor(reference: ObjectReference): Asked | undefined {
+    const request = requestOf(this.responses.of(reference)?.requestHead ?? NO_REQUEST.head);
+    return request && this.asked(request);
   }
 
   ready(position: number): void {
@@ -261,6 +272,7 @@ const NO_REQUEST: Request = {
   target: "",
   minorVersion: 1,
   headers: new Map(),
+  lines: [],
   head: Buffer.alloc(0),
   keepAlive: false,
   hasBody: false,

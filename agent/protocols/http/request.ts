@@ -13,6 +13,8 @@ export interface Request {
   minorVersion: number;
   /** Names in lower case; several lines of one name are one value, joined by ", " (RFC 9110 section 5.3). */
   headers: Map<string, string>;
+  /** The header lines as they came, without white space around values. */
+  lines: Array<[string, string]>;
   /** The head as it was sent, its empty line included. */
   head: Buffer;
   /** What the client wants. */
@@ -143,6 +145,7 @@ export class RequestReader {
       target: this.target,
       minorVersion: minor,
       headers,
+      lines: this.lines.map(([name, value]) => [name, value.replace(/[ \t]+$/, "")]),
       head: head.subarray(start),
       keepAlive: this.parser.keepAlive,
       hasBody: length > 0 || headers.has("transfer-encoding"),
@@ -156,5 +159,16 @@ export class RequestReader {
     this.bodyLength += taken;
     if (this.bodyLength > BODY_MAX) return { kind: "bad", status: 413 };
     return stop === "end" ? { kind: "more" } : { kind: "bad", status: 400 };
+  }
+}
+
+/** A request's head that was one before. undefined where it is none. */
+export function requestOf(head: Buffer): Request | undefined {
+  const reader = new RequestReader();
+  try {
+    const progress = reader.read(head);
+    return progress.kind === "head" ? progress.request : undefined;
+  } finally {
+    reader.free();
   }
 }

@@ -1,3 +1,4 @@
+import type { ObjectReference } from "../../../proto/record.js";
 import type { HttpResponse } from "../../../proto/sections.js";
 
 /** Responses promised ahead of the client; requests behind them wait in the spool. */
@@ -53,6 +54,17 @@ export class Responses {
   /** The one whose body begins at this offset. */
   startingAt(offset: number): HttpResponse | undefined {
     return this.list.find((response) => response.firstByteOffset === offset);
+  }
+
+  /** The one that promises this object. */
+  of({ objectId, validator, objectOffset, length }: ObjectReference): HttpResponse | undefined {
+    return this.list.find(
+      (one) =>
+        one.objectId === objectId &&
+        one.validator === validator &&
+        one.objectOffset === objectOffset &&
+        one.length === length,
+    );
   }
 
   private drop(): void {

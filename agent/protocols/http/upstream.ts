@@ -1,0 +1,145 @@
+import { RefusedError } from "../../../proto/errors.js";
+import type { ObjectReference } from "../../../proto/record.js";
+import type { Native } from "../../native/api.js";
+import { type Body, type Origin, OriginError, type OriginResponse, Source } from "../../upstream/index.js";
+import type { OpenObject } from "../application.js";
+import { type Answer, type Entity, plain } from "./answer.js";
+import { forRange, toClient, toOrigin } from "./forwarding.js";
+import type { Asked, Handler } from "./handler.js";
+import type { Request } from "./request.js";
+
+/** A body of at most so many bytes is part of the record; a larger one has to be an object that can be asked for again. */
+const LITERAL_MAX = 65_536;
+const ETAG = "etag:";
+
+/** Hands requests on to an HTTP/1.1 server behind this one, its twins on the other servers behind those. */
+export class UpstreamHandler implements Handler {
+  constructor(
+    private readonly origin: Origin,
+    private readonly native: Pick<Native, "spool" | "closeFd">,
+  ) {}
+
+  refusal({ method, hasBody, headers }: Request): Answer | undefined {
+    if (method !== "GET" && method !== "HEAD") return plain(501, { close: hasBody || method === "CONNECT" });
+    if (headers.has("upgrade")) return plain(501, { close: hasBody });
+    if (headers.has("expect") || hasBody) return plain(417, { close: true });
+    return undefined;
+  }
+
+  async answer(asked: Asked): Promise<Answer> {
+    const { request } = asked;
+    try {
+      const response = await this.origin.ask(
+        { method: request.method, target: request.target, headers: toOrigin(request, asked.client) },
+        true,
+      );
+      return await this.answerWith(response, asked);
+    } catch (error) {
+      if (!(error instanceof OriginError)) throw error;
+      return plain(error.status, { close: false });
+    }
+  }
+
+  /** Without an await before the body is taken: that must be done in the step in which the head came. */
+  private async answerWith({ status, reason, headers, body }: OriginResponse, asked: Asked): Promise<Answer> {
+    const lines = toClient(headers);
+    const answer: Answer = { status, reason, headers: lines, body: Buffer.alloc(0), close: false };
+    if (asked.request.method === "HEAD" || status === 204 || status === 304) {
+      body.discard();
+      return answer;
+    }
+    const length = lengthOf(headers);
+    if (length === undefined || length <= LITERAL_MAX) {
+      const whole = await body.collect(LITERAL_MAX).catch(() => undefined);
+      if (whole === undefined) return plain(502, { close: false });
+      const others = lines.filter(([name]) => name.toLowerCase() !== "content-length");
+      return { ...answer, headers: [...others, ["Content-Length", String(whole.length)]], body: whole };
+    }
+    const offset = firstByte(status, headers);
+    const etag = lineOf(headers, "etag");
+    const protectable = offset !== undefined && isStrong(etag) && acceptsRanges(status, headers);
+    const end = (offset ?? 0) + length;
+    const source = new Source(this.native, end, (from, to) =>
+      protectable ? this.range(asked, etag, from, to) : Promise.reject(new RefusedError(NO_VALIDATOR)),
+    );
+    source.beginWith(offset ?? 0, body);
+    const found: Entity = {
+      objectId: asked.request.target,
+      file: source,
+      validator: protectable ? `${ETAG}${etag}` : "",
+      ...(protectable ? {} : { unprotected: NO_VALIDATOR }),
+    };
+    return { ...answer, object: { found, offset: offset ?? 0, length } };
+  }
+
+  /** Its last byte is asked for: if that is there, of the same object, all of it is. */
+  async open({ validator, objectOffset, length }: ObjectReference, asked: Asked | undefined): Promise<OpenObject> {
+    if (!asked || !validator.startsWith(ETAG)) throw new RefusedError(NO_VALIDATOR);
+    const etag = validator.slice(ETAG.length);
+    const end = objectOffset + length;
+    await this.tryRange(asked, etag, end);
+    return new Source(this.native, end, (from, to) => this.range(asked, etag, from, to));
+  }
+
+  /** What the former process has fetched ahead is fetched again. */
+  async take(reference: ObjectReference, fd: number, asked: Asked | undefined): Promise<Entity> {
+    this.native.closeFd(fd);
+    const { objectId, validator } = reference;
+    return { objectId, validator, file: await this.open(reference, asked) };
+  }
+
+  private async tryRange(asked: Asked, etag: string, end: number): Promise<void> {
+    try {
+      (await this.range(asked, etag, end - 1, end)).discard();
+    } catch (error) {
+      if (error instanceof RefusedError) throw error;
+      throw new RefusedError(
+        "its upstream does not answer",
+        `its upstream does not answer: ${(error as Error).message}`,
+      );
+    }
+  }
+
+  /** Throws RefusedError, OriginError. */
+  private async range({ request, client }: Asked, etag: string, from: number, to: number): Promise<Body> {
+    const { status, headers, body } = await this.origin.ask(
+      { method: "GET", target: request.target, headers: forRange(toOrigin(request, client), etag, from, to) },
+      true,
+    );
+    const same = lineOf(headers, "etag") === etag;
+    if (status === 206 && same && firstByte(status, headers) === from && lengthOf(headers) === to - from) return body;
+    body.discard();
+    if (status >= 500) throw new OriginError(502, `${this.origin.url} answered ${status}`);
+    if (status === 404 || status === 410) throw new RefusedError("object missing", `${request.target} is not here`);
+    throw new RefusedError("object changed", `${request.target} is not ${etag} here, or not in ranges (${status})`);
+  }
+}
+
+const NO_VALIDATOR = "its upstream gives it no strong validator, or no ranges";
+
+function lineOf(lines: ReadonlyArray<[string, string]>, name: string): string | undefined {
+  return lines.find(([given]) => given.toLowerCase() === name)?.[1];
+}
+
+/** undefined where the length is not stated, or the body is coded for its transfer. */
+function lengthOf(lines: ReadonlyArray<[string, string]>): number | undefined {
+  const stated = lineOf(lines, "content-length");
+  if (stated === undefined || lineOf(lines, "transfer-encoding") !== undefined) return undefined;
+  return Number(stated);
+}
+
+/** Where in the object the body begins; undefined where it is no one part of it. */
+function firstByte(status: number, lines: ReadonlyArray<[string, string]>): number | undefined {
+  if (status === 200) return 0;
+  const first = /^bytes (\d+)-\d+\/(?:\d+|\*)$/.exec(lineOf(lines, "content-range") ?? "")?.[1];
+  return status === 206 && first !== undefined ? Number(first) : undefined;
+}
+
+/** RFC 9110 section 8.8.3. */
+function isStrong(etag: string | undefined): etag is string {
+  return etag !== undefined && /^"[\x21\x23-\x7e\x80-\xff]*"$/.test(etag);
+}
+
+function acceptsRanges(status: number, lines: ReadonlyArray<[string, string]>): boolean {
+  return status === 206 || lineOf(lines, "accept-ranges")?.toLowerCase() === "bytes";
+}

@@ -1,0 +1,50 @@
+import type { IncomingMessage } from "node:http";
+import type { Socket } from "node:net";
+import { BatonError } from "../../proto/errors.js";
+import type { Spool } from "../native/api.js";
+
+/** What Node does not name: the libuv handle of a socket. */
+interface Handle {
+  readonly fd: number;
+  readStop(): void;
+}
+
+/** The body of an origin's answer, of which nothing was read yet. Exactly one of its methods is to be called, and at once. */
+export class Body {
+  constructor(private readonly message: IncomingMessage) {
+    message.on("error", () => {}); // whoever reads hears of it
+  }
+
+  /** All of it. @returns undefined where it has more than `max` bytes; it is discarded then. Rejects where it ends early. */
+  async collect(max: number): Promise<Buffer | undefined> {
+    const parts: Buffer[] = [];
+    let length = 0;
+    for await (const part of this.message as AsyncIterable<Buffer>) {
+      parts.push(part);
+      length += part.length;
+      if (length > max) return undefined; // leaving the loop ends the connection
+    }
+    if (!this.message.complete) throw new BatonError("UPSTREAM_FAILED", "the body ended early");
+    return Buffer.concat(parts);
+  }
+
+  /**
+   * The spool gets all of it: what has come with the head, then the socket itself, on which the body has to be as it is: of a
+   * stated length. The connection is not kept afterwards.
+   */
+  handOver(spool: Spool): void {
+    const { message } = this;
+    const socket = message.socket as Socket & { _handle?: Handle };
+    const came = message.read() as Buffer | null;
+    socket._handle?.readStop();
+    socket.removeAllListeners("data"); // the parser's
+    const raw = socket.read() as Buffer | null;
+    for (const part of [came, raw]) if (part) spool.put(part);
+    if (socket._handle && !message.complete) spool.attach(socket._handle.fd);
+    message.destroy();
+  }
+
+  discard(): void {
+    this.message.destroy();
+  }
+}

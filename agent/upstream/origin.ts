@@ -1,0 +1,145 @@
+import { Agent, type ClientRequest, type IncomingMessage, request } from "node:http";
+import { BatonError } from "../../proto/errors.js";
+import { Body } from "./body.js";
+
+export type { Body } from "./body.js";
+
+/** For the head of an answer; an origin may work on it for long. */
+const HEAD_MS = 60_000;
+/** For a connection to the origin, which is near. */
+const CONNECT_MS = 2_000;
+const HEALTH_MS = 800;
+/** Connections that are kept for the next request. */
+const IDLE_MAX = 256;
+const IDLE_MS = 4_000;
+
+export interface OriginRequest {
+  method: string;
+  target: string;
+  /** Lines in order, names as written. */
+  headers: Array<[string, string]>;
+}
+
+export interface OriginResponse {
+  status: number;
+  reason: string;
+  /** Lines in order, names as written. */
+  headers: Array<[string, string]>;
+  body: Body;
+}
+
+/** The origin did not answer, or not with HTTP. `status`: what a gateway says then (RFC 9110 sections 15.6.3 and 15.6.5). */
+export class OriginError extends BatonError {
+  constructor(
+    readonly status: 502 | 504,
+    message: string,
+    cause?: unknown,
+  ) {
+    super("UPSTREAM_FAILED", message, cause);
+  }
+}
+
+/** An HTTP/1.1 server behind this one, with the connections that are kept to it. */
+export class Origin {
+  private readonly agent = new Agent({
+    keepAlive: true,
+    maxFreeSockets: IDLE_MAX,
+    timeout: IDLE_MS,
+    scheduling: "lifo",
+  });
+  private readonly address: { host: string; port: number } | { socketPath: string };
+
+  /** @param url `http://HOST:PORT` or `unix:PATH` */
+  constructor(readonly url: string) {
+    if (url.startsWith("unix:")) {
+      this.address = { socketPath: url.slice("unix:".length) };
+    } else {
+      const { hostname, port } = new URL(url);
+      this.address = { host: hostname.replace(/^\[|\]$/g, ""), port: Number(port || 80) };
+    }
+  }
+
+  /**
+   * Asks once; what the pool offered and had just been closed is asked again on a new connection where that repeats nothing (`safe`).
+   * Throws OriginError.
+   */
+  async ask(asked: OriginRequest, safe: boolean): Promise<OriginResponse> {
+    for (;;) {
+      const attempt = this.begin(asked, HEAD_MS);
+      try {
+        return await attempt.response;
+      } catch (error) {
+        if (safe && attempt.request.reusedSocket && (error as NodeJS.ErrnoException).code === "ECONNRESET") continue;
+        if (error instanceof OriginError) throw error;
+        throw new OriginError(502, `${this.url} failed: ${(error as Error).message}`, error);
+      }
+    }
+  }
+
+  /** Rejects, with a phrase, where it does not answer; whatever it answers is an answer. */
+  async health(): Promise<void> {
+    const asked = { method: "HEAD", target: "/", headers: [["Host", "localhost"] as [string, string]] };
+    try {
+      const { body } = await this.begin(asked, HEALTH_MS).response;
+      body.discard();
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      throw new Error(`its upstream ${this.url} does not answer (${error instanceof OriginError ? message : code})`);
+    }
+  }
+
+  close(): void {
+    this.agent.destroy();
+  }
+
+  private begin(
+    { method, target, headers }: OriginRequest,
+    headMs: number,
+  ): { request: ClientRequest; response: Promise<OriginResponse> } {
+    const sent = request({
+      ...this.address,
+      agent: this.agent,
+      method,
+      path: target,
+      headers: headers.flat() as unknown as Record<string, string>, // as a list they are sent as they are
+      setHost: false,
+    });
+    const response = new Promise<OriginResponse>((resolve, reject) => {
+      const late = (ms: number, what: string) =>
+        setTimeout(() => sent.destroy(new OriginError(504, `${this.url} ${what} within ${ms} ms`)), ms);
+      let timer = late(Math.min(CONNECT_MS, headMs), "was not connected");
+      const connected = () => {
+        clearTimeout(timer);
+        timer = late(headMs, "did not answer");
+      };
+      sent.once("socket", (socket) => {
+        if (socket.connecting) socket.once("connect", connected);
+        else connected();
+      });
+      sent.once("response", (message: IncomingMessage) => {
+        clearTimeout(timer);
+        const { statusCode: status = 0, statusMessage: reason = "" } = message;
+        resolve({ status, reason, headers: linesOf(message), body: new Body(message) });
+      });
+      sent.once("upgrade", (_message, socket) => {
+        socket.destroy();
+        reject(new OriginError(502, `${this.url} switched protocols unasked`));
+      });
+      sent.on("error", reject);
+      sent.once("close", () => {
+        clearTimeout(timer);
+        reject(new OriginError(502, `${this.url} closed without an answer`));
+      });
+    });
+    sent.end();
+    return { request: sent, response };
+  }
+}
+
+function linesOf({ rawHeaders }: IncomingMessage): Array<[string, string]> {
+  const lines: Array<[string, string]> = [];
+  for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
+    lines.push([rawHeaders[at] as string, rawHeaders[at + 1] as string]);
+  }
+  return lines;
+}

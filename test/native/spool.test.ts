@@ -1,0 +1,181 @@
+import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { readSync } from "node:fs";
+import { createConnection, createServer, type Socket } from "node:net";
+import test, { type ExecutionContext } from "ava";
+import type { Connection, Spool } from "../../agent/native/index.js";
+import { native } from "../../agent/native/index.js";
+
+const MEGABYTE = 2 ** 20;
+const EVERYTHING = Number.MAX_SAFE_INTEGER;
+const sha256 = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex");
+
+/** A socket of ours, whose other end is `origin`. */
+async function origin(t: ExecutionContext): Promise<{ fd: number; socket: Socket; origin: Socket }> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const accepted = once(server, "connection");
+  const socket = createConnection((server.address() as { port: number }).port, "127.0.0.1");
+  const [far] = (await accepted) as [Socket];
+  far.on("error", () => {});
+  await once(socket, "connect");
+  socket.pause();
+  const handle = (socket as unknown as { _handle: { fd: number; readStop(): void } })._handle;
+  handle.readStop();
+  t.teardown(() => {
+    server.close();
+    socket.destroy();
+    far.destroy();
+  });
+  return { fd: handle.fd, socket, origin: far };
+}
+
+interface Client {
+  connection: Connection;
+  received: Buffer[];
+  length(): number;
+}
+
+async function client(t: ExecutionContext): Promise<Client> {
+  let accept: (fd: number) => void;
+  const accepted = new Promise<number>((resolve) => {
+    accept = resolve;
+  });
+  const listener = native.listen({
+    ...{ address: "127.0.0.1", port: 0, backlog: 8 },
+    onAccept: ([one]) => accept(one!.fd),
+  });
+  const socket = createConnection(listener.port, "127.0.0.1");
+  const received: Buffer[] = [];
+  socket.on("data", (part) => received.push(part));
+  const connection = native.connection(await accepted, {
+    sendOffset: 0,
+    handlers: { onInput: () => {}, onInputEnd: () => {}, onDrained: () => {}, onError: () => {} },
+  });
+  listener.close();
+  t.teardown(() => {
+    if (connection.fd >= 0) connection.closeSilently();
+    socket.destroy();
+  });
+  return { connection, received, length: () => received.reduce((sum, part) => sum + part.length, 0) };
+}
+
+async function until(what: string, condition: () => boolean): Promise<void> {
+  for (let tries = 0; !condition(); tries++) {
+    if (tries > 5_000) throw new Error(`not within 5 s: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
+
+function send({ connection }: Client, spool: Spool, offset: number, length: number): void {
+  connection.append([{ fd: spool.fd, offset, length, spool }]);
+}
+
+test("what an origin sends reaches the client, behind what had come with the head", async (t) => {
+  const bytes = randomBytes(20 * MEGABYTE);
+  const spool = native.spool({ start: 0, end: bytes.length, onBroken: (code) => t.fail(code) });
+  const [from, to] = [await origin(t), await client(t)];
+  spool.put(bytes.subarray(0, 1000));
+  spool.attach(from.fd);
+  from.socket.destroy(); // it is the spool's
+  send(to, spool, 0, bytes.length);
+  to.connection.setLimit(EVERYTHING);
+  from.origin.write(bytes.subarray(1000));
+  await until("all of it", () => to.length() === bytes.length);
+  t.is(sha256(Buffer.concat(to.received)), sha256(bytes));
+  t.is(spool.filled(), bytes.length);
+  spool.close();
+});
+
+test("nothing is fetched that may not be sent yet", async (t) => {
+  const bytes = randomBytes(8 * MEGABYTE);
+  const spool = native.spool({ start: 0, end: bytes.length, onBroken: (code) => t.fail(code) });
+  const [from, to] = [await origin(t), await client(t)];
+  spool.attach(from.fd);
+  send(to, spool, 0, bytes.length);
+  from.origin.write(bytes);
+  to.connection.setLimit(5_000);
+  await until("up to the limit", () => to.length() === 5_000);
+  t.is(spool.filled(), 5_000);
+  to.connection.setLimit(EVERYTHING);
+  await until("all of it", () => to.length() === bytes.length);
+  t.is(sha256(Buffer.concat(to.received)), sha256(bytes));
+});
+
+test("an origin that ends early is replaced, as often as it does", async (t) => {
+  const bytes = randomBytes(3 * MEGABYTE);
+  const to = await client(t);
+  const broken: string[] = [];
+  const spool: Spool = native.spool({
+    start: 0,
+    end: bytes.length,
+    onBroken: (code) => {
+      broken.push(code);
+      void another();
+    },
+  });
+  const another = async () => {
+    const from = await origin(t);
+    spool.attach(from.fd);
+    const at = spool.filled();
+    from.origin.end(bytes.subarray(at, at + MEGABYTE));
+  };
+  send(to, spool, 0, bytes.length);
+  to.connection.setLimit(EVERYTHING);
+  await until("all of it", () => to.length() === bytes.length);
+  t.is(sha256(Buffer.concat(to.received)), sha256(bytes));
+  t.deepEqual(broken, ["EPIPE", "EPIPE", "EPIPE"], "at first it has none, then each gives a third");
+});
+
+test("what is kept can be read by position; what is released gives its memory back", async (t) => {
+  const start = 7 * MEGABYTE + 5;
+  const bytes = randomBytes(4 * MEGABYTE);
+  const spool = native.spool({ start, end: start + bytes.length, onBroken: (code) => t.fail(code) });
+  const [from, to] = [await origin(t), await client(t)];
+  spool.attach(from.fd);
+  from.origin.write(bytes);
+  send(to, spool, start + 100, bytes.length - 100);
+  to.connection.setLimit(EVERYTHING);
+  await until("all of it", () => to.length() === bytes.length - 100);
+  t.is(sha256(Buffer.concat(to.received)), sha256(bytes.subarray(100)), "what lies before the piece is skipped");
+  const read = (position: number) => {
+    const byte = Buffer.alloc(1);
+    readSync(spool.fd, byte, 0, 1, position);
+    return byte[0];
+  };
+  t.is(read(start), bytes[0]);
+  spool.release(start + 2 * MEGABYTE);
+  t.is(read(start + 2 * MEGABYTE), bytes[2 * MEGABYTE]);
+  t.is(read(start + 2 * MEGABYTE - 8192), 0, "a hole");
+});
+
+test("a connection that goes on in another process' place fetches on from the same spool", async (t) => {
+  const bytes = randomBytes(2 * MEGABYTE);
+  const spool = native.spool({ start: 0, end: bytes.length, onBroken: (code) => t.fail(code) });
+  const [from, first] = [await origin(t), await client(t)];
+  spool.attach(from.fd);
+  send(first, spool, 0, bytes.length);
+  first.connection.setLimit(EVERYTHING);
+  from.origin.write(bytes.subarray(0, MEGABYTE));
+  await until("half of it", () => first.length() === MEGABYTE);
+  const { fd, sentOffset } = first.connection.detach();
+  const again = native.connection(fd, {
+    sendOffset: sentOffset,
+    handlers: { onInput: () => {}, onInputEnd: () => {}, onDrained: () => {}, onError: () => {} },
+  });
+  t.teardown(() => again.closeSilently());
+  again.append([{ fd: spool.fd, offset: sentOffset, length: bytes.length - sentOffset, spool }]);
+  again.setLimit(EVERYTHING);
+  from.origin.write(bytes.subarray(MEGABYTE));
+  await until("all of it", () => first.length() === bytes.length);
+  t.is(sha256(Buffer.concat(first.received)), sha256(bytes));
+});
+
+test("arguments of the wrong shape, and what is closed", (t) => {
+  const spool = native.spool({ start: 0, end: 10, onBroken: () => {} });
+  t.throws(() => spool.attach(999_999), { code: "EBADF" });
+  spool.close();
+  spool.close();
+  t.is(spool.fd, -1);
+  t.throws(() => spool.filled(), { code: "EBADF" });
+});
