@@ -204,6 +204,38 @@ start_daemon() {
   ' start "$group/$host/cgroup.procs" "$lab/$host/$pidfile" "$lab/$host/$log" "/run/netns/baton-$host" "$@"
 }
 
+# start_upstream HOST: the nginx that the host's agent stands before, serving the lab's content, one process.
+start_upstream() {
+  local folder=$lab/$1 content
+  content=$(. $lab/env && declare -n own="CONTENT_$1" && echo "${own:-$CONTENT}")
+  mkdir -p "$folder/nginx"
+  cat >"$folder/nginx/nginx.conf" <<END
+user root;
+daemon off;
+master_process off;
+pid $folder/nginx/pid;
+events { worker_connections 8192; }
+http {
+  access_log off;
+  include /etc/nginx/mime.types;
+  default_type application/octet-stream;
+  sendfile on;
+  tcp_nopush on;
+  keepalive_requests 1000000;
+  client_body_temp_path $folder/nginx;
+  proxy_temp_path $folder/nginx;
+  fastcgi_temp_path $folder/nginx;
+  uwsgi_temp_path $folder/nginx;
+  scgi_temp_path $folder/nginx;
+  server {
+    listen 127.0.0.1:8081 backlog=4096;
+    root $content;
+  }
+}
+END
+  start_daemon "$1" upstream.pid upstream.log "$(command -v nginx)" -e stderr -c "$folder/nginx/nginx.conf"
+}
+
 start_host() {
   local baton=$root/dist/controller/cli/main.js
   case $1 in

@@ -5,6 +5,8 @@ import { freshPort } from "./ports.js";
 
 export interface DownloadOptions {
   ipv6?: boolean;
+  /** Of the service; 80 if left out. */
+  servicePort?: number;
   /** As curl's --limit-rate: "20M" is 20 MiB a second. */
   rate?: string;
   /** More of curl's arguments. */
@@ -38,7 +40,7 @@ export class Download {
   readonly #child;
 
   constructor(path: string, options: DownloadOptions = {}) {
-    const url = `http://${options.ipv6 ? `[${VIP6}]` : VIP}${path}`;
+    const url = `http://${options.ipv6 ? `[${VIP6}]` : VIP}:${options.servicePort ?? 80}${path}`;
     this.#child = spawnOn(
       "client",
       [

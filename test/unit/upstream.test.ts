@@ -1,0 +1,191 @@
+import "../support/quiet.js";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { readSync } from "node:fs";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import test, { type ExecutionContext } from "ava";
+import { native } from "../../agent/native/index.js";
+import type { OpenObject } from "../../agent/protocols/application.js";
+import type { Asked } from "../../agent/protocols/http/handler.js";
+import { requestOf } from "../../agent/protocols/http/request.js";
+import { UpstreamHandler } from "../../agent/protocols/http/upstream.js";
+import { Origin } from "../../agent/upstream/index.js";
+import { RefusedError } from "../../proto/errors.js";
+
+const OBJECT = randomBytes(300_000);
+
+type Answering = (request: IncomingMessage, response: ServerResponse) => void;
+
+/** A handler before an origin of the test's own. */
+async function scene(t: ExecutionContext, answer: Answering) {
+  const server = createServer(answer).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const origin = new Origin(`http://127.0.0.1:${(server.address() as { port: number }).port}`);
+  const end = () => {
+    server.close();
+    server.closeAllConnections();
+  };
+  t.teardown(() => {
+    origin.close();
+    end();
+  });
+  return { handler: new UpstreamHandler(origin, native), origin, end };
+}
+
+function asked(target = "/o", method = "GET", ...lines: string[]): Asked {
+  const head = `${method} ${target} HTTP/1.1\r\nHost: h\r\n${lines.map((line) => `${line}\r\n`).join("")}\r\n`;
+  return { request: requestOf(Buffer.from(head))!, client: "10.77.0.10", nowSeconds: 0 };
+}
+
+/** Serves OBJECT with this ETag, and ranges of it. */
+function ranges(etag: () => string): Answering {
+  return ({ headers }, response) => {
+    response.setHeader("ETag", etag());
+    response.setHeader("Accept-Ranges", "bytes");
+    const [, from, to] = /^bytes=(\d+)-(\d+)$/.exec(headers.range ?? "") ?? [];
+    if (from === undefined || headers["if-range"] !== etag()) {
+      response.setHeader("Content-Length", OBJECT.length);
+      response.end(OBJECT);
+      return;
+    }
+    const part = OBJECT.subarray(Number(from), Number(to) + 1);
+    const range = `bytes ${from}-${to}/${OBJECT.length}`;
+    response.writeHead(206, { "Content-Range": range, "Content-Length": part.length });
+    response.end(part);
+  };
+}
+
+async function bytesOf(file: OpenObject, from: number, to: number): Promise<Buffer> {
+  await file.stream!.fetch(from, to);
+  const bytes = Buffer.alloc(to - from);
+  for (let done = 0; done < bytes.length; ) {
+    const length = readSync(file.fd, bytes, done, bytes.length - done, from + done);
+    if (length === 0) break;
+    done += length;
+  }
+  return bytes;
+}
+
+async function refusal(attempt: Promise<unknown>): Promise<string> {
+  try {
+    await attempt;
+  } catch (error) {
+    if (error instanceof RefusedError) return error.reason;
+    throw error;
+  }
+  return "not refused";
+}
+
+test("a small answer is part of the record, whether its length was said or not", async (t) => {
+  const { handler } = await scene(t, ({ url }, response) => {
+    response.statusMessage = "Fine";
+    if (url === "/chunked") response.write("a");
+    response.end("bc");
+  });
+  const stated = await handler.answer(asked("/stated"));
+  t.like(stated, { status: 200, reason: "Fine", body: Buffer.from("bc"), object: undefined });
+  const chunked = await handler.answer(asked("/chunked"));
+  t.deepEqual(chunked.body, Buffer.from("abc"));
+  for (const { headers, body } of [stated, chunked]) {
+    t.deepEqual(
+      headers.filter(([name]) => /^(content-length|transfer-encoding|connection)$/i.test(name)),
+      [["Content-Length", String(body.length)]],
+    );
+  }
+});
+
+test("HEAD, 204 and 304 have heads alone", async (t) => {
+  const { handler } = await scene(t, ({ url, method }, response) => {
+    if (method === "HEAD") response.setHeader("Content-Length", 12345);
+    response.writeHead(method === "HEAD" ? 200 : Number(url!.slice(1))).end();
+  });
+  const head = await handler.answer(asked("/200", "HEAD"));
+  t.is(head.headers.find(([name]) => name === "Content-Length")?.[1], "12345");
+  for (const status of [204, 304]) t.like(await handler.answer(asked(`/${status}`)), { status, body: Buffer.alloc(0) });
+});
+
+test("a large object with a strong validator is promised by it, and any part of it can be had again", async (t) => {
+  const { handler } = await scene(
+    t,
+    ranges(() => '"v1"'),
+  );
+  const { object } = await handler.answer(asked());
+  t.like(object, { offset: 0, length: OBJECT.length });
+  t.like(object!.found, { objectId: "/o", validator: 'etag:"v1"', unprotected: undefined });
+  object!.found.file.close();
+
+  const reference = { objectId: "/o", validator: 'etag:"v1"', objectOffset: 0, length: OBJECT.length };
+  const file = await handler.open(reference, asked("/o", "GET", "Range: bytes=0-5", 'If-None-Match: "v1"'));
+  t.deepEqual(await bytesOf(file, 100_000, 200_000), OBJECT.subarray(100_000, 200_000));
+  t.false(file.stream!.has(99_999));
+  t.true(file.stream!.has(199_999));
+  t.false(file.stream!.has(200_000));
+  file.close();
+});
+
+test("a client's own range is a part of the same object", async (t) => {
+  const { handler } = await scene(t, (request, response) => {
+    const etag = '"v1"';
+    request.headers["if-range"] ??= etag;
+    ranges(() => etag)(request, response);
+  });
+  const { status, object } = await handler.answer(asked("/o", "GET", "Range: bytes=1000-200999"));
+  t.is(status, 206);
+  t.like(object, { offset: 1000, length: 200_000 });
+  object!.found.file.close();
+});
+
+test("without a strong validator or ranges it is unprotected, and said so", async (t) => {
+  const with_ = (headers: Record<string, string>): Answering => {
+    return (_request, response) => response.writeHead(200, { ...headers, "Content-Length": OBJECT.length }).end(OBJECT);
+  };
+  for (const headers of [{ ETag: 'W/"v"', "Accept-Ranges": "bytes" }, { ETag: '"v"' }, { "Accept-Ranges": "bytes" }]) {
+    const { handler } = await scene(t, with_(headers as Record<string, string>));
+    const { object } = await handler.answer(asked());
+    t.like(object!.found, { validator: "", unprotected: "its upstream gives it no strong validator, or no ranges" });
+    object!.found.file.close();
+  }
+});
+
+test("another object, none, or no answer: refused", async (t) => {
+  let etag = '"v1"';
+  const { handler, end } = await scene(t, (request, response) => {
+    if (request.url === "/gone") response.writeHead(404).end();
+    else ranges(() => etag)(request, response);
+  });
+  const reference = (objectId = "/o") => ({ objectId, validator: 'etag:"v1"', objectOffset: 0, length: OBJECT.length });
+  t.is(await refusal(handler.open(reference("/gone"), asked("/gone"))), "object missing");
+  etag = '"v2"';
+  t.is(await refusal(handler.open(reference(), asked())), "object changed");
+  t.is(await refusal(handler.open(reference(), undefined)), "its upstream gives it no strong validator, or no ranges");
+  end();
+  t.is(await refusal(handler.open(reference(), asked())), "its upstream does not answer");
+});
+
+test("an origin that is not there, says nothing, or ends early: 502", async (t) => {
+  const { handler, end, origin } = await scene(t, ({ url, socket }, response) => {
+    if (url === "/early") {
+      response.writeHead(200, { "Content-Length": 100 }).write("only this");
+      setImmediate(() => socket.destroy());
+    } else socket.destroy();
+  });
+  t.is((await handler.answer(asked("/early"))).status, 502);
+  t.is((await handler.answer(asked("/nothing"))).status, 502);
+  await t.notThrowsAsync(
+    scene(t, (_request, response) => void response.writeHead(503).end()).then(({ origin }) => origin.health()),
+  );
+  end();
+  t.is((await handler.answer(asked())).status, 502);
+  await t.throwsAsync(origin.health(), {
+    message: /^its upstream http:\/\/127\.0\.0\.1:\d+ does not answer \(ECONNREFUSED\)$/,
+  });
+});
+
+test("what is no GET and no HEAD, has a body or wants another protocol is not handed on", async (t) => {
+  const { handler } = await scene(t, (_request, response) => void response.end());
+  const status = (method: string, ...lines: string[]) => handler.refusal(asked("/", method, ...lines).request)?.status;
+  t.is(status("GET"), undefined);
+  t.is(status("POST", "Content-Length: 1"), 501);
+  t.is(status("GET", "Upgrade: websocket", "Connection: upgrade"), 501);
+  t.is(status("GET", "Content-Length: 1"), 417);
+});
