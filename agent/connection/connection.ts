@@ -286,6 +286,10 @@ export class LiveConnection implements ConnectionPort {
     return this.output.tail;
   }
 
+  holds(offset: Offset): boolean {
+    return this.output.holds(offset);
+  }
+
   ended(): boolean {
     return this.output.finOffset !== undefined;
   }

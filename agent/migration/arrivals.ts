@@ -19,7 +19,7 @@ import type { Stack } from "../protocols/stack.js";
 import type { Heir, Known } from "../restore/heir.js";
 import { widestWindow } from "../restore/receive_window.js";
 import type { RepairSocket } from "../restore/repair_socket.js";
-import { beginUnready, prepareUnready, unreadyConnection } from "../restore/unready.js";
+import { beginUnready, neededObjects, prepareUnready, unreadyConnection } from "../restore/unready.js";
 import type { MigrationResult } from "./result.js";
 
 const log = logger("migration");
@@ -65,8 +65,8 @@ export class Arrivals {
     try {
       stack = this.table.createStack(connection, record);
       await stack.unready(record.layers);
-      for (const { object } of record.output) {
-        if (object && !objects.has(nameOf(object))) objects.set(nameOf(object), await stack.application.open(object));
+      for (const { object } of neededObjects(record)) {
+        if (!objects.has(nameOf(object))) objects.set(nameOf(object), await stack.application.open(object));
       }
     } catch (error) {
       for (const file of objects.values()) file.close();

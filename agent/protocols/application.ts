@@ -94,6 +94,9 @@ export interface ConnectionPort {
   /** Stream offset behind everything promised: where the next response will start. A promised FIN counts as one. */
   tail(): number;
 
+  /** Whether the promise of an object that begins at `offset` is still part of records. */
+  holds(offset: number): boolean;
+
   /** Whether our FIN is promised: then `respond` must not be called any more; further input is only to be marked processed. */
   ended(): boolean;
 

@@ -1,5 +1,5 @@
 import { RefusedError } from "../../proto/errors.js";
-import { type ConnectionRecord, type ObjectReference, pieceLength } from "../../proto/record.js";
+import { type ConnectionRecord, type ObjectReference, type OutputPiece, pieceLength } from "../../proto/record.js";
 import { type Offset, toSequence } from "../../proto/sequence.js";
 import { LiveConnection } from "../connection/connection.js";
 import { type ConnectionHost, endpointsOf } from "../connection/host.js";
@@ -21,6 +21,14 @@ export type OpenedObjects = (
   offset: Offset,
   application: ApplicationLayer,
 ) => OpenObject | undefined | Promise<OpenObject>;
+
+/** The record's promises of objects of which the client lacks bytes, as far as is known. */
+export function neededObjects({ output, floor }: ConnectionRecord): Array<OutputPiece & { object: ObjectReference }> {
+  return output.filter(
+    (piece): piece is OutputPiece & { object: ObjectReference } =>
+      piece.object !== undefined && piece.offset + pieceLength(piece) > floor,
+  );
+}
 
 /** A connection in UNREADY, made from a record; nobody knows of it yet. @param revision of the record in the store. */
 export function unreadyConnection(
@@ -121,8 +129,9 @@ export async function prepareUnready(
   connection.useStack(stack);
   await stack.unready(record.layers);
   const refusals: ObjectRefusal[] = [];
+  const needed = new Set<OutputPiece>(neededObjects(record));
   for (const piece of record.output) {
-    if (!piece.object || piece.offset + pieceLength(piece) <= record.floor) {
+    if (!piece.object || !needed.has(piece)) {
       connection.output.adopt(piece, undefined);
       continue;
     }

@@ -76,7 +76,7 @@ export async function watchedDownload(
   options: DownloadOptions,
   during: (download: Download) => Promise<void>,
 ): Promise<Outcome> {
-  const capture = await Capture.start();
+  const capture = await Capture.start(`tcp port ${options.servicePort ?? 80}`);
   const download = new Download(`/${name}`, options);
   try {
     await during(download);

@@ -18,6 +18,9 @@ export class FakePort implements ConnectionPort {
   tail(): number {
     return this.start + this.out.length + (this.fin ? 1 : 0);
   }
+  holds(): boolean {
+    return false;
+  }
   ended(): boolean {
     return this.fin;
   }

@@ -28,7 +28,7 @@ const BAD_HEAD_KEPT = 1_024;
  */
 export class HttpLayer implements ApplicationLayer {
   readonly name = "http";
-  private readonly responses = new Responses();
+  private readonly responses: Responses;
   private requests = 0;
 
   /** Input that the reader has not seen. */
@@ -52,6 +52,7 @@ export class HttpLayer implements ApplicationLayer {
   ) {
     this.received = inputOffset;
     this.seen = inputOffset;
+    this.responses = new Responses((offset) => port.holds(offset));
   }
 
   // ---- input ----
@@ -198,6 +199,7 @@ export class HttpLayer implements ApplicationLayer {
   // ---- takeover ----
 
   checkpoint(block: LayerSection[]): void {
+    this.responses.drop();
     const { first, behindFirst } = this.responses;
     block.push(encodeHttpSection({ requests: this.requests, ...(first && { current: first }), queued: behindFirst }));
   }

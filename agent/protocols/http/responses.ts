@@ -11,6 +11,9 @@ export class Responses {
   private list: HttpResponse[] = [];
   private acknowledged = 0;
 
+  /** @param isHeld whether the promise of an object at this offset is still part of records; then what it answers is, too */
+  constructor(private readonly isHeld: (offset: number) => boolean) {}
+
   get first(): HttpResponse | undefined {
     return this.list[0];
   }
@@ -67,8 +70,13 @@ export class Responses {
     );
   }
 
-  private drop(): void {
-    while (this.list.length > 1 && endOf(this.list[0] as HttpResponse) <= this.acknowledged) this.list.shift();
+  /** Lets go of what no record needs any more. */
+  drop(): void {
+    while (this.list.length > 1) {
+      const first = this.list[0] as HttpResponse;
+      if (endOf(first) > this.acknowledged || (first.objectId !== "" && this.isHeld(first.firstByteOffset))) return;
+      this.list.shift();
+    }
   }
 }
 
