@@ -6,6 +6,8 @@ const { v1 } = baton;
 
 /** The layers' sections of the data block. Version 1 each; a later one that this program does not know is refused. */
 const VERSION = 1;
+/** Of http, where a response is in the making: who does not know that would take it for complete. */
+const MAKING_VERSION = 2;
 
 export interface IpSection {
   ttl: number;
@@ -24,7 +26,24 @@ export interface HttpResponse {
   objectOffset: number;
   length: number;
   keepAlive: boolean;
+  /** Its body is not promised to its end yet. */
+  making?: Making;
 }
+
+/** How far a body is promised that can only be made again. */
+export interface Making {
+  /** Of the body, without what frames it. */
+  bytes: number;
+  /** Of those. */
+  sha256: Buffer;
+  framing: Framing;
+  /** With framing "length": what the head states. */
+  length: number;
+}
+
+/** How the client knows where a body ends (RFC 9112 section 6.3). */
+export const framings = ["chunked", "length", "close"] as const;
+export type Framing = (typeof framings)[number];
 
 /** `current` is the response that the client is receiving (or has received last), then those promised behind it. */
 export interface HttpSection {
@@ -71,11 +90,13 @@ export function decodeTcpSection(section: LayerSection): TcpState {
 export function encodeHttpSection(section: HttpSection): LayerSection {
   const { requests, current, queued } = section;
   const state = encoding("section", "http", () => v1.HttpSection.encode({ ...current, requests, queued }));
-  return { layer: "http", version: VERSION, state };
+  const making = [current, ...queued].some((response) => response?.making);
+  return { layer: "http", version: making ? MAKING_VERSION : VERSION, state };
 }
 
 export function decodeHttpSection(section: LayerSection): HttpSection {
-  return decode(section, "http", (state) => {
+  const version = section.version === MAKING_VERSION ? VERSION : section.version;
+  return decode({ ...section, version }, "http", (state) => {
     const wire = v1.HttpSection.decode(state);
     const result: HttpSection = { requests: number(wire.requests), queued: wire.queued.map(plainResponse) };
     if (wire.requestHead.length > 0 || wire.responseHead.length > 0) result.current = plainResponse(wire);
@@ -137,6 +158,7 @@ function describeResponse(response: HttpResponse): Record<string, unknown> {
     ...response,
     requestHead: response.requestHead.toString("latin1"),
     responseHead: response.responseHead.toString("latin1"),
+    ...(response.making ? { making: { ...response.making, sha256: response.making.sha256.toString("hex") } } : {}),
   };
 }
 
@@ -152,7 +174,14 @@ function plainResponse(nested: baton.v1.IHttpSection): HttpResponse {
     objectOffset: number(wire.objectOffset),
     length: number(wire.length),
     keepAlive: wire.keepAlive,
+    ...(wire.making ? { making: plainMaking(wire.making as baton.v1.HttpMaking) } : {}),
   };
+}
+
+function plainMaking({ bytes, sha256, framing, length }: baton.v1.HttpMaking): Making {
+  const known = framings.find((one) => one === framing);
+  if (!known) throw new TypeError(`framing "${framing}" is not known`);
+  return { bytes: number(bytes), sha256: buffer(sha256), framing: known, length: number(length) };
 }
 
 function decode<T>(section: LayerSection, layer: string, read: (state: Buffer) => T): T {

@@ -194,6 +194,8 @@ export class LiveConnection implements ConnectionPort {
   async freeze(): Promise<Frozen> {
     if (this.finished || !this.native || this.phase.phase !== "LIVE") throw new RefusedError("it is not live");
     if (this.protectionGap !== "") throw new RefusedError(`it is not protected: ${this.protectionGap}`);
+    const unmovable = this.layers.application.unmovable?.();
+    if (unmovable) throw new RefusedError(unmovable);
     this.phase.move("HELD");
     await this.committer.pause();
     const { native, guard } = this.host;
@@ -552,7 +554,7 @@ export class LiveConnection implements ConnectionPort {
     this.layers.application.acknowledged(position);
   }
 
-  private acknowledged(): Offset {
+  acknowledged(): Offset {
     if (this.native) {
       // In this order: bytes sent in between make the difference smaller, never larger.
       const sent = this.native.sentOffset();

@@ -65,6 +65,8 @@ export class Arrivals {
     try {
       stack = this.table.createStack(connection, record);
       await stack.unready(record.layers);
+      const unmovable = stack.application.unmovable?.();
+      if (unmovable) throw new RefusedError(unmovable);
       for (const { object } of neededObjects(record)) {
         if (!objects.has(nameOf(object))) objects.set(nameOf(object), await stack.application.open(object));
       }

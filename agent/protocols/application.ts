@@ -36,6 +36,15 @@ export interface ApplicationLayer extends ProtocolLayer {
    */
   open(reference: ObjectReference): Promise<OpenObject>;
 
+  /** Why the connection had better not be moved now; "" = nothing stands against it. Missing: never anything. */
+  unmovable?(): string;
+
+  /**
+   * Whatever else is needed to go on where the record ends. Called once between `unready` and `ready`, after the last `open`.
+   * Throws RefusedError.
+   */
+  gather?(): Promise<void>;
+
   /**
    * As `open`, of the object piece promised at `offset` that this server's former process had open; the descriptor is the layer's. It
    * goes on with that very content, whatever its name leads to by now. While the reference has no validator, why it is unprotected
@@ -93,6 +102,9 @@ export interface ConnectionPort {
 
   /** Stream offset behind everything promised: where the next response will start. A promised FIN counts as one. */
   tail(): number;
+
+  /** The client has everything of ours below, as far as the kernel knows by now. */
+  acknowledged(): number;
 
   /** Whether the promise of an object that begins at `offset` is still part of records. */
   holds(offset: number): boolean;

@@ -144,5 +144,11 @@ export async function prepareUnready(
       connection.output.adopt(piece, undefined);
     }
   }
+  try {
+    await stack.application.gather?.();
+  } catch (error) {
+    if (!(error instanceof RefusedError)) throw error;
+    refusals.push({ end: Number.POSITIVE_INFINITY, refusal: error });
+  }
   return refusals;
 }

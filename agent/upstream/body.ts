@@ -9,7 +9,7 @@ interface Handle {
   readStop(): void;
 }
 
-/** The body of an origin's answer, of which nothing was read yet. Exactly one of its methods is to be called, and at once. */
+/** The body of an origin's answer, of which nothing was read yet. Exactly one of its methods is to be called, and at once; `discard` at any time. */
 export class Body {
   constructor(private readonly message: IncomingMessage) {
     message.on("error", () => {}); // whoever reads hears of it
@@ -19,13 +19,18 @@ export class Body {
   async collect(max: number): Promise<Buffer | undefined> {
     const parts: Buffer[] = [];
     let length = 0;
-    for await (const part of this.message as AsyncIterable<Buffer>) {
+    for await (const part of this.parts()) {
       parts.push(part);
       length += part.length;
       if (length > max) return undefined; // leaving the loop ends the connection
     }
-    if (!this.message.complete) throw new BatonError("UPSTREAM_FAILED", "the body ended early");
     return Buffer.concat(parts);
+  }
+
+  /** All of it, as it comes. Rejects where it ends early. */
+  async *parts(): AsyncGenerator<Buffer, void> {
+    yield* this.message as AsyncIterable<Buffer>;
+    if (!this.message.complete) throw new BatonError("UPSTREAM_FAILED", "the body ended early");
   }
 
   /**

@@ -8,7 +8,7 @@ export type { Body } from "./body.js";
 const HEAD_MS = 60_000;
 /** For a connection to the origin, which is near. */
 const CONNECT_MS = 2_000;
-const HEALTH_MS = 800;
+const HEALTH_MS = 5_000; // who asks has a deadline of its own
 /** Connections that are kept for the next request. */
 const IDLE_MAX = 256;
 const IDLE_MS = 4_000;

@@ -9,6 +9,8 @@ const known = [
   "no such object",
   "digest pending",
   "its upstream gives it no strong validator",
+  "response changed",
+  "a response is being made",
   "its upstream does not answer",
   "validator not accepted",
   "contradictory TCP state",

@@ -204,6 +204,11 @@ start_daemon() {
   ' start "$group/$host/cgroup.procs" "$lab/$host/$pidfile" "$lab/$host/$log" "/run/netns/baton-$host" "$@"
 }
 
+# start_application HOST: what generates responses, behind the host's nginx.
+start_application() {
+  start_daemon "$1" application.pid application.log "$(command -v node)" "$root/dist/test/lab/application.js" 8082
+}
+
 # start_upstream HOST: the nginx that the host's agent stands before, serving the lab's content, one process.
 start_upstream() {
   local folder=$lab/$1 content
@@ -230,6 +235,12 @@ http {
   server {
     listen 127.0.0.1:8081 backlog=4096;
     root $content;
+    location /app/ {
+      proxy_pass http://127.0.0.1:8082;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_buffering off;
+    }
   }
 }
 END

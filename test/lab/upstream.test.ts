@@ -1,6 +1,7 @@
+import { createHash } from "node:crypto";
 import type { ExecutionContext } from "ava";
 import { Dialer } from "../support/dialer.js";
-import type { Download } from "../support/download.js";
+import { Download } from "../support/download.js";
 import { eventually } from "../support/eventually.js";
 import { cutLink, killAgent, signal } from "../support/fault.js";
 import { assertSurvived, labTest, type Outcome, watchedDownload } from "../support/fixture.js";
@@ -8,6 +9,7 @@ import { lives, pidOf } from "../support/host.js";
 import { get, ResponseReader } from "../support/http.js";
 import { labHeal } from "../support/lab.js";
 import { Replacement } from "../support/replacement.js";
+import { generated } from "./generated.js";
 
 const { test, lab } = labTest();
 const PORT = 8080;
@@ -83,6 +85,57 @@ test("the nginx behind a living agent is killed in mid-download", async (t) => {
 
 test("an agent is replaced under an object of nginx", async (t) => {
   await throughNginx(t, [(owner) => new Replacement(owner).done()], { rate: "12M" });
+});
+
+/** SHA-256 of what the application behind nginx generates. */
+function digestOfGenerated(bytes: number, seed: string): string {
+  const hash = createHash("sha256");
+  for (const chunk of generated(bytes, seed)) hash.update(chunk);
+  return hash.digest("hex");
+}
+
+for (const [what, bytes, ms] of [
+  ["fast", 20_000_000, 0],
+  ["slow", 3_000_000, 2],
+] as const) {
+  test(`a response without a length outlives its server: ${what}`, async (t) => {
+    const options = { servicePort: PORT, ...(ms === 0 ? { rate: "4M" } : {}) };
+    const outcome = await watchedDownload(`app/stream?bytes=${bytes}&seed=7&ms=${ms}`, options, async (download) => {
+      await download.reached(bytes / 4);
+      const { owner, id } = await protectedOne(download);
+      const event = await lab.control.move(id, await another(owner));
+      t.like(event, { result: "refused", reason: "a response is being made that could only be made again" });
+      killAgent(owner);
+      await takenFrom(owner, download);
+    });
+    assertSurvived(t, outcome, digestOfGenerated(bytes, "7"));
+  });
+}
+
+test("the application behind a living agent dies in the middle of its response", async (t) => {
+  const outcome = await watchedDownload(
+    "app/stream?bytes=2000000&seed=8&ms=2",
+    { servicePort: PORT },
+    async (download) => {
+      await download.reached(500_000);
+      const { owner } = await protectedOne(download);
+      const application = signal(pidOf(owner, "application"), "SIGKILL");
+      await eventually("it is gone", () => !lives(application));
+      await labHeal();
+    },
+  );
+  assertSurvived(t, outcome, digestOfGenerated(2_000_000, "8"));
+});
+
+test("a response that is another one when it is made again: its client is reset", async (t) => {
+  const download = new Download("/app/stream?bytes=3000000&ms=2", { servicePort: PORT });
+  await download.reached(500_000);
+  const { owner, id } = await protectedOne(download);
+  const events = lab.control.follow();
+  killAgent(owner);
+  const event = await events.next("its takeover", (one) => one.kind === "takeover" && one.connection === id);
+  t.like(event, { result: "refused", reason: "response changed" });
+  t.is((await download.done).exit, 56);
 });
 
 test("what nginx answers is what the client gets", async (t) => {

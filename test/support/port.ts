@@ -12,11 +12,17 @@ export class FakePort implements ConnectionPort {
   processedTo = 0;
   responses: Response[] = [];
   objects: ObjectReference[] = [];
+  /** It has everything, unless a test says otherwise. */
+  acknowledgedTo: number | undefined;
+  readonly resets: string[] = [];
   readonly peer = { address: "10.77.0.10", port: 51234 };
   constructor(private readonly start = 0) {}
 
   tail(): number {
     return this.start + this.out.length + (this.fin ? 1 : 0);
+  }
+  acknowledged(): number {
+    return this.acknowledgedTo ?? this.tail();
   }
   holds(): boolean {
     return false;
@@ -49,7 +55,7 @@ export class FakePort implements ConnectionPort {
     this.processedTo = offset;
   }
   reset(reason: string): void {
-    throw new Error(`reset: ${reason}`);
+    this.resets.push(reason);
   }
   sequence(offset: number): number {
     return toSequence(SERVER_ISN, offset);

@@ -6,6 +6,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import test, { type ExecutionContext } from "ava";
 import { native } from "../../agent/native/index.js";
 import type { OpenObject } from "../../agent/protocols/application.js";
+import type { MadeBody } from "../../agent/protocols/http/answer.js";
 import type { Asked } from "../../agent/protocols/http/handler.js";
 import { requestOf } from "../../agent/protocols/http/request.js";
 import { UpstreamHandler } from "../../agent/protocols/http/upstream.js";
@@ -66,6 +67,15 @@ async function bytesOf(file: OpenObject, from: number, to: number): Promise<Buff
   return bytes;
 }
 
+async function wholeOf({ parts }: MadeBody): Promise<Buffer> {
+  const got: Buffer[] = [];
+  for (;;) {
+    const { done, value } = await parts.next();
+    if (done) return Buffer.concat(got);
+    got.push(value);
+  }
+}
+
 async function refusal(attempt: Promise<unknown>): Promise<string> {
   try {
     await attempt;
@@ -111,7 +121,7 @@ test("a large object with a strong validator is promised by it, and any part of 
   );
   const { object } = await handler.answer(asked());
   t.like(object, { offset: 0, length: OBJECT.length });
-  t.like(object!.found, { objectId: "/o", validator: 'etag:"v1"', unprotected: undefined });
+  t.like(object!.found, { objectId: "/o", validator: 'etag:"v1"' });
   object!.found.file.close();
 
   const reference = { objectId: "/o", validator: 'etag:"v1"', objectOffset: 0, length: OBJECT.length };
@@ -135,15 +145,40 @@ test("a client's own range is a part of the same object", async (t) => {
   object!.found.file.close();
 });
 
-test("without a strong validator or ranges it is unprotected, and said so", async (t) => {
+test("without a strong validator or ranges it is made as it is sent, and made again", async (t) => {
   const with_ = (headers: Record<string, string>): Answering => {
     return (_request, response) => response.writeHead(200, { ...headers, "Content-Length": OBJECT.length }).end(OBJECT);
   };
   for (const headers of [{ ETag: 'W/"v"', "Accept-Ranges": "bytes" }, { ETag: '"v"' }, { "Accept-Ranges": "bytes" }]) {
     const { handler } = await scene(t, with_(headers as Record<string, string>));
-    const { object } = await handler.answer(asked());
-    t.like(object!.found, { validator: "", unprotected: "its upstream gives it no strong validator, or no ranges" });
-    object!.found.file.close();
+    const { made, headers: lines } = await handler.answer(asked());
+    t.is(made?.length, OBJECT.length);
+    t.false(
+      lines.some(([name]) => name.toLowerCase() === "content-length"),
+      "the framing is the layer's",
+    );
+    t.deepEqual(await wholeOf(made!), OBJECT);
+    t.deepEqual(await wholeOf(await handler.repeat(asked(), 200)), OBJECT);
+    t.is(await refusal(handler.repeat(asked(), 206)), "response changed");
+  }
+});
+
+test("what is made slowly is sent as it comes; what breaks off is no end", async (t) => {
+  let go: () => void = () => {};
+  const { handler } = await scene(t, ({ url, socket }, response) => {
+    response.write("first");
+    go = () => {
+      if (url === "/breaks") socket.destroy();
+      else response.end("last");
+    };
+  });
+  for (const url of ["/ends", "/breaks"]) {
+    const { made } = await handler.answer(asked(url));
+    t.is(made?.length, undefined);
+    t.deepEqual((await made!.parts.next()).value, Buffer.from("first"));
+    go();
+    if (url === "/breaks") await t.throwsAsync(wholeOf(made!));
+    else t.deepEqual(await wholeOf(made!), Buffer.from("last"));
   }
 });
 

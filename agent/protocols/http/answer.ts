@@ -11,8 +11,20 @@ export interface Answer {
   body: Buffer;
   /** In `body`'s place: a part of an object. Whoever gets the answer closes its file. */
   object?: { found: Entity; offset: number; length: number };
+  /** In `body`'s place: one that is sent while it is made. */
+  made?: MadeBody;
   /** The connection ends with this answer, whatever the client wants. */
   close: boolean;
+}
+
+/** A body in the making. */
+export interface MadeBody {
+  /** Bytes, where they are known ahead. */
+  length?: number;
+  /** In order, as they come. Rejects where it breaks off. */
+  parts: AsyncIterator<Buffer, void>;
+  /** Nobody wants the rest. */
+  stop(): void;
 }
 
 /** An object that was found for a request. */
@@ -24,8 +36,6 @@ export interface Entity {
   validator: string;
   /** While there is none: the one to come. Rejects with a BatonError. */
   pending?: Promise<string>;
-  /** Why there will be none. */
-  unprotected?: string;
 }
 
 const REASONS: Record<number, string> = {

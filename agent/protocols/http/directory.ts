@@ -1,8 +1,9 @@
 import mime from "mime";
+import { RefusedError } from "../../../proto/errors.js";
 import type { ObjectReference } from "../../../proto/record.js";
 import type { DirectoryContent, Found } from "../../content/index.js";
 import type { OpenObject } from "../application.js";
-import { type Answer, type Entity, plain } from "./answer.js";
+import { type Answer, type Entity, type MadeBody, plain } from "./answer.js";
 import { preconditions, type Representation, rangeApplies } from "./conditional.js";
 import { formatDate } from "./date.js";
 import type { Asked, Handler } from "./handler.js";
@@ -21,6 +22,10 @@ export class DirectoryHandler implements Handler {
   /** Rejects only with unexpected errors (EMFILE, EIO, ...). */
   answer({ request, nowSeconds }: Asked): Promise<Answer> {
     return answerFrom(this.content, request, nowSeconds);
+  }
+
+  repeat(): Promise<MadeBody> {
+    return Promise.reject(new RefusedError("contradictory HTTP state", "a directory makes no responses"));
   }
 
   open(reference: ObjectReference): Promise<OpenObject> {

@@ -1,6 +1,6 @@
 import type { ObjectReference } from "../../../proto/record.js";
 import type { OpenObject } from "../application.js";
-import type { Answer, Entity } from "./answer.js";
+import type { Answer, Entity, MadeBody } from "./answer.js";
 import type { Request } from "./request.js";
 
 /** A request and what is around it. */
@@ -18,6 +18,12 @@ export interface Handler {
 
   /** Answers a request that was not refused. Where it rejects the client gets 500, or 503 if descriptors have run out. */
   answer(asked: Asked): Promise<Answer>;
+
+  /**
+   * Makes an answer's body again that was `made`, for whoever goes on with it. Throws RefusedError where the answer is another one.
+   * @param status of the answer
+   */
+  repeat(asked: Asked, status: number): Promise<MadeBody>;
 
   /**
    * Opens an object that a record names, for going on with it. Throws RefusedError.

@@ -1,6 +1,13 @@
+import { createHash } from "node:crypto";
 import { RefusedError } from "../../../proto/errors.js";
 import type { LayerSection, ObjectReference } from "../../../proto/record.js";
-import { decodeHttpSection, encodeHttpSection, type HttpResponse } from "../../../proto/sections.js";
+import {
+  decodeHttpSection,
+  encodeHttpSection,
+  type Framing,
+  type HttpResponse,
+  type Making as MakingState,
+} from "../../../proto/sections.js";
 import type {
   ApplicationDescription,
   ApplicationLayer,
@@ -10,8 +17,9 @@ import type {
   ResponsePiece,
   TakenObject,
 } from "../application.js";
-import { type Answer, type Entity, headBytes, plain } from "./answer.js";
+import { type Answer, type Entity, headBytes, type MadeBody, plain } from "./answer.js";
 import type { Asked, Handler } from "./handler.js";
+import { Making } from "./making.js";
 import { type Request, RequestReader, requestOf } from "./request.js";
 import { Responses } from "./responses.js";
 
@@ -42,6 +50,7 @@ export class HttpLayer implements ApplicationLayer {
   private request: Request | undefined;
   /** A request is being answered. */
   private busy = false;
+  private making: Making | undefined;
   private over = false;
 
   constructor(
@@ -137,6 +146,7 @@ export class HttpLayer implements ApplicationLayer {
     this.busy = false;
     if (this.over || this.port.ended()) {
       answer.object?.found.file.close();
+      answer.made?.stop();
       return;
     }
     this.promise(answer, request);
@@ -155,11 +165,15 @@ export class HttpLayer implements ApplicationLayer {
 
   private promise(answer: Answer, request: Request): void {
     this.request = undefined;
-    const keepAlive = request.keepAlive && !answer.close;
+    const { object, made } = answer;
+    const framing = made && framingOf(made, request);
+    const keepAlive = request.keepAlive && !answer.close && framing !== "close";
     const persistence = keepAlive ? (request.minorVersion === 0 ? "keep-alive" : undefined) : "close";
-    const head = headBytes(answer, persistence, this.nowSeconds());
+    const headers = [...answer.headers];
+    if (framing === "chunked") headers.push(["Transfer-Encoding", "chunked"]);
+    if (framing === "length") headers.push(["Content-Length", String(made?.length)]);
+    const head = headBytes({ ...answer, headers }, persistence, this.nowSeconds());
     const literal = request.method === "HEAD" ? head : Buffer.concat([head, answer.body]);
-    const { object } = answer;
     const firstByteOffset = this.port.tail() + head.length;
     const response: HttpResponse = {
       requestHead: request.head,
@@ -171,6 +185,7 @@ export class HttpLayer implements ApplicationLayer {
       objectOffset: object?.offset ?? 0,
       length: object?.length ?? literal.length - head.length,
       keepAlive,
+      ...(framing ? { making: { ...NOTHING_MADE, framing, length: made?.length ?? 0 } } : {}),
     };
     this.requests++;
     this.responses.add(response);
@@ -178,15 +193,36 @@ export class HttpLayer implements ApplicationLayer {
     if (object) pieces.push({ object: referenceTo(response), file: object.found.file });
     this.port.respond({
       pieces,
-      fin: !keepAlive,
+      fin: !keepAlive && !made,
       processed: keepAlive ? this.seen : this.received,
       ...(object ? this.protection(response, object.found) : {}),
     });
+    this.make(response)?.go(made);
+  }
+
+  /** The rest of a response that is in the making; requests wait meanwhile. */
+  private make(response: HttpResponse): Making | undefined {
+    if (!response.making) return undefined;
+    const { keepAlive, requestHead, responseHead } = response;
+    const request = requestOf(requestHead) ?? NO_REQUEST;
+    const status = Number(/^HTTP\/1\.1 (\d+)/.exec(responseHead.toString("latin1", 0, 16))?.[1]);
+    this.busy = true;
+    this.making = new Making(
+      this.port,
+      response as HttpResponse & { making: MakingState },
+      () => (keepAlive ? this.seen : this.received),
+      () => this.handler.repeat(this.asked(request), status),
+      () => {
+        this.making = undefined;
+        this.busy = false;
+        this.advance();
+      },
+    );
+    return this.making;
   }
 
   /** For an object without a validator so far: the second commit, when there is one. */
-  private protection(response: HttpResponse, { pending, unprotected }: Entity): Partial<Response> {
-    if (unprotected !== undefined) return { unprotected };
+  private protection(response: HttpResponse, { pending }: Pick<Entity, "pending">): Partial<Response> {
     if (!pending) return {};
     const protect = pending.then((validator) => {
       response.validator = validator;
@@ -207,7 +243,18 @@ export class HttpLayer implements ApplicationLayer {
   unready(section: LayerSection): void {
     const { requests, current, queued } = decodeHttpSection(section);
     this.requests = requests;
-    this.responses.restore(current ? [current, ...queued] : []);
+    const list = current ? [current, ...queued] : [];
+    this.responses.restore(list);
+    const last = list.at(-1);
+    if (last) this.make(last);
+  }
+
+  gather(): Promise<void> {
+    return this.making?.certain() ?? Promise.resolve();
+  }
+
+  unmovable(): string {
+    return this.making ? "a response is being made that could only be made again" : "";
   }
 
   open(reference: ObjectReference): Promise<OpenObject> {
@@ -215,12 +262,11 @@ export class HttpLayer implements ApplicationLayer {
   }
 
   async take(reference: ObjectReference, offset: number, fd: number): Promise<TakenObject> {
-    const entity = await this.handler.take(reference, fd, this.askedFor(reference));
-    const { file, validator, pending } = entity;
+    const { file, validator, pending } = await this.handler.take(reference, fd, this.askedFor(reference));
     if (reference.validator !== "") return { file };
     const response = this.responses.startingAt(offset);
     if (!response) throw new RefusedError("contradictory HTTP state", `no response has its body at ${offset}`);
-    return { file, ...this.protection(response, { ...entity, pending: pending ?? Promise.resolve(validator) }) };
+    return { file, ...this.protection(response, { pending: pending ?? Promise.resolve(validator) }) };
   }
 
   private asked(request: Request): Asked {
@@ -234,11 +280,19 @@ export class HttpLayer implements ApplicationLayer {
 
   ready(position: number): void {
     this.responses.advance(position);
+    this.making?.go();
   }
 
   undo(): void {
+    this.stopMaking();
     this.requests = 0;
     this.responses.restore([]);
+  }
+
+  private stopMaking(): void {
+    this.making?.stop();
+    this.making = undefined;
+    this.busy = false;
   }
 
   describe(position: number): ApplicationDescription {
@@ -254,6 +308,7 @@ export class HttpLayer implements ApplicationLayer {
 
   closed(): void {
     this.over = true;
+    this.stopMaking();
     this.waiting = [];
     this.freeReader();
   }
@@ -279,6 +334,14 @@ const NO_REQUEST: Request = {
   keepAlive: false,
   hasBody: false,
 };
+
+const NOTHING_MADE = { bytes: 0, sha256: createHash("sha256").digest() };
+
+/** RFC 9112 section 6.3. */
+function framingOf({ length }: MadeBody, { minorVersion }: Request): Framing {
+  if (length !== undefined) return "length";
+  return minorVersion > 0 ? "chunked" : "close";
+}
 
 function referenceTo(response: HttpResponse): ObjectReference {
   const { objectId, validator, objectOffset, length } = response;

@@ -3,13 +3,14 @@ import type { ObjectReference } from "../../../proto/record.js";
 import type { Native } from "../../native/api.js";
 import { type Body, type Origin, OriginError, type OriginResponse, Source } from "../../upstream/index.js";
 import type { OpenObject } from "../application.js";
-import { type Answer, type Entity, plain } from "./answer.js";
+import { type Answer, type Entity, type MadeBody, plain } from "./answer.js";
 import { forRange, toClient, toOrigin } from "./forwarding.js";
 import type { Asked, Handler } from "./handler.js";
 import type { Request } from "./request.js";
 
-/** A body of at most so many bytes is part of the record; a larger one has to be an object that can be asked for again. */
+/** A body of at most so many bytes that is there at once is promised as it is. A larger one has to be had again. */
 const LITERAL_MAX = 65_536;
+const AT_ONCE_MS = 100;
 const ETAG = "etag:";
 
 /** Hands requests on to an HTTP/1.1 server behind this one, its twins on the other servers behind those. */
@@ -49,27 +50,34 @@ export class UpstreamHandler implements Handler {
       return answer;
     }
     const length = lengthOf(headers);
+    const others = lines.filter(([name]) => name.toLowerCase() !== "content-length");
+    const stop = () => body.discard();
     if (length === undefined || length <= LITERAL_MAX) {
-      const whole = await body.collect(LITERAL_MAX).catch(() => undefined);
-      if (whole === undefined) return plain(502, { close: false });
-      const others = lines.filter(([name]) => name.toLowerCase() !== "content-length");
-      return { ...answer, headers: [...others, ["Content-Length", String(whole.length)]], body: whole };
+      const begun = await beginning(body.parts()).catch(() => undefined);
+      if (!begun) return plain(502, { close: false });
+      const { bytes, rest } = begun;
+      if (rest) return { ...answer, headers: others, made: { ...stated(length), parts: rest, stop } };
+      return { ...answer, headers: [...others, ["Content-Length", String(bytes.length)]], body: bytes };
     }
     const offset = firstByte(status, headers);
     const etag = lineOf(headers, "etag");
-    const protectable = offset !== undefined && isStrong(etag) && acceptsRanges(status, headers);
-    const end = (offset ?? 0) + length;
-    const source = new Source(this.native, end, (from, to) =>
-      protectable ? this.range(asked, etag, from, to) : Promise.reject(new RefusedError(NO_VALIDATOR)),
-    );
-    source.beginWith(offset ?? 0, body);
-    const found: Entity = {
-      objectId: asked.request.target,
-      file: source,
-      validator: protectable ? `${ETAG}${etag}` : "",
-      ...(protectable ? {} : { unprotected: NO_VALIDATOR }),
-    };
-    return { ...answer, object: { found, offset: offset ?? 0, length } };
+    if (offset === undefined || !isStrong(etag) || !acceptsRanges(status, headers)) {
+      return { ...answer, headers: others, made: { length, parts: body.parts(), stop } };
+    }
+    const file = new Source(this.native, offset + length, (from, to) => this.range(asked, etag, from, to));
+    file.beginWith(offset, body);
+    const found: Entity = { objectId: asked.request.target, file, validator: `${ETAG}${etag}` };
+    return { ...answer, object: { found, offset, length } };
+  }
+
+  async repeat({ request, client }: Asked, status: number): Promise<MadeBody> {
+    const headers = toOrigin(request, client);
+    const response = await this.origin.ask({ method: request.method, target: request.target, headers }, true);
+    const { body } = response;
+    if (response.status === status) return { parts: body.parts(), stop: () => body.discard() };
+    body.discard();
+    if (response.status >= 500) throw new OriginError(502, `${this.origin.url} answered ${response.status}`);
+    throw new RefusedError("response changed", `its upstream answers ${response.status} now, and not ${status}`);
   }
 
   /** Its last byte is asked for: if that is there, of the same object, all of it is. */
@@ -116,6 +124,48 @@ export class UpstreamHandler implements Handler {
 }
 
 const NO_VALIDATOR = "its upstream gives it no strong validator, or no ranges";
+
+function stated(length: number | undefined): { length?: number } {
+  return length === undefined ? {} : { length };
+}
+
+/** What comes at once. `rest`: all of it, where that was not all. */
+async function beginning(
+  parts: AsyncGenerator<Buffer, void>,
+): Promise<{ bytes: Buffer; rest?: AsyncGenerator<Buffer, void> }> {
+  const got: Buffer[] = [];
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<"late">((resolve) => {
+    timer = setTimeout(resolve, AT_ONCE_MS, "late");
+  });
+  try {
+    for (let length = 0; ; ) {
+      const next = parts.next();
+      next.catch(() => {}); // whoever goes on with it hears of it
+      const result = await Promise.race([next, late]);
+      const bytes = Buffer.concat(got);
+      if (result === "late") return { bytes, rest: all(got, next, parts) };
+      if (result.done) return { bytes };
+      length += result.value.length;
+      if (length > LITERAL_MAX) return { bytes, rest: all(got, next, parts) };
+      got.push(result.value);
+    }
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function* all(
+  got: Buffer[],
+  next: Promise<IteratorResult<Buffer, void>>,
+  parts: AsyncGenerator<Buffer, void>,
+): AsyncGenerator<Buffer, void> {
+  yield* got;
+  const { done, value } = await next;
+  if (done) return;
+  yield value;
+  yield* parts;
+}
 
 function lineOf(lines: ReadonlyArray<[string, string]>, name: string): string | undefined {
   return lines.find(([given]) => given.toLowerCase() === name)?.[1];
