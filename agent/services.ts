@@ -47,6 +47,7 @@ export class Services {
           return content;
         },
         origin,
+        repeat: service.repeat,
         native,
         inputBytes: config.limits.inputBytes,
       });

@@ -6,8 +6,8 @@ const { v1 } = baton;
 
 /** The layers' sections of the data block. Version 1 each; a later one that this program does not know is refused. */
 const VERSION = 1;
-/** Of http, where a response is in the making: who does not know that would take it for complete. */
-const MAKING_VERSION = 2;
+/** Of http, where a response is in the making or a request begun: who does not know that would go on wrongly. */
+const UPSTREAM_VERSION = 2;
 
 export interface IpSection {
   ttl: number;
@@ -48,6 +48,8 @@ export type Framing = (typeof framings)[number];
 /** `current` is the response that the client is receiving (or has received last), then those promised behind it. */
 export interface HttpSection {
   requests: number;
+  /** The next request may have been executed, and may not be twice. */
+  begun: boolean;
   current?: HttpResponse;
   queued: HttpResponse[];
 }
@@ -88,17 +90,21 @@ export function decodeTcpSection(section: LayerSection): TcpState {
 }
 
 export function encodeHttpSection(section: HttpSection): LayerSection {
-  const { requests, current, queued } = section;
-  const state = encoding("section", "http", () => v1.HttpSection.encode({ ...current, requests, queued }));
-  const making = [current, ...queued].some((response) => response?.making);
-  return { layer: "http", version: making ? MAKING_VERSION : VERSION, state };
+  const { requests, begun, current, queued } = section;
+  const state = encoding("section", "http", () => v1.HttpSection.encode({ ...current, requests, begun, queued }));
+  const upstream = begun || [current, ...queued].some((response) => response?.making);
+  return { layer: "http", version: upstream ? UPSTREAM_VERSION : VERSION, state };
 }
 
 export function decodeHttpSection(section: LayerSection): HttpSection {
-  const version = section.version === MAKING_VERSION ? VERSION : section.version;
+  const version = section.version === UPSTREAM_VERSION ? VERSION : section.version;
   return decode({ ...section, version }, "http", (state) => {
     const wire = v1.HttpSection.decode(state);
-    const result: HttpSection = { requests: number(wire.requests), queued: wire.queued.map(plainResponse) };
+    const result: HttpSection = {
+      requests: number(wire.requests),
+      begun: wire.begun,
+      queued: wire.queued.map(plainResponse),
+    };
     if (wire.requestHead.length > 0 || wire.responseHead.length > 0) result.current = plainResponse(wire);
     return result;
   });
@@ -129,8 +135,13 @@ export function describeSection(section: LayerSection): Record<string, unknown> 
         return state;
       }
       case "http": {
-        const { requests, current, queued } = decodeHttpSection(section);
-        return { requests, ...(current && describeResponse(current)), queued: queued.map(describeResponse) };
+        const { requests, begun, current, queued } = decodeHttpSection(section);
+        return {
+          requests,
+          ...(begun ? { begun } : {}),
+          ...(current && describeResponse(current)),
+          queued: queued.map(describeResponse),
+        };
       }
       case "app": {
         const { application, version, state } = decodeAppSection(section);

@@ -20,6 +20,7 @@ import { Input } from "./input.js";
 import { Nudge } from "./nudge.js";
 import { Output } from "./output.js";
 import type { PassedOpen } from "./passed.js";
+import { Recordings } from "./recordings.js";
 
 const log = logger("connection");
 /** Nothing is sent further than this past the committed floor, so that 32-bit acks stay unambiguous. */
@@ -57,6 +58,7 @@ export class LiveConnection implements ConnectionPort {
   private native: NativeConnection | undefined;
   private readonly gaps: Gaps;
   private readonly nudge: Nudge;
+  private readonly waiting = new Recordings();
   private floor: Offset;
   private floorByte: Buffer;
   private committedTail: Offset;
@@ -133,7 +135,7 @@ export class LiveConnection implements ConnectionPort {
   get protectionGap(): string {
     if (!this.identity.recorded) return "protection is off for this service";
     if (this.host.unprotected) return "the store is gone";
-    return this.gaps.reason || (this.committer.everCommitted ? "" : "no record yet");
+    return this.gaps.reason || this.stack?.application.gap?.() || (this.committer.everCommitted ? "" : "no record yet");
   }
 
   /** The layers, once they exist; they get this connection as their port. */
@@ -333,6 +335,12 @@ export class LiveConnection implements ConnectionPort {
     );
   }
 
+  recorded(): Promise<void> {
+    const recorded = this.waiting.join();
+    this.commit();
+    return recorded;
+  }
+
   processed(offset: Offset): void {
     this.input.use(offset);
     if (this.input.waiting < this.host.limits.inputBytes) this.native?.resumeInput();
@@ -422,6 +430,7 @@ export class LiveConnection implements ConnectionPort {
 
   /** Everything may leave as it is promised; only our FIN needs the guard's leave as always. */
   private goUnrecorded(): void {
+    this.waiting.all();
     this.floor = this.acknowledged();
     this.output.trim(this.floor);
     const fin = this.output.finOffset;
@@ -470,6 +479,7 @@ export class LiveConnection implements ConnectionPort {
     };
     this.tellAcknowledged(acknowledged);
     record.layers = this.layers.checkpoint();
+    this.waiting.taken(record);
     return record;
   }
 
@@ -508,6 +518,7 @@ export class LiveConnection implements ConnectionPort {
       return;
     }
     this.setLimit();
+    this.waiting.committed(record);
     // A clamped ack is not repeated by the kernel, which believes that it was sent: say it, unless data goes out now and carries it.
     if (entry.clampedSinceNs !== 0n) this.nudge.due(sendsMore);
     this.finishIfDone();

@@ -39,6 +39,9 @@ export interface ApplicationLayer extends ProtocolLayer {
   /** Why the connection had better not be moved now; "" = nothing stands against it. Missing: never anything. */
   unmovable?(): string;
 
+  /** Why no other server could go on with the connection if this one died now; "" = one could. Missing: one always could. */
+  gap?(): string;
+
   /**
    * Whatever else is needed to go on where the record ends. Called once between `unready` and `ready`, after the last `open`.
    * Throws RefusedError.
@@ -117,6 +120,9 @@ export interface ConnectionPort {
    * has moved. The layer has brought its own state up to date before it calls, because `checkpoint` may be called within.
    */
   respond(response: Response): void;
+
+  /** Writes a record as things are. Resolves when it is in the store; never where the connection ends before. */
+  recorded(): Promise<void>;
 
   /** The client's stream below `offset` needs no answer and is not needed again. Never falls. `respond` says it as well. */
   processed(offset: number): void;

@@ -1,3 +1,4 @@
+import type { ServiceConfig } from "../../proto/config/index.js";
 import type { Protocol } from "../../proto/vocabulary.js";
 import type { DirectoryContent } from "../content/index.js";
 import type { Native } from "../native/api.js";
@@ -15,6 +16,7 @@ export interface ServiceParts {
   content(): Promise<DirectoryContent>;
   /** The server behind this one that the configuration names instead of a directory. */
   origin: Origin | undefined;
+  repeat: ServiceConfig["repeat"];
   native: Native;
   /** Client bytes of a connection that may wait for the application. */
   inputBytes: number;
@@ -32,8 +34,10 @@ export const applicationProtocols: Record<Protocol, ProtocolEntry> = {
   http: {
     clientFirst: true,
     factory: async (parts) => {
-      const { origin, native } = parts;
-      const handler = origin ? new UpstreamHandler(origin, native) : new DirectoryHandler(await parts.content());
+      const { origin, native, repeat } = parts;
+      const handler = origin
+        ? new UpstreamHandler(origin, native, repeat)
+        : new DirectoryHandler(await parts.content());
       return (port, inputOffset) => new HttpLayer(port, inputOffset, handler);
     },
   },

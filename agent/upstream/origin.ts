@@ -18,6 +18,8 @@ export interface OriginRequest {
   target: string;
   /** Lines in order, names as written. */
   headers: Array<[string, string]>;
+  /** May be empty; the headers say its length. */
+  body: Buffer;
 }
 
 export interface OriginResponse {
@@ -60,16 +62,17 @@ export class Origin {
   }
 
   /**
-   * Asks once; what the pool offered and had just been closed is asked again on a new connection where that repeats nothing (`safe`).
-   * Throws OriginError.
+   * Asks, once. A kept connection that had just been closed takes the request to nobody, or to somebody who never answers: it is asked
+   * again then where that may be (`mayRepeat`); what may not is asked on a new connection from the beginning. Throws OriginError.
    */
-  async ask(asked: OriginRequest, safe: boolean): Promise<OriginResponse> {
+  async ask(asked: OriginRequest, mayRepeat: boolean): Promise<OriginResponse> {
     for (;;) {
-      const attempt = this.begin(asked, HEAD_MS);
+      const attempt = this.begin(asked, HEAD_MS, mayRepeat);
       try {
         return await attempt.response;
       } catch (error) {
-        if (safe && attempt.request.reusedSocket && (error as NodeJS.ErrnoException).code === "ECONNRESET") continue;
+        if (mayRepeat && attempt.request.reusedSocket && (error as NodeJS.ErrnoException).code === "ECONNRESET")
+          continue;
         if (error instanceof OriginError) throw error;
         throw new OriginError(502, `${this.url} failed: ${(error as Error).message}`, error);
       }
@@ -78,9 +81,10 @@ export class Origin {
 
   /** Rejects, with a phrase, where it does not answer; whatever it answers is an answer. */
   async health(): Promise<void> {
-    const asked = { method: "HEAD", target: "/", headers: [["Host", "localhost"] as [string, string]] };
+    const headers: Array<[string, string]> = [["Host", "localhost"]];
+    const asked = { method: "HEAD", target: "/", headers, body: Buffer.alloc(0) };
     try {
-      const { body } = await this.begin(asked, HEALTH_MS).response;
+      const { body } = await this.begin(asked, HEALTH_MS, true).response;
       body.discard();
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
@@ -93,12 +97,13 @@ export class Origin {
   }
 
   private begin(
-    { method, target, headers }: OriginRequest,
+    { method, target, headers, body }: OriginRequest,
     headMs: number,
+    keptConnection: boolean,
   ): { request: ClientRequest; response: Promise<OriginResponse> } {
     const sent = request({
       ...this.address,
-      agent: this.agent,
+      agent: keptConnection ? this.agent : false,
       method,
       path: target,
       headers: headers.flat() as unknown as Record<string, string>, // as a list they are sent as they are
@@ -131,7 +136,7 @@ export class Origin {
         reject(new OriginError(502, `${this.url} closed without an answer`));
       });
     });
-    sent.end();
+    sent.end(body);
     return { request: sent, response };
   }
 }

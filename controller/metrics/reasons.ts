@@ -11,6 +11,8 @@ const known = [
   "its upstream gives it no strong validator",
   "response changed",
   "a response is being made",
+  "a request is being executed",
+  "its request may not be executed again",
   "its upstream does not answer",
   "validator not accepted",
   "contradictory TCP state",

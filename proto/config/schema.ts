@@ -71,6 +71,12 @@ const service = z.strictObject({
     .optional()
     .describe("An HTTP/1.1 server that the agent stands before, instead of a directory: http://HOST:PORT or unix:PATH"),
   upstreams: z.record(z.string(), upstream).default({}).describe("Another one on some servers, by server id"),
+  repeat: z
+    .enum(["idempotent", "all", "none"])
+    .default("idempotent")
+    .describe(
+      "Which requests an upstream may get again when their server dies before it has answered. GET, HEAD and OPTIONS always; idempotent: also PUT, DELETE, and whatever has an Idempotency-Key",
+    ),
   protect: z
     .boolean()
     .default(true)

@@ -24,6 +24,11 @@ export class FakePort implements ConnectionPort {
   acknowledged(): number {
     return this.acknowledgedTo ?? this.tail();
   }
+  /** Whoever waits for a record; a test lets them go. */
+  readonly recordings: Array<() => void> = [];
+  recorded(): Promise<void> {
+    return new Promise((resolve) => this.recordings.push(resolve));
+  }
   holds(): boolean {
     return false;
   }

@@ -52,6 +52,7 @@ class Maker {
 function connection(maker: Maker, again: () => Maker, port = new FakePort(), inputOffset = 0, length?: number) {
   const handler: Handler = {
     refusal: () => undefined,
+    mayRepeat: () => true,
     answer: async () => {
       const made = maker.body(length);
       return { status: 200, headers: [], body: Buffer.alloc(0), close: false, made };

@@ -64,6 +64,7 @@ async function worker(content: DirectoryContent): Promise<Side> {
   const http = await applicationProtocols.http.factory({
     content: async () => content,
     origin: undefined,
+    repeat: "idempotent",
     native,
     inputBytes: 262_144,
   });

@@ -30,7 +30,7 @@ async function scene(t: ExecutionContext, answer: Answering) {
     origin.close();
     end();
   });
-  return { handler: new UpstreamHandler(origin, native), origin, end };
+  return { handler: new UpstreamHandler(origin, native, "idempotent"), origin, end };
 }
 
 function asked(target = "/o", method = "GET", ...lines: string[]): Asked {
@@ -216,11 +216,45 @@ test("an origin that is not there, says nothing, or ends early: 502", async (t) 
   });
 });
 
-test("what is no GET and no HEAD, has a body or wants another protocol is not handed on", async (t) => {
+test("a body is handed on with its length, and what the client expected is answered here", async (t) => {
+  const { handler } = await scene(t, (request, response) => {
+    const got: Buffer[] = [];
+    request
+      .on("data", (part) => got.push(part))
+      .on("end", () => {
+        response.end(JSON.stringify({ body: Buffer.concat(got).toString(), headers: request.rawHeaders }));
+      });
+  });
+  const post = asked("/", "POST", "Transfer-Encoding: chunked", "Expect: 100-continue");
+  post.request.body = Buffer.from("hello");
+  const answer = JSON.parse((await handler.answer(post)).body.toString()) as { body: string; headers: string[] };
+  t.is(answer.body, "hello");
+  t.deepEqual(
+    answer.headers.filter((_, at) => at % 2 === 0).filter((name) => /length|expect|encoding/i.test(name)),
+    ["Content-Length"],
+  );
+});
+
+test("what may be executed twice is the operator's word", (t) => {
+  const origin = new Origin("unix:/nowhere");
+  t.teardown(() => origin.close());
+  const may = (policy: "idempotent" | "all" | "none", method: string, ...lines: string[]) =>
+    new UpstreamHandler(origin, native, policy).mayRepeat(asked("/", method, ...lines).request);
+  for (const method of ["GET", "HEAD", "OPTIONS"]) t.true(may("none", method), method);
+  for (const method of ["PUT", "DELETE"]) t.deepEqual([may("idempotent", method), may("none", method)], [true, false]);
+  for (const method of ["POST", "PATCH"]) {
+    t.deepEqual([may("idempotent", method), may("all", method)], [false, true]);
+    t.true(may("idempotent", method, "Idempotency-Key: 1"));
+    t.false(may("none", method, "Idempotency-Key: 1"));
+  }
+});
+
+test("what there is no way for is refused", async (t) => {
   const { handler } = await scene(t, (_request, response) => void response.end());
   const status = (method: string, ...lines: string[]) => handler.refusal(asked("/", method, ...lines).request)?.status;
   t.is(status("GET"), undefined);
-  t.is(status("POST", "Content-Length: 1"), 501);
+  t.is(status("POST", "Content-Length: 1", "Expect: 100-continue"), undefined);
+  t.is(status("CONNECT"), 501);
   t.is(status("GET", "Upgrade: websocket", "Connection: upgrade"), 501);
-  t.is(status("GET", "Content-Length: 1"), 417);
+  t.is(status("GET", "Expect: miracles"), 417);
 });

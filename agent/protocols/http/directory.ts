@@ -19,6 +19,10 @@ export class DirectoryHandler implements Handler {
     return refusal(request);
   }
 
+  mayRepeat(): boolean {
+    return true;
+  }
+
   /** Rejects only with unexpected errors (EMFILE, EIO, ...). */
   answer({ request, nowSeconds }: Asked): Promise<Answer> {
     return answerFrom(this.content, request, nowSeconds);

@@ -16,6 +16,9 @@ export interface Handler {
   /** What can be said of a request by its head alone: that it is not served. undefined: read on. */
   refusal(request: Request): Answer | undefined;
 
+  /** Whether the request may be executed twice, where nobody knows what came of the first time. */
+  mayRepeat(request: Request): boolean;
+
   /** Answers a request that was not refused. Where it rejects the client gets 500, or 503 if descriptors have run out. */
   answer(asked: Asked): Promise<Answer>;
 

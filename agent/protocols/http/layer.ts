@@ -47,10 +47,16 @@ export class HttpLayer implements ApplicationLayer {
   private inputEnded = false;
 
   private reader: RequestReader | undefined;
+  /** Client stream offset of the request that is being read. */
+  private requestAt = 0;
   private request: Request | undefined;
   /** A request is being answered. */
   private busy = false;
   private making: Making | undefined;
+  private remakable = true;
+  private executing: Request | undefined;
+  /** The next request that may not be executed twice has been begun. */
+  private begun = false;
   private over = false;
 
   constructor(
@@ -106,7 +112,10 @@ export class HttpLayer implements ApplicationLayer {
   }
 
   private read(chunk: Buffer): void {
-    this.reader ??= new RequestReader();
+    if (!this.reader) {
+      this.reader = new RequestReader();
+      this.requestAt = this.seen;
+    }
     const progress = this.reader.read(chunk);
     if (progress.kind === "more") {
       this.seen += chunk.length;
@@ -126,6 +135,7 @@ export class HttpLayer implements ApplicationLayer {
         this.promise(answer, progress.request);
         return;
       }
+      if (rest.length === 0 && this.waiting.length === 0) this.invite(progress.request);
       this.waiting.unshift(rest); // even if it is empty: the reader has to be asked whether the request ends here
       return;
     }
@@ -134,16 +144,25 @@ export class HttpLayer implements ApplicationLayer {
     void this.answer(this.request as Request);
   }
 
+  /** Who waits with the body of its request until it is asked for it gets to hear that it is (RFC 9110 section 10.1.1). */
+  private invite({ headers, hasBody, minorVersion }: Request): void {
+    if (!hasBody || minorVersion === 0 || headers.get("expect")?.toLowerCase() !== "100-continue") return;
+    this.port.respond({ pieces: [{ literal: CONTINUE }], processed: this.requestAt });
+  }
+
   private async answer(request: Request): Promise<void> {
     this.busy = true;
+    this.executing = request;
     let answer: Answer;
     try {
-      answer = this.handler.refusal(request) ?? (await this.handler.answer(this.asked(request)));
+      answer = this.handler.refusal(request) ?? (await this.execute(request));
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       answer = plain(code === "EMFILE" || code === "ENFILE" ? 503 : 500, { close: true });
     }
     this.busy = false;
+    this.executing = undefined;
+    this.begun = false;
     if (this.over || this.port.ended()) {
       answer.object?.found.file.close();
       answer.made?.stop();
@@ -151,6 +170,20 @@ export class HttpLayer implements ApplicationLayer {
     }
     this.promise(answer, request);
     this.advance();
+  }
+
+  /**
+   * A request that may not be executed twice is in the record as begun before it is: whoever finds it so, and no answer, does not know
+   * what came of it, and says so.
+   */
+  private async execute(request: Request): Promise<Answer> {
+    if (!this.handler.mayRepeat(request)) {
+      if (this.begun) return plain(502, { close: false });
+      this.begun = true;
+      await this.port.recorded();
+      if (this.over) return plain(502, { close: true });
+    }
+    return this.handler.answer(this.asked(request));
   }
 
   /** Input behind our FIN is of no use. */
@@ -205,13 +238,14 @@ export class HttpLayer implements ApplicationLayer {
     if (!response.making) return undefined;
     const { keepAlive, requestHead, responseHead } = response;
     const request = requestOf(requestHead) ?? NO_REQUEST;
+    this.remakable = !request.hasBody && this.handler.mayRepeat(request); // a body is not kept so long
     const status = Number(/^HTTP\/1\.1 (\d+)/.exec(responseHead.toString("latin1", 0, 16))?.[1]);
     this.busy = true;
     this.making = new Making(
       this.port,
       response as HttpResponse & { making: MakingState },
       () => (keepAlive ? this.seen : this.received),
-      () => this.handler.repeat(this.asked(request), status),
+      () => (this.remakable ? this.handler.repeat(this.asked(request), status) : Promise.reject(NOT_REMAKABLE())),
       () => {
         this.making = undefined;
         this.busy = false;
@@ -237,12 +271,14 @@ export class HttpLayer implements ApplicationLayer {
   checkpoint(block: LayerSection[]): void {
     this.responses.drop();
     const { first, behindFirst } = this.responses;
-    block.push(encodeHttpSection({ requests: this.requests, ...(first && { current: first }), queued: behindFirst }));
+    const { requests, begun } = this;
+    block.push(encodeHttpSection({ requests, begun, ...(first && { current: first }), queued: behindFirst }));
   }
 
   unready(section: LayerSection): void {
-    const { requests, current, queued } = decodeHttpSection(section);
+    const { requests, begun, current, queued } = decodeHttpSection(section);
     this.requests = requests;
+    this.begun = begun;
     const list = current ? [current, ...queued] : [];
     this.responses.restore(list);
     const last = list.at(-1);
@@ -254,7 +290,13 @@ export class HttpLayer implements ApplicationLayer {
   }
 
   unmovable(): string {
-    return this.making ? "a response is being made that could only be made again" : "";
+    if (this.making) return "a response is being made that could only be made again";
+    if (this.begun || (this.executing && !isSafe(this.executing))) return "a request is being executed";
+    return "";
+  }
+
+  gap(): string {
+    return this.making && !this.remakable ? "its request may not be executed again to make its response once more" : "";
   }
 
   open(reference: ObjectReference): Promise<OpenObject> {
@@ -285,6 +327,7 @@ export class HttpLayer implements ApplicationLayer {
 
   undo(): void {
     this.stopMaking();
+    this.begun = false;
     this.requests = 0;
     this.responses.restore([]);
   }
@@ -333,7 +376,16 @@ const NO_REQUEST: Request = {
   head: Buffer.alloc(0),
   keepAlive: false,
   hasBody: false,
+  body: Buffer.alloc(0),
 };
+
+const CONTINUE = Buffer.from("HTTP/1.1 100 Continue\r\n\r\n");
+const NOT_REMAKABLE = () => new RefusedError("its request may not be executed again");
+
+/** RFC 9110 section 9.2.1. */
+function isSafe({ method }: Request): boolean {
+  return method === "GET" || method === "HEAD" || method === "OPTIONS";
+}
 
 const NOTHING_MADE = { bytes: 0, sha256: createHash("sha256").digest() };
 

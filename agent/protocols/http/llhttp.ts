@@ -32,6 +32,8 @@ export interface ParserEvents {
   field(part: string): void;
   value(part: string): void;
   headComplete(): void;
+  /** Of the body, decoded. The bytes are the callee's. */
+  body(part: Buffer): void;
   messageComplete(): void;
 }
 
@@ -61,7 +63,8 @@ function load(): { exports: Exports; buffer: number } {
     wasm_on_header_field: (_: number, at: number, length: number) => tell(() => events().field(text(at, length))),
     wasm_on_header_value: (_: number, at: number, length: number) => tell(() => events().value(text(at, length))),
     wasm_on_headers_complete: () => tell(() => events().headComplete(), PAUSED),
-    wasm_on_body: () => 0,
+    wasm_on_body: (_: number, at: number, length: number) =>
+      tell(() => events().body(Buffer.from(Buffer.from(exports.memory.buffer, at, length)))),
     wasm_on_message_complete: () => tell(() => events().messageComplete(), PAUSED),
   };
   const instance = new WebAssembly.Instance(new WebAssembly.Module(new Uint8Array(bytes)), { env });

@@ -21,6 +21,8 @@ export interface Request {
   keepAlive: boolean;
   /** A body follows or may follow. */
   hasBody: boolean;
+  /** Decoded; complete once the request has ended. */
+  body: Buffer;
 }
 
 export type Progress =
@@ -42,7 +44,9 @@ export class RequestReader {
   private headDone = false;
   private completed = false;
   private bodyLength = 0;
+  private readonly bodyParts: Buffer[] = [];
   private unknownMethod = false;
+  private request: Request | undefined;
   private readonly parser = new Llhttp({
     url: (part) => {
       this.target += part;
@@ -58,6 +62,9 @@ export class RequestReader {
     },
     headComplete: () => {
       this.headDone = true;
+    },
+    body: (part) => {
+      this.bodyParts.push(part);
     },
     messageComplete: () => {
       this.completed = true;
@@ -149,13 +156,18 @@ export class RequestReader {
       head: head.subarray(start),
       keepAlive: this.parser.keepAlive,
       hasBody: length > 0 || headers.has("transfer-encoding"),
+      body: Buffer.alloc(0),
     };
+    this.request = request;
     return { kind: "head", request, taken };
   }
 
   private readBody(chunk: Buffer): Progress {
     const { stop, taken } = this.parser.execute(chunk);
-    if (this.completed) return { kind: "end", taken };
+    if (this.completed) {
+      if (this.request) this.request.body = Buffer.concat(this.bodyParts);
+      return { kind: "end", taken };
+    }
     this.bodyLength += taken;
     if (this.bodyLength > BODY_MAX) return { kind: "bad", status: 413 };
     return stop === "end" ? { kind: "more" } : { kind: "bad", status: 400 };

@@ -1,7 +1,14 @@
 import { RefusedError } from "../../../proto/errors.js";
 import type { ObjectReference } from "../../../proto/record.js";
 import type { Native } from "../../native/api.js";
-import { type Body, type Origin, OriginError, type OriginResponse, Source } from "../../upstream/index.js";
+import {
+  type Body,
+  type Origin,
+  OriginError,
+  type OriginRequest,
+  type OriginResponse,
+  Source,
+} from "../../upstream/index.js";
 import type { OpenObject } from "../application.js";
 import { type Answer, type Entity, type MadeBody, plain } from "./answer.js";
 import { forRange, toClient, toOrigin } from "./forwarding.js";
@@ -12,33 +19,49 @@ import type { Request } from "./request.js";
 const LITERAL_MAX = 65_536;
 const AT_ONCE_MS = 100;
 const ETAG = "etag:";
+/** RFC 9110 sections 9.2.1 and 9.2.2. */
+const SAFE = new Set(["GET", "HEAD", "OPTIONS"]);
+const IDEMPOTENT = new Set(["PUT", "DELETE"]);
+/** Answered here, or written anew. */
+const OURS = new Set(["expect", "content-length"]);
 
 /** Hands requests on to an HTTP/1.1 server behind this one, its twins on the other servers behind those. */
 export class UpstreamHandler implements Handler {
   constructor(
     private readonly origin: Origin,
     private readonly native: Pick<Native, "spool" | "closeFd">,
+    /** Which requests may be executed again where their server dies before it has answered; safe ones always. */
+    private readonly repeats: "idempotent" | "all" | "none",
   ) {}
 
   refusal({ method, hasBody, headers }: Request): Answer | undefined {
-    if (method !== "GET" && method !== "HEAD") return plain(501, { close: hasBody || method === "CONNECT" });
+    if (method === "CONNECT" || method === "TRACE") return plain(501, { close: true });
     if (headers.has("upgrade")) return plain(501, { close: hasBody });
-    if (headers.has("expect") || hasBody) return plain(417, { close: true });
+    const expect = headers.get("expect");
+    if (expect !== undefined && expect.toLowerCase() !== "100-continue") return plain(417, { close: hasBody });
     return undefined;
+  }
+
+  mayRepeat({ method, headers }: Request): boolean {
+    if (SAFE.has(method) || this.repeats === "all") return true;
+    return this.repeats === "idempotent" && (IDEMPOTENT.has(method) || headers.has("idempotency-key"));
   }
 
   async answer(asked: Asked): Promise<Answer> {
     const { request } = asked;
     try {
-      const response = await this.origin.ask(
-        { method: request.method, target: request.target, headers: toOrigin(request, asked.client) },
-        true,
-      );
-      return await this.answerWith(response, asked);
+      return await this.answerWith(await this.origin.ask(this.handedOn(asked), this.mayRepeat(request)), asked);
     } catch (error) {
       if (!(error instanceof OriginError)) throw error;
       return plain(error.status, { close: false });
     }
+  }
+
+  private handedOn({ request, client }: Asked): OriginRequest {
+    const { method, target, body } = request;
+    const headers = toOrigin(request, client).filter(([name]) => !OURS.has(name.toLowerCase()));
+    if (request.hasBody || request.headers.has("content-length")) headers.push(["Content-Length", String(body.length)]);
+    return { method, target, headers, body };
   }
 
   /** Without an await before the body is taken: that must be done in the step in which the head came. */
@@ -61,7 +84,7 @@ export class UpstreamHandler implements Handler {
     }
     const offset = firstByte(status, headers);
     const etag = lineOf(headers, "etag");
-    if (offset === undefined || !isStrong(etag) || !acceptsRanges(status, headers)) {
+    if (asked.request.method !== "GET" || offset === undefined || !isStrong(etag) || !acceptsRanges(status, headers)) {
       return { ...answer, headers: others, made: { length, parts: body.parts(), stop } };
     }
     const file = new Source(this.native, offset + length, (from, to) => this.range(asked, etag, from, to));
@@ -70,9 +93,8 @@ export class UpstreamHandler implements Handler {
     return { ...answer, object: { found, offset, length } };
   }
 
-  async repeat({ request, client }: Asked, status: number): Promise<MadeBody> {
-    const headers = toOrigin(request, client);
-    const response = await this.origin.ask({ method: request.method, target: request.target, headers }, true);
+  async repeat(asked: Asked, status: number): Promise<MadeBody> {
+    const response = await this.origin.ask(this.handedOn(asked), true);
     const { body } = response;
     if (response.status === status) return { parts: body.parts(), stop: () => body.discard() };
     body.discard();
@@ -111,7 +133,12 @@ export class UpstreamHandler implements Handler {
   /** Throws RefusedError, OriginError. */
   private async range({ request, client }: Asked, etag: string, from: number, to: number): Promise<Body> {
     const { status, headers, body } = await this.origin.ask(
-      { method: "GET", target: request.target, headers: forRange(toOrigin(request, client), etag, from, to) },
+      {
+        method: "GET",
+        target: request.target,
+        headers: forRange(toOrigin(request, client), etag, from, to),
+        body: Buffer.alloc(0),
+      },
       true,
     );
     const same = lineOf(headers, "etag") === etag;
