@@ -6,7 +6,7 @@ const { v1 } = baton;
 
 /** The layers' sections of the data block. Version 1 each; a later one that this program does not know is refused. */
 const VERSION = 1;
-/** Of http, where a response is in the making or a request begun: who does not know that would go on wrongly. */
+/** Of http, where a response is in the making, a request begun or its body not kept: who does not know that would go on wrongly. */
 const UPSTREAM_VERSION = 2;
 
 export interface IpSection {
@@ -50,6 +50,8 @@ export interface HttpSection {
   requests: number;
   /** The next request may have been executed, and may not be twice. */
   begun: boolean;
+  /** Head of the request whose body is being handed on and is nowhere else; empty where there is none. */
+  unkept: Buffer;
   current?: HttpResponse;
   queued: HttpResponse[];
 }
@@ -90,9 +92,10 @@ export function decodeTcpSection(section: LayerSection): TcpState {
 }
 
 export function encodeHttpSection(section: HttpSection): LayerSection {
-  const { requests, begun, current, queued } = section;
-  const state = encoding("section", "http", () => v1.HttpSection.encode({ ...current, requests, begun, queued }));
-  const upstream = begun || [current, ...queued].some((response) => response?.making);
+  const { requests, begun, unkept, current, queued } = section;
+  const wire = { ...current, requests, begun, unkept, queued };
+  const state = encoding("section", "http", () => v1.HttpSection.encode(wire));
+  const upstream = begun || unkept.length > 0 || [current, ...queued].some((response) => response?.making);
   return { layer: "http", version: upstream ? UPSTREAM_VERSION : VERSION, state };
 }
 
@@ -103,6 +106,7 @@ export function decodeHttpSection(section: LayerSection): HttpSection {
     const result: HttpSection = {
       requests: number(wire.requests),
       begun: wire.begun,
+      unkept: buffer(wire.unkept),
       queued: wire.queued.map(plainResponse),
     };
     if (wire.requestHead.length > 0 || wire.responseHead.length > 0) result.current = plainResponse(wire);

@@ -96,10 +96,18 @@ export class Origin {
     this.agent.destroy();
   }
 
+  /** Asks on a new connection, with a body that follows; its headers say its length, or that it is chunked. */
+  upload(asked: OriginRequest): ClientRequest & { response: Promise<OriginResponse> } {
+    const { request: sent, response } = this.begin(asked, HEAD_MS, false, false);
+    return Object.assign(sent, { response });
+  }
+
+  /** @param isWhole the request ends here; else the time for an answer begins at its end */
   private begin(
     { method, target, headers, body }: OriginRequest,
     headMs: number,
     keptConnection: boolean,
+    isWhole = true,
   ): { request: ClientRequest; response: Promise<OriginResponse> } {
     const sent = request({
       ...this.address,
@@ -113,9 +121,16 @@ export class Origin {
       const late = (ms: number, what: string) =>
         setTimeout(() => sent.destroy(new OriginError(504, `${this.url} ${what} within ${ms} ms`)), ms);
       let timer = late(Math.min(CONNECT_MS, headMs), "was not connected");
-      const connected = () => {
+      const ended = () => {
         clearTimeout(timer);
         timer = late(headMs, "did not answer");
+      };
+      const connected = () => {
+        if (sent.writableFinished || isWhole) ended();
+        else {
+          clearTimeout(timer);
+          sent.once("finish", ended);
+        }
       };
       sent.once("socket", (socket) => {
         if (socket.connecting) socket.once("connect", connected);
@@ -123,6 +138,7 @@ export class Origin {
       });
       sent.once("response", (message: IncomingMessage) => {
         clearTimeout(timer);
+        sent.off("finish", ended);
         const { statusCode: status = 0, statusMessage: reason = "" } = message;
         resolve({ status, reason, headers: linesOf(message), body: new Body(message) });
       });
@@ -136,7 +152,7 @@ export class Origin {
         reject(new OriginError(502, `${this.url} closed without an answer`));
       });
     });
-    sent.end(body);
+    if (isWhole) sent.end(body);
     return { request: sent, response };
   }
 }

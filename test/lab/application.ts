@@ -1,5 +1,8 @@
-import { randomUUID } from "node:crypto";
-import { createServer, type ServerResponse } from "node:http";
+import { createHash, randomUUID } from "node:crypto";
+import { appendFileSync, createWriteStream, mkdirSync, readFileSync, renameSync } from "node:fs";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { Transform } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { generated } from "./generated.js";
 
@@ -7,12 +10,48 @@ import { generated } from "./generated.js";
  * The dynamic part of what the lab's agents stand before, behind nginx:
  *
  *   GET /app/stream?bytes=N&seed=S&ms=M   N bytes in chunks, M ms between them, the same for the same seed; without one others each time
+ *   PUT, POST /app/upload/NAME?ms=M       stores the body for all servers; M ms later answers with its SHA-256
+ *   GET /app/executions/NAME              how often that was done, on all servers together
  */
+const UPLOADS = "/run/baton/lab/uploads";
+const EXECUTIONS = "/run/baton/lab/executions";
+for (const folder of [UPLOADS, EXECUTIONS]) mkdirSync(folder, { recursive: true });
+
 const server = createServer((request, response) => {
-  const url = new URL(request.url ?? "/", "http://localhost");
-  if (request.method === "GET" && url.pathname === "/app/stream") void stream(url.searchParams, response);
+  const { method = "", url = "/" } = request;
+  const { pathname, searchParams } = new URL(url, "http://localhost");
+  const [, what, name] = /^\/app\/(upload|executions)\/([A-Za-z0-9._-]+)$/.exec(pathname) ?? [];
+  if (method === "GET" && pathname === "/app/stream") void stream(searchParams, response);
+  else if (name && what === "upload" && ["PUT", "POST"].includes(method)) {
+    upload(name, Number(searchParams.get("ms") ?? 0), request, response).catch(() => response.destroy());
+  } else if (name && what === "executions" && method === "GET") response.end(`${executions(name)}\n`);
   else response.writeHead(404).end();
 });
+
+async function upload(name: string, ms: number, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const hash = createHash("sha256");
+  const file = `${UPLOADS}/${name}`;
+  const part = `${file}.${randomUUID()}`;
+  const hashing = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      hash.update(chunk);
+      done(null, chunk);
+    },
+  });
+  await pipeline(request, hashing, createWriteStream(part));
+  renameSync(part, file);
+  appendFileSync(`${EXECUTIONS}/${name}`, "x"); // one system call: whoever does so at the same time is counted as well
+  if (ms > 0) await delay(ms);
+  response.end(`${hash.digest("hex")}\n`);
+}
+
+function executions(name: string): number {
+  try {
+    return readFileSync(`${EXECUTIONS}/${name}`).length;
+  } catch {
+    return 0;
+  }
+}
 
 async function stream(query: URLSearchParams, response: ServerResponse): Promise<void> {
   const ms = Number(query.get("ms") ?? 0);

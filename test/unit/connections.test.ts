@@ -131,7 +131,7 @@ test("a connection's details come from the record, layer by layer, and its histo
   const layers = [
     encodeIpSection({ ttl: 64, dscp: 0 }),
     encodeTcpSection(base.tcp),
-    encodeHttpSection({ requests: 1, begun: false, current: response, queued: [] }),
+    encodeHttpSection({ requests: 1, begun: false, unkept: Buffer.alloc(0), current: response, queued: [] }),
   ];
   const { entry } = put(index, { ...base, layers });
   const detail = connectionDetail(entry, {}, [

@@ -1,5 +1,6 @@
 import test from "ava";
-import type { Handler } from "../../agent/protocols/http/handler.js";
+import type { Answer } from "../../agent/protocols/http/answer.js";
+import type { Handler, Upload } from "../../agent/protocols/http/handler.js";
 import { HttpLayer } from "../../agent/protocols/http/layer.js";
 import type { Request } from "../../agent/protocols/http/request.js";
 import type { LayerSection } from "../../proto/record.js";
@@ -9,23 +10,51 @@ import { FakePort } from "../support/port.js";
 const POST = Buffer.from("POST /order HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello");
 const EXPECTING = Buffer.from("PUT /o HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
 
+const DONE: Answer = { status: 200, headers: [], body: Buffer.from("done"), close: false };
+
+/** What takes a large body; the test says when it has no room, and what it answers. */
+class FakeUpload implements Upload {
+  got = Buffer.alloc(0);
+  hasEnded = false;
+  isStopped = false;
+  isCongested = false;
+  onRoom = () => {};
+  reply: (answer: Answer) => void = () => {};
+  readonly answer = new Promise<Answer>((resolve) => {
+    this.reply = resolve;
+  });
+  write(part: Buffer): void {
+    this.got = Buffer.concat([this.got, part]);
+  }
+  end(): void {
+    this.hasEnded = true;
+  }
+  stop(): void {
+    this.isStopped = true;
+  }
+}
+
 /** A layer whose requests may not be executed twice; `executed` has those that were, each waiting to be answered. */
 function connection(mayRepeat = false, port = new FakePort(), inputOffset = 0) {
   const executed: Array<{ request: Request; answer: () => void }> = [];
+  const uploads: FakeUpload[] = [];
   const handler: Handler = {
     refusal: () => undefined,
     mayRepeat: () => mayRepeat,
     answer: ({ request }) =>
       new Promise((resolve) => {
-        const done = { status: 200, headers: [], body: Buffer.from("done"), close: false };
-        executed.push({ request, answer: () => resolve(done) });
+        executed.push({ request, answer: () => resolve(DONE) });
       }),
+    upload: () => {
+      uploads.push(new FakeUpload());
+      return uploads.at(-1) as FakeUpload;
+    },
     repeat: () => Promise.reject(new Error("nothing is made here")),
     open: () => Promise.reject(new Error("there are no objects")),
     take: () => Promise.reject(new Error("there are no objects")),
   };
   port.processedTo = inputOffset;
-  return { port, executed, layer: new HttpLayer(port, inputOffset, handler) };
+  return { port, executed, uploads, layer: new HttpLayer(port, inputOffset, handler) };
 }
 
 function sectionOf(layer: HttpLayer): LayerSection {
@@ -108,4 +137,100 @@ test("a client that waits with its body is invited, once; one that does not wait
   eager.layer.input(Buffer.concat([EXPECTING, Buffer.from("he")]));
   t.is(eager.port.out.length, 0);
   eager.layer.closed();
+});
+
+const LARGE = Buffer.alloc(200_000, "abcdefg");
+const largeHead = Buffer.from(`PUT /o HTTP/1.1\r\nHost: h\r\nContent-Length: ${LARGE.length}\r\n\r\n`);
+const largeChunked = Buffer.concat([
+  Buffer.from("PUT /o HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"),
+  ...[0, 50_000, 100_000, 150_000].flatMap((at) => [
+    Buffer.from("c350\r\n"),
+    LARGE.subarray(at, at + 50_000),
+    Buffer.from("\r\n"),
+  ]),
+  Buffer.from("0\r\n\r\n"),
+]);
+
+for (const [what, request] of [
+  ["of a stated length", Buffer.concat([largeHead, LARGE])],
+  ["in chunks", largeChunked],
+] as const) {
+  test(`a large body ${what} is handed on as it comes, and the next request follows`, async (t) => {
+    const { port, layer, uploads, executed } = connection(true);
+    const input = Buffer.concat([request, POST]);
+    for (let at = 0; at < input.length; at += 30_000) {
+      layer.input(input.subarray(at, at + 30_000));
+      await turn();
+      for (const resolve of port.recordings.splice(0)) resolve();
+      await turn();
+    }
+    const [upload] = uploads as [FakeUpload];
+    t.deepEqual(upload.got, LARGE);
+    t.true(upload.hasEnded);
+    t.is(port.processedTo, request.length, "used up as it was handed on");
+    t.not(layer.gap(), "");
+    upload.reply(DONE);
+    await turn();
+    t.regex(port.out.toString(), /^HTTP\/1\.1 200 OK\r\n/);
+    t.is(layer.gap(), "");
+    t.is(executed.length, 1, "the next one");
+    t.is(executed[0]?.request.body.toString(), "hello");
+    layer.closed();
+  });
+}
+
+test("a large body waits where there is no room for it, and is used up no earlier", async (t) => {
+  const { port, layer, uploads } = connection(true);
+  layer.input(largeHead);
+  await turn();
+  t.is(uploads.length, 0, "nothing is handed on that the record does not know");
+  port.recordings.splice(0)[0]?.();
+  await turn();
+  const [upload] = uploads as [FakeUpload];
+  upload.isCongested = true;
+  layer.input(LARGE.subarray(0, 1000));
+  t.is(upload.got.length, 0);
+  t.is(port.processedTo, largeHead.length);
+  upload.isCongested = false;
+  upload.onRoom();
+  t.is(upload.got.length, 1000);
+  t.is(port.processedTo, largeHead.length + 1000);
+  layer.closed();
+  t.true(upload.isStopped);
+});
+
+test("a large body whose server dies: the twin says 502 and ends, and hands nothing on", async (t) => {
+  const dead = connection(true);
+  dead.layer.input(Buffer.concat([largeHead, LARGE.subarray(0, 1000)]));
+  await turn();
+  dead.port.recordings.splice(0)[0]?.();
+  await turn();
+  const section = sectionOf(dead.layer);
+  dead.layer.closed();
+  const heir = connection(true, new FakePort(), dead.port.processedTo);
+  heir.layer.unready(section);
+  heir.layer.ready(0);
+  heir.layer.input(LARGE.subarray(1000));
+  await turn();
+  t.regex(heir.port.out.toString(), /^HTTP\/1\.1 502 Bad Gateway\r\n.*Connection: close\r\n/s);
+  t.true(heir.port.fin);
+  t.is(heir.uploads.length, 0);
+});
+
+test("a large body that is answered before its end, and one whose client ends in the middle: the connection ends", async (t) => {
+  for (const early of [true, false]) {
+    const { port, layer, uploads } = connection(true);
+    layer.input(Buffer.concat([largeHead, LARGE.subarray(0, 1000)]));
+    await turn();
+    for (const resolve of port.recordings.splice(0)) resolve();
+    await turn();
+    const [upload] = uploads as [FakeUpload];
+    if (early) upload.reply(DONE);
+    else layer.inputEnd();
+    await turn();
+    t.regex(port.out.toString(), early ? /^HTTP\/1\.1 200 OK/ : /^HTTP\/1\.1 400 Bad Request/);
+    t.true(port.fin);
+    if (!early) t.true(upload.isStopped);
+    layer.closed();
+  }
 });

@@ -129,18 +129,25 @@ const response: HttpResponse = {
 };
 
 test("the section of http", (t) => {
-  const section = { requests: 3, begun: false, current: response, queued: [{ ...response, objectId: "" }, response] };
+  const section = {
+    requests: 3,
+    begun: false,
+    unkept: Buffer.alloc(0),
+    current: response,
+    queued: [{ ...response, objectId: "" }, response],
+  };
   t.is(encodeHttpSection(section).version, 1);
   t.deepEqual(decodeHttpSection(encodeHttpSection(section)), section);
-  const empty = { requests: 0, begun: false, queued: [] };
+  const empty = { requests: 0, begun: false, unkept: Buffer.alloc(0), queued: [] };
   t.deepEqual(decodeHttpSection(encodeHttpSection(empty)), empty);
 });
 
 test("what a program without upstreams would not heed is of another version", (t) => {
   const making = { bytes: 2 ** 40, sha256: Buffer.alloc(32, 1), framing: "chunked" as const, length: 0 };
   for (const section of [
-    { requests: 1, begun: true, queued: [] },
-    { requests: 1, begun: false, current: { ...response, making }, queued: [] },
+    { requests: 1, begun: true, unkept: Buffer.alloc(0), queued: [] },
+    { requests: 1, begun: false, unkept: Buffer.alloc(0), current: { ...response, making }, queued: [] },
+    { requests: 1, begun: false, unkept: Buffer.from("PUT"), queued: [] },
   ]) {
     t.is(encodeHttpSection(section).version, 2);
     t.deepEqual(decodeHttpSection(encodeHttpSection(section)), section);
@@ -157,13 +164,18 @@ test("sections for people", (t) => {
   const block = stack().stack.checkpoint();
   t.deepEqual(describeSection(block[0] as LayerSection), { ttl: 64, dscp: 0 });
   t.deepEqual(describeSection(block[1] as LayerSection), { ...exampleRecord().tcp });
-  t.like(describeSection(encodeHttpSection({ requests: 3, begun: false, current: response, queued: [response] })), {
-    requests: 3,
-    requestHead: "GET / HTTP/1.1\r\n\r\n",
-    objectId: "/ä",
-    firstByteSeq: 4294967295,
-    firstByteOffset: 2 ** 40,
-  });
+  t.like(
+    describeSection(
+      encodeHttpSection({ requests: 3, begun: false, unkept: Buffer.alloc(0), current: response, queued: [response] }),
+    ),
+    {
+      requests: 3,
+      requestHead: "GET / HTTP/1.1\r\n\r\n",
+      objectId: "/ä",
+      firstByteSeq: 4294967295,
+      firstByteOffset: 2 ** 40,
+    },
+  );
   const app = { application: "echo", version: 1 };
   t.deepEqual(describeSection(encodeAppSection({ ...app, state: Buffer.from('{"lines":3}') })), {
     ...app,

@@ -22,6 +22,9 @@ export interface Handler {
   /** Answers a request that was not refused. Where it rejects the client gets 500, or 503 if descriptors have run out. */
   answer(asked: Asked): Promise<Answer>;
 
+  /** Hands on a request whose body is not kept, as it comes. Missing: such a request is refused with 413. */
+  upload?(asked: Asked): Upload;
+
   /**
    * Makes an answer's body again that was `made`, for whoever goes on with it. Throws RefusedError where the answer is another one.
    * @param status of the answer
@@ -36,4 +39,18 @@ export interface Handler {
 
   /** An object that another process of this server had open; the descriptor is the handler's. Throws RefusedError. */
   take(reference: ObjectReference, fd: number, asked: Asked | undefined): Promise<Entity>;
+}
+
+/** A request on its way to whoever answers it. */
+export interface Upload {
+  write(part: Buffer): void;
+  /** It has taken more than it can pass on: wait for `onRoom`. */
+  readonly isCongested: boolean;
+  onRoom: () => void;
+  /** That was all of the body. */
+  end(): void;
+  /** May come before the end. Never rejects but where it is stopped. */
+  readonly answer: Promise<Answer>;
+  /** The client is gone, or its request is none. */
+  stop(): void;
 }

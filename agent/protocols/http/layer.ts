@@ -22,6 +22,7 @@ import type { Asked, Handler } from "./handler.js";
 import { Making } from "./making.js";
 import { type Request, RequestReader, requestOf } from "./request.js";
 import { Responses } from "./responses.js";
+import { Uploading } from "./uploading.js";
 
 /** Bytes that are remembered as the head of what was no request. */
 const BAD_HEAD_KEPT = 1_024;
@@ -55,6 +56,9 @@ export class HttpLayer implements ApplicationLayer {
   private making: Making | undefined;
   private remakable = true;
   private executing: Request | undefined;
+  private uploading: Uploading | undefined;
+  /** Head of the request whose body is being handed on and not kept; empty where there is none. */
+  private unkept: Buffer = Buffer.alloc(0);
   /** The next request that may not be executed twice has been begun. */
   private begun = false;
   private over = false;
@@ -75,11 +79,13 @@ export class HttpLayer implements ApplicationLayer {
   input(chunk: Buffer): void {
     this.received += chunk.length;
     this.waiting.push(chunk);
-    this.advance();
+    if (this.uploading) this.feed();
+    else this.advance();
   }
 
   inputEnd(): void {
     this.inputEnded = true;
+    if (this.uploading && this.waiting.length === 0) this.uploading.inputEnd();
     this.advance();
   }
 
@@ -137,9 +143,14 @@ export class HttpLayer implements ApplicationLayer {
       }
       if (rest.length === 0 && this.waiting.length === 0) this.invite(progress.request);
       this.waiting.unshift(rest); // even if it is empty: the reader has to be asked whether the request ends here
+      if (progress.request.isLarge) void this.upload(progress.request, this.reader);
       return;
     }
     if (rest.length > 0) this.waiting.unshift(rest);
+    if (progress.kind === "large") {
+      void this.upload(this.request as Request, this.reader);
+      return;
+    }
     this.freeReader();
     void this.answer(this.request as Request);
   }
@@ -150,12 +161,49 @@ export class HttpLayer implements ApplicationLayer {
     this.port.respond({ pieces: [{ literal: CONTINUE }], processed: this.requestAt });
   }
 
-  private async answer(request: Request): Promise<void> {
+  private answer(request: Request): Promise<void> {
+    return this.answerWith(request, async () => this.handler.refusal(request) ?? (await this.execute(request)));
+  }
+
+  /** Hands a request on whose body is not kept. The record says so first: whoever finds it there gives up on it. */
+  private upload(request: Request, reader: RequestReader): Promise<void> {
+    return this.answerWith(request, async () => {
+      if (!this.handler.upload) return plain(413, { close: true });
+      this.unkept = request.head;
+      this.port.processed(this.seen);
+      await this.port.recorded();
+      if (this.over) return plain(502, { close: true });
+      this.uploading = new Uploading(reader, this.handler.upload(this.asked(request)), () => this.feed());
+      this.feed();
+      const answer = await this.uploading.answer;
+      this.uploading = undefined;
+      if (!answer.close) this.freeReader();
+      return answer;
+    });
+  }
+
+  /** Gives the upload what it takes. What it has taken is used up: it need not be in a record, and is acknowledged. */
+  private feed(): void {
+    const before = this.seen;
+    while (this.uploading?.takes) {
+      const chunk = this.waiting.shift();
+      if (!chunk) break;
+      const used = this.uploading.feed(chunk);
+      this.seen += used;
+      if (used < chunk.length) this.waiting.unshift(chunk.subarray(used));
+    }
+    if (this.seen === before || this.over) return;
+    this.port.processed(this.seen);
+    void this.port.recorded();
+    if (this.inputEnded && this.waiting.length === 0) this.uploading?.inputEnd();
+  }
+
+  private async answerWith(request: Request, answering: () => Promise<Answer>): Promise<void> {
     this.busy = true;
     this.executing = request;
     let answer: Answer;
     try {
-      answer = this.handler.refusal(request) ?? (await this.execute(request));
+      answer = await answering();
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       answer = plain(code === "EMFILE" || code === "ENFILE" ? 503 : 500, { close: true });
@@ -163,6 +211,7 @@ export class HttpLayer implements ApplicationLayer {
     this.busy = false;
     this.executing = undefined;
     this.begun = false;
+    this.unkept = Buffer.alloc(0);
     if (this.over || this.port.ended()) {
       answer.object?.found.file.close();
       answer.made?.stop();
@@ -271,14 +320,15 @@ export class HttpLayer implements ApplicationLayer {
   checkpoint(block: LayerSection[]): void {
     this.responses.drop();
     const { first, behindFirst } = this.responses;
-    const { requests, begun } = this;
-    block.push(encodeHttpSection({ requests, begun, ...(first && { current: first }), queued: behindFirst }));
+    const { requests, begun, unkept } = this;
+    block.push(encodeHttpSection({ requests, begun, unkept, ...(first && { current: first }), queued: behindFirst }));
   }
 
   unready(section: LayerSection): void {
-    const { requests, begun, current, queued } = decodeHttpSection(section);
+    const { requests, begun, unkept, current, queued } = decodeHttpSection(section);
     this.requests = requests;
     this.begun = begun;
+    this.unkept = unkept;
     const list = current ? [current, ...queued] : [];
     this.responses.restore(list);
     const last = list.at(-1);
@@ -296,6 +346,7 @@ export class HttpLayer implements ApplicationLayer {
   }
 
   gap(): string {
+    if (this.unkept.length > 0) return "the body of its request is larger than what is kept";
     return this.making && !this.remakable ? "its request may not be executed again to make its response once more" : "";
   }
 
@@ -323,11 +374,17 @@ export class HttpLayer implements ApplicationLayer {
   ready(position: number): void {
     this.responses.advance(position);
     this.making?.go();
+    // Half of its body is gone.
+    if (this.unkept.length > 0) {
+      const request = requestOf(this.unkept) ?? NO_REQUEST;
+      void this.answerWith(request, async () => plain(502, { close: true }));
+    }
   }
 
   undo(): void {
     this.stopMaking();
     this.begun = false;
+    this.unkept = Buffer.alloc(0);
     this.requests = 0;
     this.responses.restore([]);
   }
@@ -352,6 +409,7 @@ export class HttpLayer implements ApplicationLayer {
   closed(): void {
     this.over = true;
     this.stopMaking();
+    this.uploading?.stop();
     this.waiting = [];
     this.freeReader();
   }
@@ -377,6 +435,7 @@ const NO_REQUEST: Request = {
   keepAlive: false,
   hasBody: false,
   body: Buffer.alloc(0),
+  isLarge: false,
 };
 
 const CONTINUE = Buffer.from("HTTP/1.1 100 Continue\r\n\r\n");

@@ -1,9 +1,9 @@
 import { Llhttp } from "./llhttp.js";
 
-/** Bounds of one request, bytes. A head larger than this is answered 431, a target 414, a body 413. */
+/** Bounds of one request, bytes. A head larger than this is answered 431, a target 414. */
 export const HEAD_MAX = 16_384;
 export const TARGET_MAX = 8_192;
-/** Everything of a request waits in the record's spool until it is answered: this must fit. */
+/** A request waits in the record's spool until it is answered, with a body of at most this. A larger one is not kept. */
 export const BODY_MAX = 65_536;
 
 export interface Request {
@@ -23,12 +23,16 @@ export interface Request {
   hasBody: boolean;
   /** Decoded; complete once the request has ended. */
   body: Buffer;
+  /** It says ahead that its body is larger than what is kept. */
+  isLarge: boolean;
 }
 
 export type Progress =
   /** The chunk is used up. */
   | { kind: "more" }
   | { kind: "head"; request: Request; taken: number }
+  /** The body is larger than what is kept. `pass` it on, or go no further. */
+  | { kind: "large"; taken: number }
   /** The request ends behind the chunk's first `taken` bytes. */
   | { kind: "end"; taken: number }
   /** It is none, or none that is taken; nothing behind it can be understood. */
@@ -45,6 +49,7 @@ export class RequestReader {
   private completed = false;
   private bodyLength = 0;
   private readonly bodyParts: Buffer[] = [];
+  private passing = false;
   private unknownMethod = false;
   private request: Request | undefined;
   private readonly parser = new Llhttp({
@@ -80,6 +85,15 @@ export class RequestReader {
   read(chunk: Buffer): Progress {
     if (this.unknownMethod) return this.judgeLine(chunk);
     return this.headDone ? this.readBody(chunk) : this.readHead(chunk);
+  }
+
+  /** From now on the body is not kept: `takeBody` has what came since it was last called. */
+  pass(): void {
+    this.passing = true;
+  }
+
+  takeBody(): Buffer {
+    return Buffer.concat(this.bodyParts.splice(0));
   }
 
   free(): void {
@@ -146,7 +160,6 @@ export class RequestReader {
     // The parser also speaks RTSP and ICE.
     if (!/^[^\r]* HTTP\/1\.[01]\r/.test(head.toString("latin1", start))) return { kind: "bad", status: 400 };
     const length = Number(headers.get("content-length") ?? 0);
-    if (length > BODY_MAX) return { kind: "bad", status: 413 };
     const request: Request = {
       method: this.parser.method,
       target: this.target,
@@ -157,6 +170,7 @@ export class RequestReader {
       keepAlive: this.parser.keepAlive,
       hasBody: length > 0 || headers.has("transfer-encoding"),
       body: Buffer.alloc(0),
+      isLarge: length > BODY_MAX,
     };
     this.request = request;
     return { kind: "head", request, taken };
@@ -165,11 +179,11 @@ export class RequestReader {
   private readBody(chunk: Buffer): Progress {
     const { stop, taken } = this.parser.execute(chunk);
     if (this.completed) {
-      if (this.request) this.request.body = Buffer.concat(this.bodyParts);
+      if (this.request && !this.passing) this.request.body = this.takeBody();
       return { kind: "end", taken };
     }
     this.bodyLength += taken;
-    if (this.bodyLength > BODY_MAX) return { kind: "bad", status: 413 };
+    if (stop === "end" && !this.passing && this.bodyLength > BODY_MAX) return { kind: "large", taken };
     return stop === "end" ? { kind: "more" } : { kind: "bad", status: 400 };
   }
 }

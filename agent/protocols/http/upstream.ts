@@ -12,7 +12,7 @@ import {
 import type { OpenObject } from "../application.js";
 import { type Answer, type Entity, type MadeBody, plain } from "./answer.js";
 import { forRange, toClient, toOrigin } from "./forwarding.js";
-import type { Asked, Handler } from "./handler.js";
+import type { Asked, Handler, Upload } from "./handler.js";
 import type { Request } from "./request.js";
 
 /** A body of at most so many bytes that is there at once is promised as it is. A larger one has to be had again. */
@@ -55,6 +55,29 @@ export class UpstreamHandler implements Handler {
       if (!(error instanceof OriginError)) throw error;
       return plain(error.status, { close: false });
     }
+  }
+
+  upload(asked: Asked): Upload {
+    const { request, client } = asked;
+    const headers = toOrigin(request, client).filter(([name]) => !OURS.has(name.toLowerCase()));
+    const length = request.headers.get("content-length");
+    headers.push(length === undefined ? ["Transfer-Encoding", "chunked"] : ["Content-Length", length]);
+    const { method, target, body } = request;
+    const sent = this.origin.upload({ method, target, headers, body });
+    const upload: Upload = {
+      write: (part) => void sent.write(part),
+      get isCongested() {
+        return sent.writableNeedDrain;
+      },
+      onRoom: () => {},
+      end: () => void sent.end(),
+      answer: sent.response
+        .then((response) => this.answerWith(response, asked))
+        .catch((error) => plain(error instanceof OriginError ? error.status : 502, { close: false })),
+      stop: () => void sent.destroy(),
+    };
+    sent.on("drain", () => upload.onRoom());
+    return upload;
   }
 
   private handedOn({ request, client }: Asked): OriginRequest {
