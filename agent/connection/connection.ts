@@ -138,6 +138,11 @@ export class LiveConnection implements ConnectionPort {
     return this.gaps.reason || this.stack?.application.gap?.() || (this.committer.everCommitted ? "" : "no record yet");
   }
 
+  /** Why it had better go on here for now; "" = nothing stands against another process or server. */
+  get unmovable(): string {
+    return this.stack?.application.unmovable?.() ?? "";
+  }
+
   /** The layers, once they exist; they get this connection as their port. */
   useStack(stack: Stack): void {
     this.stack = stack;
@@ -196,8 +201,7 @@ export class LiveConnection implements ConnectionPort {
   async freeze(): Promise<Frozen> {
     if (this.finished || !this.native || this.phase.phase !== "LIVE") throw new RefusedError("it is not live");
     if (this.protectionGap !== "") throw new RefusedError(`it is not protected: ${this.protectionGap}`);
-    const unmovable = this.layers.application.unmovable?.();
-    if (unmovable) throw new RefusedError(unmovable);
+    if (this.unmovable !== "") throw new RefusedError(this.unmovable);
     this.phase.move("HELD");
     await this.committer.pause();
     const { native, guard } = this.host;

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { BatonError } from "../../proto/errors.js";
 import { Channel } from "../channel.js";
 import type { LiveConnection } from "../connection/connection.js";
@@ -7,6 +8,9 @@ import { type Arrived, encodePassed, type Passage, socketsOf } from "./passage.j
 
 /** Connections under way at a time: each of them stands still for its passage, so they are few. */
 const AT_ONCE = 16;
+/** What is in the middle of something that could not be gone on with may finish it first, all of them together within this. */
+const BUSY_MS = 10_000;
+const BUSY_POLL_MS = 20;
 /** A next worker that does not take one in this time has a fault. */
 const ARRIVAL_MS = 10_000;
 
@@ -60,9 +64,14 @@ export class Passing {
   async passConnections(table: ConnectionTable): Promise<number> {
     const connections: LiveConnection[] = [];
     table.each((connection) => connections.push(connection));
+    connections.sort((a, b) => Number(b.unmovable !== "") - Number(a.unmovable !== "")); // those last, which is first here
+    const deadline = performance.now() + BUSY_MS;
     let passed = 0;
     const passOn = async () => {
-      for (let next = connections.pop(); next; next = connections.pop()) if (await this.passOne(next)) passed++;
+      for (let next = connections.pop(); next; next = connections.pop()) {
+        while (next.unmovable !== "" && !next.isOver && performance.now() < deadline) await sleep(BUSY_POLL_MS);
+        if (await this.passOne(next)) passed++;
+      }
     };
     await Promise.all(Array.from({ length: AT_ONCE }, passOn));
     return passed;

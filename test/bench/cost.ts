@@ -12,10 +12,11 @@ import { upload } from "./upload.js";
 const ROUNDS = 11;
 const REQUESTS = 201;
 const UNPROTECTED_PORT = 81;
+const UPSTREAM_PORT = 8080;
 
 /**
- * What protection costs: the same agent, the same file, one service protected and one not, turn by turn. nginx on the
- * same host beside them; its packets go straight to the server, the agent's by the appliance.
+ * What protection costs: the same agent, the same file, one service protected and one not, and one before an nginx, turn by turn. nginx
+ * alone on the same host beside them; its packets go straight to the server, the agent's by the appliance.
  */
 export async function cost(): Promise<Report> {
   const content = new BenchContent({ "bulk.bin": 1024 * 1024 * 1024 });
@@ -23,14 +24,19 @@ export async function cost(): Promise<Report> {
   const lab = labConfig({ servers: 1, content: content.directory, cgroups: "/sys/fs/cgroup/unified" });
   const plain = { ...lab.services[0]!, name: "plain", port: UNPROTECTED_PORT, protect: false };
   writeFileSync(config, stringify({ ...lab, services: [...lab.services, plain] }));
-  const speed: Record<string, number[]> = { protected: [], unprotected: [], nginx: [] };
-  const kept: Record<string, number[]> = { protected: [], unprotected: [], nginx: [] };
-  const fresh: Record<string, number[]> = { protected: [], unprotected: [], nginx: [] };
+  const speed: Record<string, number[]> = { protected: [], unprotected: [], upstream: [], nginx: [] };
+  const kept: Record<string, number[]> = { protected: [], unprotected: [], upstream: [], nginx: [] };
+  const fresh: Record<string, number[]> = { protected: [], unprotected: [], upstream: [], nginx: [] };
   const uploads: Record<string, number[]> = { protected: [], unprotected: [] };
   try {
     await labUp({ servers: 1, content: content.directory, config });
     const nginx = await startNginx(content.directory);
-    const urls = { protected: `http://${VIP}`, unprotected: `http://${VIP}:${UNPROTECTED_PORT}`, nginx: nginx.url };
+    const urls = {
+      protected: `http://${VIP}`,
+      unprotected: `http://${VIP}:${UNPROTECTED_PORT}`,
+      upstream: `http://${VIP}:${UPSTREAM_PORT}`,
+      nginx: nginx.url,
+    };
     for (let round = 0; round < ROUNDS; round++) {
       // Turn by turn in either order: the machine's speed drifts, and the ratio of a pair bears that.
       const turns = Object.entries(urls);
@@ -38,7 +44,7 @@ export async function cost(): Promise<Report> {
         speed[name]!.push(await bulk(`${url}/bulk.bin`));
         kept[name]!.push(quantile(await firstByte(`${url}/1k.bin`, REQUESTS, false), 0.5));
         fresh[name]!.push(quantile(await firstByte(`${url}/1k.bin`, REQUESTS, true), 0.5));
-        if (name !== "nginx") uploads[name]!.push(await upload(name === "protected" ? 80 : UNPROTECTED_PORT));
+        if (name in uploads) uploads[name]!.push(await upload(name === "protected" ? 80 : UNPROTECTED_PORT));
       }
     }
     await nginx.stop();
@@ -65,6 +71,12 @@ export async function cost(): Promise<Report> {
         atLeast: 0.9,
       },
       {
+        what: "bulk, agent before nginx / nginx",
+        value: ratio(speed.upstream!, speed.nginx!),
+        unit: "",
+        atLeast: 0.85,
+      },
+      {
         what: "upload with input commit / without",
         value: ratio(uploads.protected!, uploads.unprotected!),
         unit: "",
@@ -72,6 +84,7 @@ export async function cost(): Promise<Report> {
       },
       { what: "upload with input commit", value: median(uploads.protected!) / 1e6, unit: "MB/s" },
       { what: "bulk, protected", value: median(speed.protected!) / 1e6, unit: "MB/s" },
+      { what: "bulk, agent before nginx", value: median(speed.upstream!) / 1e6, unit: "MB/s" },
       { what: "bulk, nginx", value: median(speed.nginx!) / 1e6, unit: "MB/s" },
       {
         what: "time to first byte p50, kept alive, added by protection",
@@ -86,6 +99,7 @@ export async function cost(): Promise<Report> {
         atMost: 0.5,
       },
       { what: "time to first byte p50, kept alive, protected", value: best(kept.protected!), unit: "ms" },
+      { what: "time to first byte p50, kept alive, agent before nginx", value: best(kept.upstream!), unit: "ms" },
       { what: "time to first byte p50, kept alive, nginx", value: best(kept.nginx!), unit: "ms" },
     ],
     raw: { speed, kept, fresh, uploads },

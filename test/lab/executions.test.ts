@@ -9,6 +9,7 @@ import { assertOneConnection, labTest } from "../support/fixture.js";
 import { LAB, runOn, VIP } from "../support/host.js";
 import { get, ResponseReader } from "../support/http.js";
 import { labHeal } from "../support/lab.js";
+import { Replacement } from "../support/replacement.js";
 import { sha256Of } from "../support/sha256.js";
 
 const { test, lab } = labTest();
@@ -86,6 +87,19 @@ test("a PUT whose server dies is executed again", async (t) => {
 test("a POST with an Idempotency-Key whose server dies is executed again", async (t) => {
   const answer = await killedWhileExecuted(t, "POST", "keyed", { "idempotency-key": "1" });
   t.like(answer, { status: 200, sha256: sha256(ANSWER), executions: 2 });
+});
+
+test("a POST that is being executed is answered before its agent is replaced", async (t) => {
+  const { socket, localPort } = await (await Dialer.start()).connect({ port: PORT });
+  const reader = new ResponseReader(socket);
+  socket.write(upload("POST", "replaced"));
+  await eventually("it was executed", async () => (await executions("replaced")) === 1);
+  const { owner } = await lab.control.connectionOf(localPort, (one) => one.protected);
+  await new Replacement(owner).done();
+  t.like(await reader.next(), { status: 200, sha256: sha256(ANSWER) });
+  socket.write(get("/100k.bin"));
+  t.is((await reader.next()).sha256, await lab.digestOf("100k.bin"), "and goes on with the new one");
+  t.is(await executions("replaced"), 1);
 });
 
 test("a body that is larger than what is kept is handed on, unprotected, and said so", async (t) => {
