@@ -14,7 +14,7 @@ const GROUPS: Record<string, { minutes: number; quietMinutes: number; parallel: 
   unit: { minutes: 3, quietMinutes: 1, parallel: true },
   bpf: { minutes: 3, quietMinutes: 1, parallel: false },
   native: { minutes: 3, quietMinutes: 1, parallel: false },
-  lab: { minutes: 22, quietMinutes: 3, parallel: false },
+  lab: { minutes: 25, quietMinutes: 3, parallel: false },
   long: { minutes: 240, quietMinutes: 60, parallel: false },
 };
 

@@ -200,14 +200,15 @@ export class LiveConnection implements ConnectionPort {
    */
   async freeze(): Promise<Frozen> {
     if (this.finished || !this.native || this.phase.phase !== "LIVE") throw new RefusedError("it is not live");
-    if (this.protectionGap !== "") throw new RefusedError(`it is not protected: ${this.protectionGap}`);
     if (this.unmovable !== "") throw new RefusedError(this.unmovable);
+    if (this.protectionGap !== "") throw new RefusedError(`it is not protected: ${this.protectionGap}`);
     this.phase.move("HELD");
     await this.committer.pause();
     const { native, guard } = this.host;
     let detached: { fd: number; sentOffset: Offset } | undefined;
     try {
       if (this.finished || !this.native) throw new RefusedError("it has ended");
+      if (this.unmovable !== "") throw new RefusedError(this.unmovable); // it has begun with something meanwhile
       guard.change(this.flow, { phase: "FROZEN" });
       detached = this.native.detach();
       this.native = undefined;
@@ -266,11 +267,17 @@ export class LiveConnection implements ConnectionPort {
 
   /**
    * Lets go of a live connection without a word: same owner, epoch and writer. Meanwhile the kernel goes on sending what it was
-   * given, and acknowledging what is committed. undefined where the connection is over.
+   * given, and acknowledging what is committed.
+   * @param whatever also where it is in the middle of something that cannot be gone on with
+   * @returns "over"; "busy" where it is, and goes on here
    */
-  async passOn(): Promise<PassedOpen | undefined> {
+  async passOn(whatever: boolean): Promise<PassedOpen | "over" | "busy"> {
     await this.committer.pause();
-    if (this.finished || !this.native) return undefined;
+    if (this.finished || !this.native) return "over";
+    if (!whatever && this.unmovable !== "") {
+      this.committer.resume(this.revision);
+      return "busy";
+    }
     const { committer, output } = this;
     const limit = Math.min(this.committedTail, this.floor + FLOOR_REACH);
     const behind = committer.behind || this.spoolTimer !== undefined || limit < this.committedTail;
@@ -546,7 +553,7 @@ export class LiveConnection implements ConnectionPort {
       if (quietMs > LINGER_MS) this.finish("lingered");
     } else if (this.output.tail > this.acknowledged()) {
       if (quietMs > STUCK_MS) this.reset("the client took nothing for too long");
-    } else if (quietMs > idleMs) {
+    } else if (quietMs > idleMs && this.unmovable === "") {
       this.history.add("idle");
       this.layers.application.inputEnd();
     }

@@ -126,9 +126,9 @@ export class Output {
   /** Told, with why, when one of them will never come. */
   onLost: (reason: string) => void = () => {};
 
-  /** Whether there are any. */
+  /** Whether any of them is under way, or has something to be released. */
   get fetches(): boolean {
-    return this.promised.some(({ source }) => source?.stream);
+    return this.promised.some(({ source }) => source?.stream && !source.stream.isDone);
   }
 
   /** Nothing below `position` is going to be sent. */
@@ -159,9 +159,11 @@ export class Output {
     }
   }
 
-  /** The open files behind promises, by the promises' offsets. */
+  /** The open files behind promises, by the promises' offsets. What is fetched has none. */
   get files(): Array<{ offset: Offset; fd: number }> {
-    return this.promised.flatMap(({ piece, source }) => (source ? [{ offset: piece.offset, fd: source.fd }] : []));
+    return this.promised.flatMap(({ piece, source }) =>
+      source && !source.stream ? [{ offset: piece.offset, fd: source.fd }] : [],
+    );
   }
 
   /** Whether the promise that begins at `offset` is still kept. */

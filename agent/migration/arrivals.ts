@@ -68,7 +68,7 @@ export class Arrivals {
       const unmovable = stack.application.unmovable?.();
       if (unmovable) throw new RefusedError(unmovable);
       for (const { object } of neededObjects(record)) {
-        if (!objects.has(nameOf(object))) objects.set(nameOf(object), await stack.application.open(object));
+        if (!objects.has(nameOf(object))) objects.set(nameOf(object), await stack.application.open(object, true));
       }
     } catch (error) {
       for (const file of objects.values()) file.close();
@@ -138,7 +138,7 @@ export class Arrivals {
       const [missing] = await prepareUnready(this.table, connection, record, opened);
       if (missing) throw missing.refusal;
       const offsetOf = (sequence: Sequence) => toOffset(record.tcp.serverIsn, sequence, record.floor);
-      await connection.output.fetch(offsetOf(state.sendUna), offsetOf(state.sendNext));
+      await within(request.deadlineMs, connection.output.fetch(offsetOf(state.sendUna), offsetOf(state.sendNext)));
       mark("unready");
       const image = imageOf(record, state, connection, host.limits.inputBytes);
       socket.rebuild(image);
@@ -242,8 +242,21 @@ function acknowledgement(record: ConnectionRecord, state: SocketState, image: So
   };
 }
 
-function nameOf({ objectId, validator }: ObjectReference): string {
-  return `${validator} ${objectId}`;
+async function within(ms: number, work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(reject, ms, new RefusedError("its upstream does not answer"));
+  });
+  try {
+    await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** What is opened of an object may be good for this part of it alone. */
+function nameOf({ objectId, validator, objectOffset, length }: ObjectReference): string {
+  return `${validator} ${objectOffset} ${length} ${objectId}`;
 }
 
 /** The socket as it was: what had left is in the send queue as sent, what had not the pump sends from the record's promises. */

@@ -244,22 +244,22 @@ void Pump::starve(const std::shared_ptr<Stream> &stream) {
   const Piece &piece = stream->pieces.front();
   Spool &spool = *piece.spool;
   stream->starved = true;
+  spool.park(stream);
   if (piece.missing == ENODATA) {
     epoll_event event{.events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT, .data = {.u64 = stream->id | SPOOL_BIT}};
     int socket = spool.socket();
     if (epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, socket, &event) == 0) return;
-    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, socket, &event) != 0) fail(stream, errno);
+    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, socket, &event) == 0) return;
+  }
+  if (spool.socket() >= 0 || spool.filled() > piece.offset + piece.done) {
+    // It was fed meanwhile. Whoever did so takes the stream out of its parking place, or this does.
+    if (spool.unpark()) stream->starved = false;
     return;
   }
-  spool.park(stream);
-  if (spool.socket() >= 0 && spool.unpark())
-    stream->starved = false; // it has another one by now
-  else
-    outcomes_.push_back({stream, 0, piece.missing, piece.spool});
+  outcomes_.push_back({stream, 0, piece.missing, piece.spool});
 }
 
-void Pump::attach(const std::shared_ptr<Spool> &spool, Descriptor socket) {
-  spool->attach(std::move(socket));
+void Pump::feed(const std::shared_ptr<Spool> &spool) {
   std::shared_ptr<Stream> stream = spool->unpark();
   if (!stream) return;
   std::lock_guard held(stream->lock);

@@ -94,8 +94,8 @@ class Pump {
   /** Never lowers below what was sent. */
   void setLimit(const std::shared_ptr<Stream> &stream, int64_t limit);
   int64_t sentOffset(const std::shared_ptr<Stream> &stream);
-  /** Fills the spool from this socket from now on; whoever waits for it goes on. */
-  void attach(const std::shared_ptr<Spool> &spool, Descriptor socket);
+  /** The spool has got bytes, or a socket: whoever waits for it goes on. */
+  void feed(const std::shared_ptr<Spool> &spool);
 
   /** close(2). Does not wait: if the pump is inside a system call it closes afterwards. Files of pieces may be closed
    * at once. */

@@ -30,7 +30,9 @@ struct Pipe {
 
 Spool::Spool(int64_t start, int64_t end)
     : end_(end), file_(check(memfd_create("baton-spool", MFD_CLOEXEC), "spool", "memfd_create")), released_(start),
-      filled_(start) {}
+      filled_(start) {
+  if (start < 0 || start > end) throw Failure(EINVAL, "spool", "none");
+}
 
 int64_t Spool::filled() {
   std::lock_guard held(lock_);

@@ -66,7 +66,8 @@ std::shared_ptr<Spool> SpoolHandle::of(Napi::Value value) {
 
 void SpoolHandle::broken(Instance &instance, const Spool *spool, const std::string &code) {
   auto found = handles().find(spool); // not there: it was closed meanwhile
-  if (found == handles().end()) return;
+  // With a socket by now the report is late: if that has come to nothing as well another one follows.
+  if (found == handles().end() || found->second->spool_->socket() >= 0) return;
   Napi::Object handle = found->second->Value();
   instance.call(handle, found->second->onBroken_.Value(), {Napi::String::New(instance.env, code)});
 }
@@ -82,6 +83,7 @@ Napi::Value SpoolHandle::filled(const Napi::CallbackInfo &info) {
 void SpoolHandle::put(const Napi::CallbackInfo &info) {
   Spool &spool = open(info.Env());
   guarded(info.Env(), [&] { spool.put(convert::toBytes(info[0])); });
+  instance_.pump.feed(spool_);
 }
 
 void SpoolHandle::attach(const Napi::CallbackInfo &info) {
@@ -89,8 +91,9 @@ void SpoolHandle::attach(const Napi::CallbackInfo &info) {
   guarded(info.Env(), [&] {
     int fd = info[0].ToNumber();
     Descriptor own(check(fcntl(fd, F_DUPFD_CLOEXEC, 0), "spool", "fcntl(F_DUPFD_CLOEXEC)"));
-    instance_.pump.attach(spool_, std::move(own));
+    spool_->attach(std::move(own));
   });
+  instance_.pump.feed(spool_);
 }
 
 void SpoolHandle::release(const Napi::CallbackInfo &info) {

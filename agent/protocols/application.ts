@@ -33,8 +33,9 @@ export interface ApplicationLayer extends ProtocolLayer {
    * Opens an object named by a piece of the record's output for reading and checks that it is the same content. Called between
    * `unready` and `ready`, only for pieces of which bytes are unacknowledged. The core owns what it gets.
    * Throws RefusedError ("object missing", "object changed", "digest pending", ...).
+   * @param sure rather refused than opened where it is not certain: there is another server that has the connection still
    */
-  open(reference: ObjectReference): Promise<OpenObject>;
+  open(reference: ObjectReference, sure: boolean): Promise<OpenObject>;
 
   /** Why the connection had better not be moved now; "" = nothing stands against it. Missing: never anything. */
   unmovable?(): string;
@@ -79,8 +80,10 @@ export interface ObjectStream {
   fetch(from: number, to: number): Promise<void>;
   /** Whether the byte is there to be read. */
   has(position: number): boolean;
-  /** Nothing below is needed any more. */
+  /** Nothing below is needed any more. Called every now and then, also where nothing has changed. */
   release(below: number): void;
+  /** All of it has come, and nothing is kept but its last byte. */
+  readonly isDone: boolean;
   /** Resolves, with why, when the rest will never come. */
   readonly lost: Promise<string>;
 }

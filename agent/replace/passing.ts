@@ -8,8 +8,8 @@ import { type Arrived, encodePassed, type Passage, socketsOf } from "./passage.j
 
 /** Connections under way at a time: each of them stands still for its passage, so they are few. */
 const AT_ONCE = 16;
-/** What is in the middle of something that could not be gone on with may finish it first, all of them together within this. */
-const BUSY_MS = 10_000;
+/** What has just begun with something that could not be gone on with may finish it first. */
+const BUSY_MS = 500;
 const BUSY_POLL_MS = 20;
 /** A next worker that does not take one in this time has a fault. */
 const ARRIVAL_MS = 10_000;
@@ -68,10 +68,8 @@ export class Passing {
     const deadline = performance.now() + BUSY_MS;
     let passed = 0;
     const passOn = async () => {
-      for (let next = connections.pop(); next; next = connections.pop()) {
-        while (next.unmovable !== "" && !next.isOver && performance.now() < deadline) await sleep(BUSY_POLL_MS);
-        if (await this.passOne(next)) passed++;
-      }
+      for (let next = connections.pop(); next; next = connections.pop())
+        if (await this.passOne(next, deadline)) passed++;
     };
     await Promise.all(Array.from({ length: AT_ONCE }, passOn));
     return passed;
@@ -82,15 +80,21 @@ export class Passing {
   }
 
   /** @returns false where it had ended */
-  private async passOne(connection: LiveConnection): Promise<boolean> {
-    const open = await connection.passOn();
-    if (!open) return false;
-    const files = open.files.map(({ offset }) => offset);
-    const message = encodePassed(open, files);
-    await this.pass((number) => ({ number, connection: message }), [open.fd, ...open.files.map(({ fd }) => fd)]);
-    this.native.closeFd(open.fd);
-    open.release();
-    return true;
+  private async passOne(connection: LiveConnection, deadline: number): Promise<boolean> {
+    for (;;) {
+      const open = await connection.passOn(performance.now() > deadline);
+      if (open === "over") return false;
+      if (open === "busy") {
+        await sleep(BUSY_POLL_MS);
+        continue;
+      }
+      const files = open.files.map(({ offset }) => offset);
+      const message = encodePassed(open, files);
+      await this.pass((number) => ({ number, connection: message }), [open.fd, ...open.files.map(({ fd }) => fd)]);
+      this.native.closeFd(open.fd);
+      open.release();
+      return true;
+    }
   }
 
   /** Resolves when it has arrived. */

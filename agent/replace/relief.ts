@@ -1,3 +1,5 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { LiveConnection } from "../connection/connection.js";
 import type { ConnectionTable } from "../connection/table.js";
 import type { Transit } from "../connection/transit.js";
 import type { Native } from "../native/api.js";
@@ -5,6 +7,10 @@ import { type PassedListener, Passing } from "./passing.js";
 
 /** For what is moved or taken over at this moment to be done. */
 const TRANSIT_MS = 10_000;
+
+/** For requests that are being executed and responses that are being made. */
+const BUSY_MS = 10_000;
+const BUSY_POLL_MS = 20;
 
 /** What the worker that is replaced tells its supervisor. */
 export type ReliefMessage =
@@ -49,6 +55,7 @@ export class Relief {
       say({ type: "kept", reason: (error as Error).message });
       return;
     }
+    await this.busyOnes(table);
     await transit.idle(TRANSIT_MS, () => {
       if (this.calledOff) return;
       begun = true;
@@ -67,6 +74,17 @@ export class Relief {
       say({ type: "broken", reason: (error as Error).message });
     } finally {
       passing.close();
+    }
+  }
+
+  /** Who is in the middle of something that nobody could go on with may finish it, while this worker still does all that it does. */
+  private async busyOnes(table: ConnectionTable): Promise<void> {
+    const busy: LiveConnection[] = [];
+    table.each((connection) => connection.unmovable !== "" && busy.push(connection));
+    const deadline = performance.now() + BUSY_MS;
+    for (const one of busy) {
+      while (one.unmovable !== "" && !one.isOver && !this.calledOff && performance.now() < deadline)
+        await sleep(BUSY_POLL_MS);
     }
   }
 

@@ -137,7 +137,7 @@ export async function prepareUnready(
     }
     try {
       const object = await opened(piece.object, piece.offset, stack.application);
-      connection.output.adopt(piece, object ?? (await stack.application.open(piece.object)));
+      connection.output.adopt(piece, object ?? (await stack.application.open(piece.object, false)));
     } catch (error) {
       if (!(error instanceof RefusedError)) throw error;
       refusals.push({ end: piece.offset + pieceLength(piece), refusal: error });

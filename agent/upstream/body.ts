@@ -3,6 +3,8 @@ import type { Socket } from "node:net";
 import { BatonError } from "../../proto/errors.js";
 import type { Spool } from "../native/api.js";
 
+const IDLE_MS = 60_000;
+
 /** What Node does not name: the libuv handle of a socket. */
 interface Handle {
   readonly fd: number;
@@ -13,6 +15,9 @@ interface Handle {
 export class Body {
   constructor(private readonly message: IncomingMessage) {
     message.on("error", () => {}); // whoever reads hears of it
+    message.setTimeout(IDLE_MS, () => {
+      message.destroy(new BatonError("UPSTREAM_FAILED", `nothing came of a body for ${IDLE_MS} ms`));
+    });
   }
 
   /** All of it. @returns undefined where it has more than `max` bytes; it is discarded then. Rejects where it ends early. */
@@ -47,6 +52,11 @@ export class Body {
     for (const part of [came, raw]) if (part) spool.put(part);
     if (socket._handle && !message.complete) spool.attach(socket._handle.fd);
     message.destroy();
+  }
+
+  /** There is none, whatever the head says of its length: the connection is kept. */
+  none(): void {
+    this.message.resume();
   }
 
   discard(): void {

@@ -20,6 +20,8 @@ export interface OriginRequest {
   headers: Array<[string, string]>;
   /** May be empty; the headers say its length. */
   body: Buffer;
+  /** Nobody waits for the answer any more. */
+  gone: AbortSignal;
 }
 
 export interface OriginResponse {
@@ -49,14 +51,18 @@ export class Origin {
     timeout: IDLE_MS,
     scheduling: "lifo",
   });
+  /** What it is called where the client does not say. */
+  readonly host: string;
   private readonly address: { host: string; port: number } | { socketPath: string };
 
   /** @param url `http://HOST:PORT` or `unix:PATH` */
   constructor(readonly url: string) {
     if (url.startsWith("unix:")) {
       this.address = { socketPath: url.slice("unix:".length) };
+      this.host = "localhost";
     } else {
-      const { hostname, port } = new URL(url);
+      const { hostname, port, host } = new URL(url);
+      this.host = host;
       this.address = { host: hostname.replace(/^\[|\]$/g, ""), port: Number(port || 80) };
     }
   }
@@ -71,8 +77,8 @@ export class Origin {
       try {
         return await attempt.response;
       } catch (error) {
-        if (mayRepeat && attempt.request.reusedSocket && (error as NodeJS.ErrnoException).code === "ECONNRESET")
-          continue;
+        const closed = ["ECONNRESET", "EPIPE"].includes((error as NodeJS.ErrnoException).code ?? "");
+        if (mayRepeat && attempt.request.reusedSocket && closed) continue;
         if (error instanceof OriginError) throw error;
         throw new OriginError(502, `${this.url} failed: ${(error as Error).message}`, error);
       }
@@ -82,10 +88,10 @@ export class Origin {
   /** Rejects, with a phrase, where it does not answer; whatever it answers is an answer. */
   async health(): Promise<void> {
     const headers: Array<[string, string]> = [["Host", "localhost"]];
-    const asked = { method: "HEAD", target: "/", headers, body: Buffer.alloc(0) };
+    const asked = { method: "HEAD", target: "/", headers, body: Buffer.alloc(0), gone: AbortSignal.timeout(HEALTH_MS) };
     try {
       const { body } = await this.begin(asked, HEALTH_MS, true).response;
-      body.discard();
+      body.none();
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
       throw new Error(`its upstream ${this.url} does not answer (${error instanceof OriginError ? message : code})`);
@@ -104,7 +110,7 @@ export class Origin {
 
   /** @param isWhole the request ends here; else the time for an answer begins at its end */
   private begin(
-    { method, target, headers, body }: OriginRequest,
+    { method, target, headers, body, gone }: OriginRequest,
     headMs: number,
     keptConnection: boolean,
     isWhole = true,
@@ -116,6 +122,7 @@ export class Origin {
       path: target,
       headers: headers.flat() as unknown as Record<string, string>, // as a list they are sent as they are
       setHost: false,
+      signal: gone,
     });
     const response = new Promise<OriginResponse>((resolve, reject) => {
       const late = (ms: number, what: string) =>

@@ -8,6 +8,8 @@ const log = logger("upstream");
 /** How long an origin may be away in the middle of an object. */
 const AWAY_MS = 10_000;
 const RETRY_MS = 100;
+/** An origin that sends nothing for so long, while a client waits, is asked again. */
+const STALL_MS = 30_000;
 
 /** Asks for the object's bytes [from, to). Throws RefusedError where they are not of the same object any more. */
 export type Resume = (from: number, to: number) => Promise<Body>;
@@ -20,6 +22,8 @@ export class Source implements OpenObject, ObjectStream {
   private content: Spool | undefined;
   private kept = 0;
   private renewing = false;
+  private lastFilled = -1;
+  private since = 0;
   private over = false;
   private fail!: (reason: string) => void;
   readonly lost = new Promise<string>((resolve) => {
@@ -71,9 +75,28 @@ export class Source implements OpenObject, ObjectStream {
   }
 
   release(below: number): void {
+    if (!this.content) return;
+    this.lookForStall(this.content, below);
     if (below <= this.kept) return;
     this.kept = below;
-    this.content?.release(below);
+    this.content.release(below);
+  }
+
+  get isDone(): boolean {
+    return this.content !== undefined && this.kept >= this.end - 1;
+  }
+
+  /** The client has all that has come, and nothing comes: an origin that stands still is as good as none. */
+  private lookForStall(spool: Spool, below: number): void {
+    const filled = spool.filled();
+    const now = performance.now();
+    if (filled !== this.lastFilled || below < filled - 1 || filled >= this.end) {
+      this.lastFilled = filled;
+      this.since = now;
+    } else if (now - this.since > STALL_MS) {
+      this.since = now;
+      void this.renew("ETIMEDOUT");
+    }
   }
 
   close(): void {
@@ -88,7 +111,7 @@ export class Source implements OpenObject, ObjectStream {
     this.renewing = true;
     const deadline = performance.now() + AWAY_MS;
     try {
-      while (this.content) {
+      while (this.content && this.content.filled() < this.end) {
         try {
           const body = await this.resume(this.content.filled(), this.end);
           if (this.content) body.handOver(this.content);

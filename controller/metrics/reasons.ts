@@ -13,6 +13,7 @@ const known = [
   "a response is being made",
   "a request is being executed",
   "its request may not be executed again",
+  "the body of its request is larger",
   "its upstream does not answer",
   "validator not accepted",
   "contradictory TCP state",

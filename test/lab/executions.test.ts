@@ -42,7 +42,7 @@ async function killedWhileExecuted(
   const reader = new ResponseReader(socket);
   socket.write(upload(method, name, headers));
   await eventually("it was executed", async () => (await executions(name)) === 1);
-  const { id, owner } = await lab.control.connectionOf(localPort, (one) => one.protected);
+  const { id, owner } = await lab.control.connectionOf(localPort);
   const to = (await lab.control.servers()).find((one) => one.id !== owner)!.id;
   t.is((await lab.control.move(id, to)).reason, "a request is being executed");
   killAgent(owner);
@@ -94,7 +94,8 @@ test("a POST that is being executed is answered before its agent is replaced", a
   const reader = new ResponseReader(socket);
   socket.write(upload("POST", "replaced"));
   await eventually("it was executed", async () => (await executions("replaced")) === 1);
-  const { owner } = await lab.control.connectionOf(localPort, (one) => one.protected);
+  const { owner, reason } = await lab.control.connectionOf(localPort, (one) => !one.protected);
+  t.is(reason, "a request is being executed that may not be executed again");
   await new Replacement(owner).done();
   t.like(await reader.next(), { status: 200, sha256: sha256(ANSWER) });
   socket.write(get("/100k.bin"));

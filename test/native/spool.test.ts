@@ -127,6 +127,40 @@ test("an origin that ends early is replaced, as often as it does", async (t) => 
   t.deepEqual(broken, ["EPIPE", "EPIPE", "EPIPE"], "at first it has none, then each gives a third");
 });
 
+test("an origin that is replaced by bytes alone, because all the rest came with its head", async (t) => {
+  const bytes = randomBytes(50_000);
+  for (const rest of [1, 1_000, 40_000, 50_000]) {
+    const to = await client(t);
+    const spool: Spool = native.spool({
+      start: 0,
+      end: bytes.length,
+      onBroken: () => spool.put(bytes.subarray(spool.filled())),
+    });
+    if (rest < bytes.length) spool.put(bytes.subarray(0, bytes.length - rest));
+    send(to, spool, 0, bytes.length);
+    to.connection.setLimit(EVERYTHING);
+    await until("all of it", () => to.length() === bytes.length);
+    t.deepEqual(Buffer.concat(to.received), bytes);
+    spool.close();
+  }
+});
+
+test("an origin that stands still is replaced while it is waited for", async (t) => {
+  const bytes = randomBytes(MEGABYTE);
+  const spool = native.spool({ start: 0, end: bytes.length, onBroken: (code) => t.fail(code) });
+  const [still, to] = [await origin(t), await client(t)];
+  spool.attach(still.fd);
+  send(to, spool, 0, bytes.length);
+  to.connection.setLimit(EVERYTHING);
+  still.origin.write(bytes.subarray(0, 1000));
+  await until("what it sent", () => to.length() === 1000);
+  const from = await origin(t);
+  spool.attach(from.fd);
+  from.origin.write(bytes.subarray(1000));
+  await until("all of it", () => to.length() === bytes.length);
+  t.deepEqual(Buffer.concat(to.received), bytes);
+});
+
 test("what is kept can be read by position; what is released gives its memory back", async (t) => {
   const start = 7 * MEGABYTE + 5;
   const bytes = randomBytes(4 * MEGABYTE);
@@ -174,6 +208,7 @@ test("a connection that goes on in another process' place fetches on from the sa
 test("arguments of the wrong shape, and what is closed", (t) => {
   const spool = native.spool({ start: 0, end: 10, onBroken: () => {} });
   t.throws(() => spool.attach(999_999), { code: "EBADF" });
+  t.throws(() => native.spool({ start: 11, end: 10, onBroken: () => {} }), { code: "EINVAL" });
   spool.close();
   spool.close();
   t.is(spool.fd, -1);

@@ -222,7 +222,7 @@ export class WorkerScene {
       input: () => {},
       inputEnd: () => {},
       acknowledged: () => {},
-      open: (reference) => this.open(reference),
+      open: (reference, sure) => this.open(reference, sure),
       take: () => Promise.reject(new Error("nothing is passed here")),
       describe: () => ({ object: "", objectOffset: 0, firstByteSequence: 0, requests: 0 }),
       closed: () => note("closed"),

@@ -188,6 +188,28 @@ test("made again it is another one: refused", async (t) => {
   }
 });
 
+test("a body of a stated length that has grown when it is made again: not a byte more than stated", async (t) => {
+  const grown = Buffer.concat([BODY, BODY]);
+  const maker = new Maker().give(...PARTS.slice(0, 7)).breakOff();
+  const scene = connection(maker, () => new Maker().give(grown).end(), new FakePort(), 0, BODY.length);
+  scene.layer.input(REQUEST);
+  await until(() => scene.port.resets.length > 0);
+  t.true(parse(scene.port.out)!.body.length <= BODY.length);
+  t.regex(scene.port.resets[0] ?? "", /more than the \d+ bytes that its head states/);
+});
+
+test("a client that leaves lets go of what is made again for it", async (t) => {
+  const again = new Maker();
+  const { layer, port } = connection(new Maker().give(PARTS[3]!, PARTS[4]!).breakOff(), () => again);
+  layer.input(REQUEST);
+  await until(() => port.out.length > PARTS[3]!.length + PARTS[4]!.length);
+  await new Promise((resolve) => setTimeout(resolve, 150)); // it is being made again by now
+  layer.closed();
+  again.give(PARTS[3]!);
+  await until(() => again.stopped);
+  t.pass();
+});
+
 test("its maker breaks off while its server lives: made again in place, or, another one, the client is reset", async (t) => {
   const good = connection(new Maker().give(...PARTS.slice(0, 7)).breakOff(), () => new Maker().give(BODY).end());
   good.layer.input(REQUEST);

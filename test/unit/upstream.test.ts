@@ -35,7 +35,12 @@ async function scene(t: ExecutionContext, answer: Answering) {
 
 function asked(target = "/o", method = "GET", ...lines: string[]): Asked {
   const head = `${method} ${target} HTTP/1.1\r\nHost: h\r\n${lines.map((line) => `${line}\r\n`).join("")}\r\n`;
-  return { request: requestOf(Buffer.from(head))!, client: "10.77.0.10", nowSeconds: 0 };
+  return {
+    request: requestOf(Buffer.from(head))!,
+    client: "10.77.0.10",
+    nowSeconds: 0,
+    gone: new AbortController().signal,
+  };
 }
 
 /** Serves OBJECT with this ETag, and ranges of it. */
@@ -125,7 +130,7 @@ test("a large object with a strong validator is promised by it, and any part of 
   object!.found.file.close();
 
   const reference = { objectId: "/o", validator: 'etag:"v1"', objectOffset: 0, length: OBJECT.length };
-  const file = await handler.open(reference, asked("/o", "GET", "Range: bytes=0-5", 'If-None-Match: "v1"'));
+  const file = await handler.open(reference, asked("/o", "GET", "Range: bytes=0-5", 'If-None-Match: "v1"'), true);
   t.deepEqual(await bytesOf(file, 100_000, 200_000), OBJECT.subarray(100_000, 200_000));
   t.false(file.stream!.has(99_999));
   t.true(file.stream!.has(199_999));
@@ -189,12 +194,17 @@ test("another object, none, or no answer: refused", async (t) => {
     else ranges(() => etag)(request, response);
   });
   const reference = (objectId = "/o") => ({ objectId, validator: 'etag:"v1"', objectOffset: 0, length: OBJECT.length });
-  t.is(await refusal(handler.open(reference("/gone"), asked("/gone"))), "object missing");
+  t.is(await refusal(handler.open(reference("/gone"), asked("/gone"), false)), "object missing");
   etag = '"v2"';
-  t.is(await refusal(handler.open(reference(), asked())), "object changed");
-  t.is(await refusal(handler.open(reference(), undefined)), "its upstream gives it no strong validator, or no ranges");
+  t.is(await refusal(handler.open(reference(), asked(), false)), "object changed");
+  t.is(
+    await refusal(handler.open(reference(), undefined, false)),
+    "its upstream gives it no strong validator, or no ranges",
+  );
   end();
-  t.is(await refusal(handler.open(reference(), asked())), "its upstream does not answer");
+  t.is(await refusal(handler.open(reference(), asked(), true)), "its upstream does not answer");
+  const patient = await handler.open(reference(), asked(), false);
+  patient.close(); // it may be back until it is needed
 });
 
 test("an origin that is not there, says nothing, or ends early: 502", async (t) => {

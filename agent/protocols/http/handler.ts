@@ -9,6 +9,8 @@ export interface Asked {
   /** Address of who asks, as text. */
   client: string;
   nowSeconds: number;
+  /** The client is gone, or somebody else's: nothing of it is of use any more. */
+  gone: AbortSignal;
 }
 
 /** What answers the requests of a service, for all of its connections. */
@@ -34,11 +36,12 @@ export interface Handler {
   /**
    * Opens an object that a record names, for going on with it. Throws RefusedError.
    * @param asked what it was the answer to, as far as the record says so
+   * @param sure rather refused than opened where it is not certain that all of it can be had
    */
-  open(reference: ObjectReference, asked: Asked | undefined): Promise<OpenObject>;
+  open(reference: ObjectReference, asked: Asked | undefined, sure: boolean): Promise<OpenObject>;
 
   /** An object that another process of this server had open; the descriptor is the handler's. Throws RefusedError. */
-  take(reference: ObjectReference, fd: number, asked: Asked | undefined): Promise<Entity>;
+  take(reference: ObjectReference, fd: number): Promise<Entity>;
 }
 
 /** A request on its way to whoever answers it. */

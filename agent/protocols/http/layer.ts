@@ -62,6 +62,7 @@ export class HttpLayer implements ApplicationLayer {
   /** The next request that may not be executed twice has been begun. */
   private begun = false;
   private over = false;
+  private readonly gone = new AbortController();
 
   constructor(
     private readonly port: ConnectionPort,
@@ -78,6 +79,11 @@ export class HttpLayer implements ApplicationLayer {
 
   input(chunk: Buffer): void {
     this.received += chunk.length;
+    if (this.making?.isLast) {
+      this.seen = this.received;
+      this.port.processed(this.received); // nothing behind the last response is of use
+      return;
+    }
     this.waiting.push(chunk);
     if (this.uploading) this.feed();
     else this.advance();
@@ -346,16 +352,17 @@ export class HttpLayer implements ApplicationLayer {
   }
 
   gap(): string {
+    if (this.begun) return "a request is being executed that may not be executed again";
     if (this.unkept.length > 0) return "the body of its request is larger than what is kept";
     return this.making && !this.remakable ? "its request may not be executed again to make its response once more" : "";
   }
 
-  open(reference: ObjectReference): Promise<OpenObject> {
-    return this.handler.open(reference, this.askedFor(reference));
+  open(reference: ObjectReference, sure: boolean): Promise<OpenObject> {
+    return this.handler.open(reference, this.askedFor(reference), sure);
   }
 
   async take(reference: ObjectReference, offset: number, fd: number): Promise<TakenObject> {
-    const { file, validator, pending } = await this.handler.take(reference, fd, this.askedFor(reference));
+    const { file, validator, pending } = await this.handler.take(reference, fd);
     if (reference.validator !== "") return { file };
     const response = this.responses.startingAt(offset);
     if (!response) throw new RefusedError("contradictory HTTP state", `no response has its body at ${offset}`);
@@ -363,7 +370,7 @@ export class HttpLayer implements ApplicationLayer {
   }
 
   private asked(request: Request): Asked {
-    return { request, client: this.port.peer.address, nowSeconds: this.nowSeconds() };
+    return { request, client: this.port.peer.address, nowSeconds: this.nowSeconds(), gone: this.gone.signal };
   }
 
   private askedFor(reference: ObjectReference): Asked | undefined {
@@ -410,6 +417,7 @@ export class HttpLayer implements ApplicationLayer {
     this.over = true;
     this.stopMaking();
     this.uploading?.stop();
+    this.gone.abort();
     this.waiting = [];
     this.freeReader();
   }

@@ -8,13 +8,14 @@ import type { MadeBody } from "./answer.js";
 const log = logger("http");
 /** Bytes that are promised ahead of the client: they are literally in the record. */
 const AHEAD_MAX = 65_536;
-/** Nobody tells of a client's acks. */
+/** Nobody tells of a client's acks: looked for so often, and less and less where none comes. */
 const ACK_POLL_MS = 2;
+const ACK_POLL_MAX_MS = 100;
 /** How long who makes it may be away in the middle of it. */
 const AWAY_MS = 10_000;
 const RETRY_MS = 100;
 /** How long a takeover waits until it is certain that the response can be made again. */
-const CERTAIN_MS = 2_000;
+const CERTAIN_MS = 500;
 
 /**
  * A response whose body is promised bit by bit, as it is made: its length is not known, or nothing says that another server has the
@@ -44,6 +45,11 @@ export class Making {
     private readonly repeat: () => Promise<MadeBody>,
     private readonly ended: () => void,
   ) {}
+
+  /** The connection ends with it. */
+  get isLast(): boolean {
+    return !this.response.keepAlive;
+  }
 
   /** Goes on with its body, or, if it has none, as `certain` has begun. */
   go(body?: MadeBody): void {
@@ -86,6 +92,7 @@ export class Making {
         this.body ??= await (this.attempt ?? this.again());
         this.attempt = undefined;
         if (await this.promiseAll(this.body)) this.end();
+        else this.body.stop();
         return;
       } catch (error) {
         this.body?.stop();
@@ -111,6 +118,9 @@ export class Making {
       const { done, value } = await parts.next();
       if (this.over) return false;
       if (done) break;
+      if (making.framing === "length" && making.bytes + value.length > making.length) {
+        throw new RefusedError("response changed", `it has more than the ${making.length} bytes that its head states`);
+      }
       if (value.length > 0) this.promise(value);
     }
     if (making.framing === "length" && making.bytes !== making.length) {
@@ -120,8 +130,9 @@ export class Making {
   }
 
   private async room(): Promise<void> {
-    while (!this.over && this.port.tail() - this.port.acknowledged() >= AHEAD_MAX) {
-      await new Promise((resolve) => setTimeout(resolve, ACK_POLL_MS));
+    for (let pause = ACK_POLL_MS; !this.over; pause = Math.min(2 * pause, ACK_POLL_MAX_MS)) {
+      if (this.port.tail() - this.port.acknowledged() < AHEAD_MAX) return;
+      await new Promise((resolve) => setTimeout(resolve, pause));
     }
   }
 
@@ -153,13 +164,17 @@ export class Making {
 
   /** Made again up to where it is promised. Throws RefusedError where it is another one by then. */
   private async again(): Promise<MadeBody> {
-    const { bytes, sha256 } = this.response.making;
+    const { bytes, sha256, framing, length } = this.response.making;
     const body = await this.repeat();
     try {
+      if (framing === "length" && body.length !== undefined && body.length !== length) {
+        throw new RefusedError("response changed", `it has ${body.length} bytes when it is made again, not ${length}`);
+      }
       const hash = createHash("sha256");
       let rest: Buffer | undefined;
       for (let left = bytes; left > 0; ) {
         const { done, value } = await body.parts.next();
+        if (this.over) throw new Error("nobody wants it any more");
         if (done) throw new RefusedError("response changed", `it has fewer than ${bytes} bytes when it is made again`);
         const part = value.subarray(0, left);
         hash.update(part);

@@ -159,6 +159,10 @@ export class RequestReader {
     while (head[start] === 13 || head[start] === 10) start++; // empty lines before a request (RFC 9112 section 2.2)
     // The parser also speaks RTSP and ICE.
     if (!/^[^\r]* HTTP\/1\.[01]\r/.test(head.toString("latin1", start))) return { kind: "bad", status: 400 };
+    // What is coded for its transfer in another way cannot be handed on, nor measured.
+    if (!/^(chunked)?$/i.test(headers.get("transfer-encoding") ?? "")) return { kind: "bad", status: 501 };
+    // RFC 3986 section 3.2: what else there may be would mean something in the header fields that it goes into.
+    if (!/^[\w.~!$&'()*+,;=:%[\]-]*$/.test(headers.get("host") ?? "")) return { kind: "bad", status: 400 };
     const length = Number(headers.get("content-length") ?? 0);
     const request: Request = {
       method: this.parser.method,

@@ -5,6 +5,8 @@ import type { HttpResponse } from "../../../proto/sections.js";
 const AHEAD_MAX = 16;
 /** Bytes of their request heads, which are part of every record. */
 const HEADS_MAX = 65_536;
+/** Bytes of theirs that are literally in the record. */
+const LITERALS_MAX = 65_536;
 
 /** The responses that the client is receiving or will receive, in order; the last one stays when all is done. */
 export class Responses {
@@ -24,14 +26,14 @@ export class Responses {
 
   /** Whether one more may be promised. */
   get hasRoom(): boolean {
-    let ahead = 0;
-    let heads = 0;
+    let [ahead, heads, literals] = [0, 0, 0];
     for (const response of this.list) {
       if (endOf(response) <= this.acknowledged) continue;
       ahead++;
       heads += response.requestHead.length;
+      literals += response.responseHead.length + (response.objectId === "" ? response.length : 0);
     }
-    return ahead < AHEAD_MAX && heads < HEADS_MAX;
+    return ahead < AHEAD_MAX && heads < HEADS_MAX && literals < LITERALS_MAX;
   }
 
   add(response: HttpResponse): void {

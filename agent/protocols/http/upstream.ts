@@ -9,7 +9,6 @@ import {
   type OriginResponse,
   Source,
 } from "../../upstream/index.js";
-import type { OpenObject } from "../application.js";
 import { type Answer, type Entity, type MadeBody, plain } from "./answer.js";
 import { forRange, toClient, toOrigin } from "./forwarding.js";
 import type { Asked, Handler, Upload } from "./handler.js";
@@ -18,6 +17,8 @@ import type { Request } from "./request.js";
 /** A body of at most so many bytes that is there at once is promised as it is. A larger one has to be had again. */
 const LITERAL_MAX = 65_536;
 const AT_ONCE_MS = 100;
+/** For an upstream to say whether it has an object still. */
+const TRY_MS = 1_000;
 const ETAG = "etag:";
 /** RFC 9110 sections 9.2.1 and 9.2.2. */
 const SAFE = new Set(["GET", "HEAD", "OPTIONS"]);
@@ -58,12 +59,12 @@ export class UpstreamHandler implements Handler {
   }
 
   upload(asked: Asked): Upload {
-    const { request, client } = asked;
-    const headers = toOrigin(request, client).filter(([name]) => !OURS.has(name.toLowerCase()));
+    const { request, gone } = asked;
+    const headers = this.linesFor(asked);
     const length = request.headers.get("content-length");
     headers.push(length === undefined ? ["Transfer-Encoding", "chunked"] : ["Content-Length", length]);
     const { method, target, body } = request;
-    const sent = this.origin.upload({ method, target, headers, body });
+    const sent = this.origin.upload({ method, target, headers, body, gone });
     const upload: Upload = {
       write: (part) => void sent.write(part),
       get isCongested() {
@@ -80,11 +81,18 @@ export class UpstreamHandler implements Handler {
     return upload;
   }
 
-  private handedOn({ request, client }: Asked): OriginRequest {
+  private handedOn(asked: Asked): OriginRequest {
+    const { request, gone } = asked;
     const { method, target, body } = request;
-    const headers = toOrigin(request, client).filter(([name]) => !OURS.has(name.toLowerCase()));
+    const headers = this.linesFor(asked);
     if (request.hasBody || request.headers.has("content-length")) headers.push(["Content-Length", String(body.length)]);
-    return { method, target, headers, body };
+    return { method, target, headers, body, gone };
+  }
+
+  /** Without what says how long a body is. HTTP/1.0 knows requests without a Host, HTTP/1.1 does not. */
+  private linesFor({ request, client }: Pick<Asked, "request" | "client">): Array<[string, string]> {
+    const lines = toOrigin(request, client).filter(([name]) => !OURS.has(name.toLowerCase()));
+    return request.headers.has("host") ? lines : [["Host", this.origin.host], ...lines];
   }
 
   /** Without an await before the body is taken: that must be done in the step in which the head came. */
@@ -92,7 +100,7 @@ export class UpstreamHandler implements Handler {
     const lines = toClient(headers);
     const answer: Answer = { status, reason, headers: lines, body: Buffer.alloc(0), close: false };
     if (asked.request.method === "HEAD" || status === 204 || status === 304) {
-      body.discard();
+      body.none();
       return answer;
     }
     const length = lengthOf(headers);
@@ -107,11 +115,23 @@ export class UpstreamHandler implements Handler {
     }
     const offset = firstByte(status, headers);
     const etag = lineOf(headers, "etag");
-    if (asked.request.method !== "GET" || offset === undefined || !isStrong(etag) || !acceptsRanges(status, headers)) {
+    if (
+      asked.request.method !== "GET" ||
+      asked.request.hasBody ||
+      offset === undefined ||
+      !isStrong(etag) ||
+      !acceptsRanges(status, headers)
+    ) {
       return { ...answer, headers: others, made: { length, parts: body.parts(), stop } };
     }
     const file = new Source(this.native, offset + length, (from, to) => this.range(asked, etag, from, to));
-    file.beginWith(offset, body);
+    try {
+      file.beginWith(offset, body);
+    } catch (error) {
+      file.close();
+      body.discard();
+      throw error;
+    }
     const found: Entity = { objectId: asked.request.target, file, validator: `${ETAG}${etag}` };
     return { ...answer, object: { found, offset, length } };
   }
@@ -119,48 +139,58 @@ export class UpstreamHandler implements Handler {
   async repeat(asked: Asked, status: number): Promise<MadeBody> {
     const response = await this.origin.ask(this.handedOn(asked), true);
     const { body } = response;
-    if (response.status === status) return { parts: body.parts(), stop: () => body.discard() };
+    if (response.status === status) {
+      return { ...stated(lengthOf(response.headers)), parts: body.parts(), stop: () => body.discard() };
+    }
     body.discard();
     if (response.status >= 500) throw new OriginError(502, `${this.origin.url} answered ${response.status}`);
     throw new RefusedError("response changed", `its upstream answers ${response.status} now, and not ${status}`);
   }
 
   /** Its last byte is asked for: if that is there, of the same object, all of it is. */
-  async open({ validator, objectOffset, length }: ObjectReference, asked: Asked | undefined): Promise<OpenObject> {
+  async open({ validator, objectOffset, length }: ObjectReference, asked: Asked | undefined, sure: boolean) {
     if (!asked || !validator.startsWith(ETAG)) throw new RefusedError(NO_VALIDATOR);
     const etag = validator.slice(ETAG.length);
     const end = objectOffset + length;
-    await this.tryRange(asked, etag, end);
+    await this.tryByte(asked, etag, end, sure);
     return new Source(this.native, end, (from, to) => this.range(asked, etag, from, to));
   }
 
-  /** What the former process has fetched ahead is fetched again. */
-  async take(reference: ObjectReference, fd: number, asked: Asked | undefined): Promise<Entity> {
-    this.native.closeFd(fd);
-    const { objectId, validator } = reference;
-    return { objectId, validator, file: await this.open(reference, asked) };
+  /** A spool is not passed on: it is opened and fetched again. */
+  take(): Promise<Entity> {
+    return Promise.reject(new RefusedError("contradictory HTTP state", "an upstream's object is no file"));
   }
 
-  private async tryRange(asked: Asked, etag: string, end: number): Promise<void> {
+  private async tryByte(asked: Asked, etag: string, end: number, sure: boolean): Promise<void> {
+    const tried = this.range(asked, etag, end - 1, end).then((body) => body.collect(1));
+    tried.catch(() => {}); // it may come too late
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((_resolve, reject) => {
+      timer = setTimeout(reject, TRY_MS, new OriginError(504, "its upstream is slow"));
+    });
     try {
-      (await this.range(asked, etag, end - 1, end)).discard();
+      await Promise.race([tried, late]);
     } catch (error) {
       if (error instanceof RefusedError) throw error;
-      throw new RefusedError(
-        "its upstream does not answer",
-        `its upstream does not answer: ${(error as Error).message}`,
-      );
+      if (sure)
+        throw new RefusedError(
+          "its upstream does not answer",
+          `its upstream does not answer: ${(error as Error).message}`,
+        );
+    } finally {
+      clearTimeout(timer);
     }
   }
 
   /** Throws RefusedError, OriginError. */
-  private async range({ request, client }: Asked, etag: string, from: number, to: number): Promise<Body> {
+  private async range({ request, client, gone }: Asked, etag: string, from: number, to: number): Promise<Body> {
     const { status, headers, body } = await this.origin.ask(
       {
         method: "GET",
         target: request.target,
-        headers: forRange(toOrigin(request, client), etag, from, to),
+        headers: forRange(this.linesFor({ request, client }), etag, from, to),
         body: Buffer.alloc(0),
+        gone,
       },
       true,
     );
