@@ -11,8 +11,11 @@ const RETRY_MS = 100;
 /** An origin that sends nothing for so long, while a client waits, is asked again. */
 const STALL_MS = 30_000;
 
-/** Asks for the object's bytes [from, to). Throws RefusedError where they are not of the same object any more. */
-export type Resume = (from: number, to: number) => Promise<Body>;
+/**
+ * Asks for the object's bytes [from, to). Throws RefusedError where they are not of the same object any more.
+ * @param gone nobody needs them any more
+ */
+export type Resume = (from: number, to: number, gone: AbortSignal) => Promise<Body>;
 
 /**
  * The bytes of an object up to `end`, fetched from an origin as a client takes them. A body that ends early is asked for again from
@@ -25,6 +28,7 @@ export class Source implements OpenObject, ObjectStream {
   private lastFilled = -1;
   private since = 0;
   private over = false;
+  private readonly gone = new AbortController();
   private fail!: (reason: string) => void;
   readonly lost = new Promise<string>((resolve) => {
     this.fail = resolve;
@@ -64,7 +68,7 @@ export class Source implements OpenObject, ObjectStream {
     const spool = this.content;
     if (!spool || spool.filled() >= to) return;
     const begin = spool.filled();
-    const bytes = await (await this.resume(begin, to)).collect(to - begin);
+    const bytes = await (await this.resume(begin, to, this.gone.signal)).collect(to - begin);
     if (bytes?.length !== to - begin)
       throw new RefusedError("object changed", "its origin gave other bytes than asked for");
     if (!this.over) spool.put(bytes);
@@ -101,6 +105,7 @@ export class Source implements OpenObject, ObjectStream {
 
   close(): void {
     this.over = true;
+    this.gone.abort();
     this.content?.close();
     this.content = undefined;
   }
@@ -113,7 +118,7 @@ export class Source implements OpenObject, ObjectStream {
     try {
       while (this.content && this.content.filled() < this.end) {
         try {
-          const body = await this.resume(this.content.filled(), this.end);
+          const body = await this.resume(this.content.filled(), this.end, this.gone.signal);
           if (this.content) body.handOver(this.content);
           else body.discard();
           return;

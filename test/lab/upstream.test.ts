@@ -129,7 +129,7 @@ test("the application behind a living agent dies in the middle of its response",
 
 test("a response that is another one when it is made again: its client is reset", async (t) => {
   const download = new Download("/app/stream?bytes=3000000&ms=2", { servicePort: PORT });
-  await download.reached(500_000);
+  await download.reached(50_000);
   const { owner, id } = await protectedOne(download);
   const events = lab.control.follow();
   killAgent(owner);

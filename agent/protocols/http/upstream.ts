@@ -124,7 +124,9 @@ export class UpstreamHandler implements Handler {
     ) {
       return { ...answer, headers: others, made: { length, parts: body.parts(), stop } };
     }
-    const file = new Source(this.native, offset + length, (from, to) => this.range(asked, etag, from, to));
+    const file = new Source(this.native, offset + length, (from, to, gone) =>
+      this.range({ ...asked, gone }, etag, from, to),
+    );
     try {
       file.beginWith(offset, body);
     } catch (error) {
@@ -153,7 +155,7 @@ export class UpstreamHandler implements Handler {
     const etag = validator.slice(ETAG.length);
     const end = objectOffset + length;
     await this.tryByte(asked, etag, end, sure);
-    return new Source(this.native, end, (from, to) => this.range(asked, etag, from, to));
+    return new Source(this.native, end, (from, to, gone) => this.range({ ...asked, gone }, etag, from, to));
   }
 
   /** A spool is not passed on: it is opened and fetched again. */
