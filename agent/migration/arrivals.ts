@@ -1,3 +1,4 @@
+import { within } from "../../proto/deadline.js";
 import { BatonError, RefusedError } from "../../proto/errors.js";
 import { logger } from "../../proto/log.js";
 import {
@@ -138,7 +139,11 @@ export class Arrivals {
       const [missing] = await prepareUnready(this.table, connection, record, opened);
       if (missing) throw missing.refusal;
       const offsetOf = (sequence: Sequence) => toOffset(record.tcp.serverIsn, sequence, record.floor);
-      await within(request.deadlineMs, connection.output.fetch(offsetOf(state.sendUna), offsetOf(state.sendNext)));
+      await within(
+        request.deadlineMs,
+        connection.output.fetch(offsetOf(state.sendUna), offsetOf(state.sendNext)),
+        () => new RefusedError("its upstream does not answer"),
+      );
       mark("unready");
       const image = imageOf(record, state, connection, host.limits.inputBytes);
       socket.rebuild(image);
@@ -240,18 +245,6 @@ function acknowledgement(record: ConnectionRecord, state: SocketState, image: So
     window: Math.min(65_535, image.window.rcvWnd >> (windowScaling ? receiveScale : 0)),
     ...(timestamps ? { timestamps: { value: image.timestampClock, echo: state.echo } } : {}),
   };
-}
-
-async function within(ms: number, work: Promise<void>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(reject, ms, new RefusedError("its upstream does not answer"));
-  });
-  try {
-    await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** What is opened of an object may be good for this part of it alone. */

@@ -299,6 +299,8 @@ test("methods, versions, bad requests", async (t) => {
     [get("/a.txt", { "Content-Length": "-1" }), 400, true],
     [`${get("/a.txt", { "Transfer-Encoding": "chunked" })}zz\r\n`, 400, true],
     [get("/a.txt", { "Content-Length": "65537" }), 413, true],
+    [get("/a.txt", { "Transfer-Encoding": "gzip, chunked" }), 501, true],
+    ['GET /a.txt HTTP/1.1\r\nHost: x";for=1\r\n\r\n', 400, true],
     [`${get("/a.txt", { "Transfer-Encoding": "chunked" })}20000\r\n${"x".repeat(70_000)}`, 413, true],
     [get("/a.txt", { X: "y".repeat(16_384) }), 431, true],
     [get("/a.txt", Object.fromEntries(Array.from({ length: 2_000 }, (_, i) => [`X${i}`, "1"]))), 431, true],

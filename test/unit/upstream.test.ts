@@ -30,7 +30,7 @@ async function scene(t: ExecutionContext, answer: Answering) {
     origin.close();
     end();
   });
-  return { handler: new UpstreamHandler(origin, native, "idempotent"), origin, end };
+  return { handler: new UpstreamHandler(origin, native, "idempotent", 30_000), origin, end };
 }
 
 function asked(target = "/o", method = "GET", ...lines: string[]): Asked {

@@ -27,6 +27,14 @@ import { Uploading } from "./uploading.js";
 /** Bytes that are remembered as the head of what was no request. */
 const BAD_HEAD_KEPT = 1_024;
 
+/** What keeps a connection from reading on: one request, until all of its answer is promised. */
+type Work =
+  | { kind: "executing"; request: Request }
+  /** Its body is handed on as it comes. */
+  | { kind: "uploading"; request: Request; uploading: Uploading }
+  /** It is answered, but for the body, which is promised as it is made. */
+  | { kind: "making"; making: Making };
+
 /**
  * HTTP/1.1 of one connection. Requests are answered one after the other, each with one promise which
  * covers the whole response:
@@ -51,12 +59,7 @@ export class HttpLayer implements ApplicationLayer {
   /** Client stream offset of the request that is being read. */
   private requestAt = 0;
   private request: Request | undefined;
-  /** A request is being answered. */
-  private busy = false;
-  private making: Making | undefined;
-  private remakable = true;
-  private executing: Request | undefined;
-  private uploading: Uploading | undefined;
+  private work: Work | undefined;
   /** Head of the request whose body is being handed on and not kept; empty where there is none. */
   private unkept: Buffer = Buffer.alloc(0);
   /** The next request that may not be executed twice has been begun. */
@@ -79,19 +82,19 @@ export class HttpLayer implements ApplicationLayer {
 
   input(chunk: Buffer): void {
     this.received += chunk.length;
-    if (this.making?.isLast) {
+    if (this.work?.kind === "making" && this.work.making.isLast) {
       this.seen = this.received;
       this.port.processed(this.received); // nothing behind the last response is of use
       return;
     }
     this.waiting.push(chunk);
-    if (this.uploading) this.feed();
+    if (this.work?.kind === "uploading") this.feed(this.work.uploading);
     else this.advance();
   }
 
   inputEnd(): void {
     this.inputEnded = true;
-    if (this.uploading && this.waiting.length === 0) this.uploading.inputEnd();
+    if (this.work?.kind === "uploading" && this.waiting.length === 0) this.work.uploading.inputEnd();
     this.advance();
   }
 
@@ -103,7 +106,7 @@ export class HttpLayer implements ApplicationLayer {
 
   /** Reads and answers as far as possible. */
   private advance(): void {
-    while (!this.over && !this.busy) {
+    while (!this.over && !this.work) {
       if (this.port.ended()) {
         this.discard();
         return;
@@ -113,7 +116,7 @@ export class HttpLayer implements ApplicationLayer {
       if (!chunk) break;
       this.read(chunk);
     }
-    if (this.inputEnded && !this.over && !this.busy) this.end();
+    if (this.inputEnded && !this.over && !this.work) this.end();
   }
 
   /** Nothing more will come. A request that was left unfinished is a bad one. */
@@ -179,34 +182,35 @@ export class HttpLayer implements ApplicationLayer {
       this.port.processed(this.seen);
       await this.port.recorded();
       if (this.over) return plain(502, { close: true });
-      this.uploading = new Uploading(reader, this.handler.upload(this.asked(request)), () => this.feed());
-      this.feed();
-      const answer = await this.uploading.answer;
-      this.uploading = undefined;
+      const uploading: Uploading = new Uploading(reader, this.handler.upload(this.asked(request)), () =>
+        this.feed(uploading),
+      );
+      this.work = { kind: "uploading", request, uploading };
+      this.feed(uploading);
+      const answer = await uploading.answer;
       if (!answer.close) this.freeReader();
       return answer;
     });
   }
 
   /** Gives the upload what it takes. What it has taken is used up: it need not be in a record, and is acknowledged. */
-  private feed(): void {
+  private feed(uploading: Uploading): void {
     const before = this.seen;
-    while (this.uploading?.takes) {
+    while (!this.over && uploading.takes) {
       const chunk = this.waiting.shift();
       if (!chunk) break;
-      const used = this.uploading.feed(chunk);
+      const used = uploading.feed(chunk);
       this.seen += used;
       if (used < chunk.length) this.waiting.unshift(chunk.subarray(used));
     }
     if (this.seen === before || this.over) return;
     this.port.processed(this.seen);
     void this.port.recorded();
-    if (this.inputEnded && this.waiting.length === 0) this.uploading?.inputEnd();
+    if (this.inputEnded && this.waiting.length === 0) uploading.inputEnd();
   }
 
   private async answerWith(request: Request, answering: () => Promise<Answer>): Promise<void> {
-    this.busy = true;
-    this.executing = request;
+    this.work = { kind: "executing", request };
     let answer: Answer;
     try {
       answer = await answering();
@@ -214,8 +218,7 @@ export class HttpLayer implements ApplicationLayer {
       const { code } = error as NodeJS.ErrnoException;
       answer = plain(code === "EMFILE" || code === "ENFILE" ? 503 : 500, { close: true });
     }
-    this.busy = false;
-    this.executing = undefined;
+    this.work = undefined;
     this.begun = false;
     this.unkept = Buffer.alloc(0);
     if (this.over || this.port.ended()) {
@@ -293,21 +296,20 @@ export class HttpLayer implements ApplicationLayer {
     if (!response.making) return undefined;
     const { keepAlive, requestHead, responseHead } = response;
     const request = requestOf(requestHead) ?? NO_REQUEST;
-    this.remakable = !request.hasBody && this.handler.mayRepeat(request); // a body is not kept so long
+    const mayRepeat = !request.hasBody && this.handler.mayRepeat(request); // a body is not kept so long
     const status = Number(/^HTTP\/1\.1 (\d+)/.exec(responseHead.toString("latin1", 0, 16))?.[1]);
-    this.busy = true;
-    this.making = new Making(
+    const making = new Making(
       this.port,
       response as HttpResponse & { making: MakingState },
       () => (keepAlive ? this.seen : this.received),
-      () => (this.remakable ? this.handler.repeat(this.asked(request), status) : Promise.reject(NOT_REMAKABLE())),
+      mayRepeat ? () => this.handler.repeat(this.asked(request), status) : undefined,
       () => {
-        this.making = undefined;
-        this.busy = false;
+        this.work = undefined;
         this.advance();
       },
     );
-    return this.making;
+    this.work = { kind: "making", making };
+    return making;
   }
 
   /** For an object without a validator so far: the second commit, when there is one. */
@@ -342,19 +344,18 @@ export class HttpLayer implements ApplicationLayer {
   }
 
   gather(): Promise<void> {
-    return this.making?.certain() ?? Promise.resolve();
+    return this.work?.kind === "making" ? this.work.making.certain() : Promise.resolve();
   }
 
   unmovable(): string {
-    if (this.making) return "a response is being made that could only be made again";
-    if (this.begun || (this.executing && !isSafe(this.executing))) return "a request is being executed";
-    return "";
+    if (this.work?.kind === "making") return "a response is being made that could only be made again";
+    return this.begun || (this.work && !isSafe(this.work.request)) ? "a request is being executed" : "";
   }
 
   gap(): string {
     if (this.begun) return "a request is being executed that may not be executed again";
     if (this.unkept.length > 0) return "the body of its request is larger than what is kept";
-    return this.making && !this.remakable ? "its request may not be executed again to make its response once more" : "";
+    return this.work?.kind === "making" ? this.work.making.gap : "";
   }
 
   open(reference: ObjectReference, sure: boolean): Promise<OpenObject> {
@@ -380,7 +381,7 @@ export class HttpLayer implements ApplicationLayer {
 
   ready(position: number): void {
     this.responses.advance(position);
-    this.making?.go();
+    if (this.work?.kind === "making") this.work.making.go();
     // Half of its body is gone.
     if (this.unkept.length > 0) {
       const request = requestOf(this.unkept) ?? NO_REQUEST;
@@ -389,17 +390,17 @@ export class HttpLayer implements ApplicationLayer {
   }
 
   undo(): void {
-    this.stopMaking();
+    this.stopWork();
     this.begun = false;
     this.unkept = Buffer.alloc(0);
     this.requests = 0;
     this.responses.restore([]);
   }
 
-  private stopMaking(): void {
-    this.making?.stop();
-    this.making = undefined;
-    this.busy = false;
+  private stopWork(): void {
+    if (this.work?.kind === "making") this.work.making.stop();
+    if (this.work?.kind === "uploading") this.work.uploading.stop();
+    this.work = undefined;
   }
 
   describe(position: number): ApplicationDescription {
@@ -415,8 +416,7 @@ export class HttpLayer implements ApplicationLayer {
 
   closed(): void {
     this.over = true;
-    this.stopMaking();
-    this.uploading?.stop();
+    this.stopWork();
     this.gone.abort();
     this.waiting = [];
     this.freeReader();
@@ -447,7 +447,6 @@ const NO_REQUEST: Request = {
 };
 
 const CONTINUE = Buffer.from("HTTP/1.1 100 Continue\r\n\r\n");
-const NOT_REMAKABLE = () => new RefusedError("its request may not be executed again");
 
 /** RFC 9110 section 9.2.1. */
 function isSafe({ method }: Request): boolean {

@@ -35,20 +35,25 @@ export class Making {
 
   /**
    * @param processed the client's stream is used up to here by the response
-   * @param repeat makes it again. Throws RefusedError where that is not the same any more
+   * @param repeat makes it again; undefined: that may not be. Throws RefusedError where that is not the same any more
    * @param ended called when all of it is promised
    */
   constructor(
     private readonly port: Pick<ConnectionPort, "tail" | "acknowledged" | "respond" | "reset">,
     private readonly response: HttpResponse & { making: State },
     private readonly processed: () => number,
-    private readonly repeat: () => Promise<MadeBody>,
+    private readonly repeat: (() => Promise<MadeBody>) | undefined,
     private readonly ended: () => void,
   ) {}
 
   /** The connection ends with it. */
   get isLast(): boolean {
     return !this.response.keepAlive;
+  }
+
+  /** Why nobody could go on with it; "" = it can be made again. */
+  get gap(): string {
+    return this.repeat ? "" : "its request may not be executed again to make its response once more";
   }
 
   /** Goes on with its body, or, if it has none, as `certain` has begun. */
@@ -165,6 +170,7 @@ export class Making {
   /** Made again up to where it is promised. Throws RefusedError where it is another one by then. */
   private async again(): Promise<MadeBody> {
     const { bytes, sha256, framing, length } = this.response.making;
+    if (!this.repeat) throw new RefusedError("its request may not be executed again");
     const body = await this.repeat();
     try {
       if (framing === "length" && body.length !== undefined && body.length !== length) {

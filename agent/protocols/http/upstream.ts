@@ -1,3 +1,4 @@
+import { within } from "../../../proto/deadline.js";
 import { RefusedError } from "../../../proto/errors.js";
 import type { ObjectReference } from "../../../proto/record.js";
 import type { Native } from "../../native/api.js";
@@ -33,6 +34,7 @@ export class UpstreamHandler implements Handler {
     private readonly native: Pick<Native, "spool" | "closeFd">,
     /** Which requests may be executed again where their server dies before it has answered; safe ones always. */
     private readonly repeats: "idempotent" | "all" | "none",
+    private readonly tryMs = TRY_MS,
   ) {}
 
   refusal({ method, hasBody, headers }: Request): Answer | undefined {
@@ -165,22 +167,12 @@ export class UpstreamHandler implements Handler {
 
   private async tryByte(asked: Asked, etag: string, end: number, sure: boolean): Promise<void> {
     const tried = this.range(asked, etag, end - 1, end).then((body) => body.collect(1));
-    tried.catch(() => {}); // it may come too late
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>((_resolve, reject) => {
-      timer = setTimeout(reject, TRY_MS, new OriginError(504, "its upstream is slow"));
-    });
     try {
-      await Promise.race([tried, late]);
+      await within(this.tryMs, tried, () => new OriginError(504, `no answer within ${this.tryMs} ms`));
     } catch (error) {
       if (error instanceof RefusedError) throw error;
-      if (sure)
-        throw new RefusedError(
-          "its upstream does not answer",
-          `its upstream does not answer: ${(error as Error).message}`,
-        );
-    } finally {
-      clearTimeout(timer);
+      const why = `its upstream does not answer: ${(error as Error).message}`;
+      if (sure) throw new RefusedError("its upstream does not answer", why);
     }
   }
 
