@@ -28,9 +28,15 @@ function makeFilm(directory: string): void {
 }
 
 /** Downloads on all servers; at 750k they last some forty seconds. */
-async function startDownloads(count: number, rate: string): Promise<Download[]> {
-  const downloads = Array.from({ length: count }, () => new Download("/film.bin", { rate, seconds: 110 }));
-  await Promise.all(downloads.map((download) => download.reached(64 * 1024)));
+/** As many, and more until `least` of them are on `server`: whose a connection is the hash decides. */
+async function startDownloads(count: number, rate: string, server: string, least: number): Promise<Download[]> {
+  const downloads: Download[] = [];
+  for (let more = count; more > 0; ) {
+    const started = Array.from({ length: more }, () => new Download("/film.bin", { rate, seconds: 110 }));
+    downloads.push(...started);
+    await Promise.all(started.map((download) => download.reached(64 * 1024)));
+    more = downloads.length < 3 * count ? least - (await countOn(server)) : 0;
+  }
   return downloads;
 }
 
@@ -68,7 +74,7 @@ test("heavy traffic over all servers moves nothing", async (t) => {
 });
 
 test("something else burns CPU on a server: its downloads leave it, once each, and stay away", async (t) => {
-  const downloads = await startDownloads(DOWNLOADS, "750k");
+  const downloads = await startDownloads(DOWNLOADS, "750k", "s1", 3);
   const before = await countOn("s1");
   t.true(before >= 3, `${before} of ${DOWNLOADS} on s1`);
   const events = lab.control.follow();
@@ -97,7 +103,7 @@ test("something else burns CPU on a server: its downloads leave it, once each, a
 });
 
 test("a server whose content is gone is drained, and is back with its content", async (t) => {
-  const downloads = await startDownloads(12, "2M");
+  const downloads = await startDownloads(12, "2M", "s2", 1);
   const there = await countOn("s2");
   t.true(there > 0, "some on s2");
   renameSync(own, `${own}-away`);
@@ -131,7 +137,7 @@ test("dry-run: says what it would move, and moves nothing", async (t) => {
   await eventually("the controller has ended", () => !lives(controller));
   await labHeal();
   const events = lab.control.follow();
-  const downloads = await startDownloads(12, "1200k");
+  const downloads = await startDownloads(12, "1200k", "s1", 1);
   const owners = new Map((await lab.control.connections()).map(({ id, owner }) => [id, owner]));
   burn("s1");
   const event = await events.next("would move", ({ reason }) => /^would move/.test(reason), SPREAD_MS);
