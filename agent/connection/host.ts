@@ -3,7 +3,6 @@ import type { ConnectionsBucket } from "../../proto/store/index.js";
 import type { Guard } from "../guard/index.js";
 import type { Endpoints, Native } from "../native/api.js";
 import type { CommitMeter } from "./commit_meter.js";
-import type { LiveConnection } from "./connection.js";
 
 /** What a connection needs of the server it lives on. */
 export interface ConnectionHost {
@@ -24,7 +23,13 @@ export interface ConnectionHost {
   };
   /** Policy serve-unprotected is in force: the store is gone, and what cannot be committed leaves all the same. */
   readonly unprotected: boolean;
-  ended(connection: LiveConnection, how: string): void;
+  ended(connection: Identified, how: string): void;
+}
+
+/** A connection as whoever counts them knows it: by identity. */
+export interface Identified {
+  readonly id: string;
+  readonly flow: Flow;
 }
 
 export function endpointsOf(flow: Flow): Endpoints {

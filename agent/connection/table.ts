@@ -2,7 +2,7 @@ import { type Flow, flowKey } from "../../proto/flow.js";
 import type { ConnectionRecord } from "../../proto/record.js";
 import type { Stack } from "../protocols/stack.js";
 import type { LiveConnection } from "./connection.js";
-import type { ConnectionHost } from "./host.js";
+import type { ConnectionHost, Identified } from "./host.js";
 
 /** How often connections that want it are looked at. */
 const FAST_TICK_MS = 20;
@@ -12,7 +12,7 @@ const SLOW_TICK_MS = 1_000;
 export class ConnectionTable {
   private readonly byId = new Map<string, LiveConnection>();
   private readonly byFlow = new Map<string, LiveConnection>();
-  private readonly unready = new Set<LiveConnection>();
+  private readonly unready = new Set<Identified>();
   private readonly timers: NodeJS.Timeout[] = [];
 
   /**
@@ -53,7 +53,7 @@ export class ConnectionTable {
     this.put(connection);
   }
 
-  drop(connection: LiveConnection): void {
+  drop(connection: Identified): void {
     this.unready.delete(connection);
     if (this.byId.get(connection.id) === connection) this.byId.delete(connection.id);
     const key = flowKey(connection.flow);
