@@ -49,7 +49,8 @@ const frozen: Park = async ({ owner, target, connection }, begin) => {
 };
 
 const unready: Park = async ({ target, connection }, begin) => {
-  const unpark = await lossy(target, (await portsOf(target, NATS_PORT)).map(from));
+  // By the store's port: a worker that hears nothing of the store for a second opens another connection.
+  const unpark = await lossy(target, [["ipproto", "tcp", "dport", String(NATS_PORT)]]);
   begin();
   await inGuard(target, connection, "FROZEN");
   return unpark;
