@@ -15,7 +15,7 @@ const allUp = async () => (await lab.control.servers()).every(({ state }) => sta
 
 test("every server is killed at once: their successors go on with every download", async (t) => {
   const capture = await Capture.start();
-  const downloads = Array.from({ length: DOWNLOADS }, () => new Download("/10m.bin", { rate: "1M", seconds: 100 }));
+  const downloads = Array.from({ length: DOWNLOADS }, () => new Download("/100m.bin", { rate: "5M", seconds: 100 }));
   await Promise.all(downloads.map((download) => download.reached(1024 * 1024)));
   const dialer = await Dialer.start();
   const { socket, localPort } = await dialer.connect();
@@ -39,7 +39,7 @@ test("every server is killed at once: their successors go on with every download
 
   socket.write(get("/1k.bin"));
   t.is((await new ResponseReader(socket).next()).sha256, await lab.digestOf("1k.bin"), "an idle one as well");
-  const wanted = await lab.digestOf("10m.bin");
+  const wanted = await lab.digestOf("100m.bin");
   const results = await Promise.all(downloads.map((download) => download.done));
   t.log(`longest gap ${Math.max(...results.map(({ longestGapMs }) => longestGapMs)).toFixed(0)} ms`);
   t.deepEqual(

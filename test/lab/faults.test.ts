@@ -35,7 +35,7 @@ const EXITS: Record<PhaseName, Record<Party, Exit[]>> = {
   UNREADY: {
     owner: ["takeover", "moved"],
     target: ["resumedOnOld"],
-    controller: ["resumedOnOld"],
+    controller: ["resumedOnOld", "moved"],
     nats: ["resumedOnOld", "moved"],
   },
   COMMITTED: { owner: ["moved"], target: ["takeover"], controller: ["moved"], nats: ["moved"] },

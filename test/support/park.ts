@@ -49,8 +49,8 @@ const frozen: Park = async ({ owner, target, connection }, begin) => {
 };
 
 const unready: Park = async ({ target, connection }, begin) => {
-  // By the store's port: a worker that hears nothing of the store for a second opens another connection.
-  const unpark = await lossy(target, [["ipproto", "tcp", "dport", String(NATS_PORT)]]);
+  // This connection alone: a worker that hears nothing of the store for a second opens another one.
+  const unpark = await lossy(target, (await portsOf(target, NATS_PORT)).map(from));
   begin();
   await inGuard(target, connection, "FROZEN");
   return unpark;
