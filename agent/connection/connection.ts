@@ -542,8 +542,9 @@ export class LiveConnection implements ConnectionPort {
   /** Called by the table's clock: big bodies move their floor on, and idle connections end. */
   tick(idleMs: number): void {
     if (this.finished || !this.native) return;
-    this.tellAcknowledged(this.acknowledged());
-    this.output.release(this.acknowledged());
+    const acknowledged = this.acknowledged();
+    this.tellAcknowledged(acknowledged);
+    this.output.release(acknowledged);
     this.moveFloor(FLOOR_STEP);
     this.finishIfDone();
     if (this.finished) return;

@@ -23,6 +23,8 @@ export interface Promised {
 export class Output {
   private readonly promised: Promised[] = [];
   private end: Offset;
+  /** There has been an object that is fetched while it is sent. */
+  private hasFetched = false;
 
   constructor(start: Offset) {
     this.end = start;
@@ -126,9 +128,9 @@ export class Output {
   /** Told, with why, when one of them will never come. */
   onLost: (reason: string) => void = () => {};
 
-  /** Whether any of them is under way, or has something to be released. */
+  /** Whether any of them is under way, or has something to be released. Asked of every connection again and again. */
   get fetches(): boolean {
-    return this.promised.some(({ source }) => source?.stream && !source.stream.isDone);
+    return this.hasFetched && this.promised.some(({ source }) => source?.stream && !source.stream.isDone);
   }
 
   /** Nothing below `position` is going to be sent. */
@@ -188,6 +190,8 @@ export class Output {
     if (this.promised.at(-1)?.piece.fin) throw new BatonError("INTERNAL", "a promise behind the FIN");
     this.promised.push(source ? { piece, length, source } : { piece, length });
     this.end += length;
-    source?.stream?.lost.then((reason) => this.onLost(reason));
+    if (!source?.stream) return;
+    this.hasFetched = true;
+    void source.stream.lost.then((reason) => this.onLost(reason));
   }
 }

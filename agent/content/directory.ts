@@ -1,5 +1,6 @@
 import { opendir, readdir, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { within } from "../../proto/deadline.js";
 import { BatonError, RefusedError } from "../../proto/errors.js";
 import type { ObjectReference } from "../../proto/record.js";
 import { DigestFile } from "./digest_file.js";
@@ -160,20 +161,14 @@ export class DirectoryContent {
     if (kind !== "sha256") throw new RefusedError("validator not accepted", `this server does not go by ${kind}`);
     const known = this.digests.of(file.identity);
     if (known) return sha256Validator(known);
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<undefined>((resolve) => {
-      timer = setTimeout(resolve, this.options.digestWaitMs ?? DIGEST_WAIT_MS, undefined);
-    });
+    const waitMs = this.options.digestWaitMs ?? DIGEST_WAIT_MS;
     try {
-      const digest = await Promise.race([this.digest(file, true), late]);
-      if (digest === undefined) throw new RefusedError("digest pending", "this server has not read the object yet");
-      return sha256Validator(digest);
+      const late = () => new RefusedError("digest pending", "this server has not read the object yet");
+      return sha256Validator(await within(waitMs, this.digest(file, true), late));
     } catch (error) {
       if (error instanceof RefusedError) throw error;
       const changed = error instanceof BatonError && error.code === "CONTENT_CHANGED";
       throw new RefusedError(changed ? "object changed" : "digest pending", (error as Error).message, error);
-    } finally {
-      clearTimeout(timer);
     }
   }
 

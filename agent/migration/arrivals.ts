@@ -9,7 +9,7 @@ import {
   outputEnd,
 } from "../../proto/record.js";
 import type { HandoverReply, HandoverRequest, Prepare, PrepareAnswer, SocketState } from "../../proto/rpc/index.js";
-import { type Sequence, toOffset, toSequence } from "../../proto/sequence.js";
+import { type Offset, type Sequence, toOffset, toSequence } from "../../proto/sequence.js";
 import { ConflictError } from "../../proto/store/index.js";
 import type { LiveConnection } from "../connection/connection.js";
 import { endpointsOf } from "../connection/host.js";
@@ -138,7 +138,7 @@ export class Arrivals {
       };
       const [missing] = await prepareUnready(this.table, connection, record, opened);
       if (missing) throw missing.refusal;
-      const offsetOf = (sequence: Sequence) => toOffset(record.tcp.serverIsn, sequence, record.floor);
+      const offsetOf = offsetsOf(record);
       await within(
         request.deadlineMs,
         connection.output.fetch(offsetOf(state.sendUna), offsetOf(state.sendNext)),
@@ -219,7 +219,7 @@ export class Arrivals {
     revision: number,
   ): void {
     const { guard, native } = this.table.host;
-    const offsetOf = (sequence: Sequence) => toOffset(record.tcp.serverIsn, sequence, record.floor);
+    const offsetOf = offsetsOf(record);
     connection.phase.move("READY");
     guard.change(record.flow, { phase: "LIVE", sendNext: state.sendNext });
     native.activate(fd, image);
@@ -247,6 +247,11 @@ function acknowledgement(record: ConnectionRecord, state: SocketState, image: So
   };
 }
 
+/** Offsets of our stream by their sequence numbers. */
+function offsetsOf({ tcp, floor }: ConnectionRecord): (sequence: Sequence) => Offset {
+  return (sequence) => toOffset(tcp.serverIsn, sequence, floor);
+}
+
 /** What is opened of an object may be good for this part of it alone. */
 function nameOf({ objectId, validator, objectOffset, length }: ObjectReference): string {
   return `${validator} ${objectOffset} ${length} ${objectId}`;
@@ -260,7 +265,7 @@ function imageOf(
   receiveBuffer: number,
 ): SocketImage {
   const { tcp } = record;
-  const offsetOf = (sequence: Sequence) => toOffset(tcp.serverIsn, sequence, record.floor);
+  const offsetOf = offsetsOf(record);
   const [una, next] = [offsetOf(state.sendUna), offsetOf(state.sendNext)];
   const receiveNext = toSequence(tcp.clientIsn, record.consumed + state.unread.length);
   const last = record.output.at(-1);

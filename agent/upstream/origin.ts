@@ -2,8 +2,6 @@ import { Agent, type ClientRequest, type IncomingMessage, request } from "node:h
 import { BatonError } from "../../proto/errors.js";
 import { Body } from "./body.js";
 
-export type { Body } from "./body.js";
-
 /** For the head of an answer; an origin may work on it for long. */
 const HEAD_MS = 60_000;
 /** For a connection to the origin, which is near. */
@@ -103,9 +101,8 @@ export class Origin {
   }
 
   /** Asks on a new connection, with a body that follows; its headers say its length, or that it is chunked. */
-  upload(asked: OriginRequest): ClientRequest & { response: Promise<OriginResponse> } {
-    const { request: sent, response } = this.begin(asked, HEAD_MS, false, false);
-    return Object.assign(sent, { response });
+  upload(asked: OriginRequest): { request: ClientRequest; response: Promise<OriginResponse> } {
+    return this.begin(asked, HEAD_MS, false, false);
   }
 
   /** @param isWhole the request ends here; else the time for an answer begins at its end */

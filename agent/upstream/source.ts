@@ -3,11 +3,9 @@ import { logger } from "../../proto/log.js";
 import type { Native, Spool } from "../native/api.js";
 import type { ObjectStream, OpenObject } from "../protocols/application.js";
 import type { Body } from "./body.js";
+import { AWAY_MS, RETRY_MS } from "./patience.js";
 
 const log = logger("upstream");
-/** How long an origin may be away in the middle of an object. */
-const AWAY_MS = 10_000;
-const RETRY_MS = 100;
 /** An origin that sends nothing for so long, while a client waits, is asked again. */
 const STALL_MS = 30_000;
 

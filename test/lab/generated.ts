@@ -16,3 +16,10 @@ export function* generated(bytes: number, seed: string): Generator<Buffer> {
     yield Buffer.concat(blocks).subarray(0, Math.min(CHUNK_BYTES, bytes - at));
   }
 }
+
+/** SHA-256 of all of it. */
+export function digestOfGenerated(bytes: number, seed: string): string {
+  const hash = createHash("sha256");
+  for (const chunk of generated(bytes, seed)) hash.update(chunk);
+  return hash.digest("hex");
+}

@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import type { ExecutionContext } from "ava";
 import { Dialer } from "../support/dialer.js";
 import { Download } from "../support/download.js";
@@ -9,7 +8,7 @@ import { lives, pidOf } from "../support/host.js";
 import { get, ResponseReader } from "../support/http.js";
 import { labHeal } from "../support/lab.js";
 import { Replacement } from "../support/replacement.js";
-import { generated } from "./generated.js";
+import { digestOfGenerated } from "./generated.js";
 
 const { test, lab } = labTest();
 const PORT = 8080;
@@ -86,13 +85,6 @@ test("the nginx behind a living agent is killed in mid-download", async (t) => {
 test("an agent is replaced under an object of nginx", async (t) => {
   await throughNginx(t, [(owner) => new Replacement(owner).done()], { rate: "12M" });
 });
-
-/** SHA-256 of what the application behind nginx generates. */
-function digestOfGenerated(bytes: number, seed: string): string {
-  const hash = createHash("sha256");
-  for (const chunk of generated(bytes, seed)) hash.update(chunk);
-  return hash.digest("hex");
-}
 
 for (const [what, bytes, ms] of [
   ["fast", 20_000_000, 0],

@@ -1,6 +1,6 @@
-import { createHash, randomInt } from "node:crypto";
+import { randomInt } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { generated } from "../lab/generated.js";
+import { digestOfGenerated } from "../lab/generated.js";
 import { Download } from "../support/download.js";
 import { killAgent } from "../support/fault.js";
 import { labTest } from "../support/fixture.js";
@@ -16,12 +16,6 @@ const BODY = "1k.bin";
 
 /** What a client asks for, over and over. @returns what went wrong; "" = nothing */
 type Client = (number: number) => Promise<string>;
-
-function digestOfGenerated(bytes: number, seed: string): string {
-  const hash = createHash("sha256");
-  for (const chunk of generated(bytes, seed)) hash.update(chunk);
-  return hash.digest("hex");
-}
 
 async function downloaded(path: string, sha256: string, curl: string[] = [], rate?: string): Promise<string> {
   const result = await new Download(path, { servicePort: PORT, seconds: 110, curl, ...(rate ? { rate } : {}) }).done;

@@ -5,9 +5,11 @@ import { createConnection, createServer, type Socket } from "node:net";
 import test, { type ExecutionContext } from "ava";
 import type { Connection, Spool } from "../../agent/native/index.js";
 import { native } from "../../agent/native/index.js";
+import { eventually } from "../support/eventually.js";
 
 const MEGABYTE = 2 ** 20;
 const EVERYTHING = Number.MAX_SAFE_INTEGER;
+const SILENT = { onInput: () => {}, onInputEnd: () => {}, onDrained: () => {}, onError: () => {} };
 const sha256 = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex");
 
 /** A socket of ours, whose other end is `origin`. */
@@ -50,7 +52,7 @@ async function client(t: ExecutionContext): Promise<Client> {
   socket.on("data", (part) => received.push(part));
   const connection = native.connection(await accepted, {
     sendOffset: 0,
-    handlers: { onInput: () => {}, onInputEnd: () => {}, onDrained: () => {}, onError: () => {} },
+    handlers: SILENT,
   });
   listener.close();
   t.teardown(() => {
@@ -60,12 +62,7 @@ async function client(t: ExecutionContext): Promise<Client> {
   return { connection, received, length: () => received.reduce((sum, part) => sum + part.length, 0) };
 }
 
-async function until(what: string, condition: () => boolean): Promise<void> {
-  for (let tries = 0; !condition(); tries++) {
-    if (tries > 5_000) throw new Error(`not within 5 s: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
-}
+const until = (what: string, condition: () => boolean) => eventually(what, condition, 5_000, 1);
 
 function send({ connection }: Client, spool: Spool, offset: number, length: number): void {
   connection.append([{ fd: spool.fd, offset, length, spool }]);
@@ -195,7 +192,7 @@ test("a connection that goes on in another process' place fetches on from the sa
   const { fd, sentOffset } = first.connection.detach();
   const again = native.connection(fd, {
     sendOffset: sentOffset,
-    handlers: { onInput: () => {}, onInputEnd: () => {}, onDrained: () => {}, onError: () => {} },
+    handlers: SILENT,
   });
   t.teardown(() => again.closeSilently());
   again.append([{ fd: spool.fd, offset: sentOffset, length: bytes.length - sentOffset, spool }]);

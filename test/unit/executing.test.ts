@@ -3,9 +3,9 @@ import type { Answer } from "../../agent/protocols/http/answer.js";
 import type { Handler, Upload } from "../../agent/protocols/http/handler.js";
 import { HttpLayer } from "../../agent/protocols/http/layer.js";
 import type { Request } from "../../agent/protocols/http/request.js";
-import type { LayerSection } from "../../proto/record.js";
 import { decodeHttpSection } from "../../proto/sections.js";
 import { FakePort } from "../support/port.js";
+import { sectionOf } from "../support/section.js";
 
 const POST = Buffer.from("POST /order HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello");
 const EXPECTING = Buffer.from("PUT /o HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
@@ -57,11 +57,6 @@ function connection(mayRepeat = false, port = new FakePort(), inputOffset = 0) {
   return { port, executed, uploads, layer: new HttpLayer(port, inputOffset, handler) };
 }
 
-function sectionOf(layer: HttpLayer): LayerSection {
-  const block: LayerSection[] = [];
-  layer.checkpoint(block);
-  return block[0] as LayerSection;
-}
 const turn = () => new Promise((resolve) => setTimeout(resolve, 5));
 
 test("what may not be executed twice is in the record as begun before it is executed", async (t) => {

@@ -5,8 +5,9 @@ import type { MadeBody } from "../../agent/protocols/http/answer.js";
 import type { Handler } from "../../agent/protocols/http/handler.js";
 import { HttpLayer } from "../../agent/protocols/http/layer.js";
 import { RefusedError } from "../../proto/errors.js";
-import type { LayerSection } from "../../proto/record.js";
+import { eventually } from "../support/eventually.js";
 import { FakePort } from "../support/port.js";
+import { sectionOf } from "../support/section.js";
 
 const PARTS = Array.from({ length: 20 }, (_, index) => randomBytes(1 + index * 37));
 const BODY = Buffer.concat(PARTS);
@@ -66,16 +67,7 @@ function connection(maker: Maker, again: () => Maker, port = new FakePort(), inp
 }
 const nobody = () => new Maker().breakOff();
 
-function sectionOf(layer: HttpLayer): LayerSection {
-  const block: LayerSection[] = [];
-  layer.checkpoint(block);
-  return block[0] as LayerSection;
-}
-
-async function until(done: () => boolean): Promise<void> {
-  for (let i = 0; i < 2_000 && !done(); i++) await new Promise((resolve) => setTimeout(resolve, 1));
-  if (!done()) throw new Error("it did not happen");
-}
+const until = (done: () => boolean) => eventually("it happens", done, 5_000, 1);
 
 /** Head and body of a response; a chunked body decoded. undefined: it is not whole. */
 function parse(out: Buffer): { head: string; body: Buffer; rest: Buffer } | undefined {

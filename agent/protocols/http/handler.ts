@@ -52,7 +52,7 @@ export interface Upload {
   onRoom: () => void;
   /** That was all of the body. */
   end(): void;
-  /** May come before the end. Never rejects but where it is stopped. */
+  /** May come before the end. Never rejects. */
   readonly answer: Promise<Answer>;
   /** The client is gone, or its request is none. */
   stop(): void;

@@ -20,7 +20,7 @@ import type {
 import { type Answer, type Entity, headBytes, type MadeBody, plain } from "./answer.js";
 import type { Asked, Handler } from "./handler.js";
 import { Making } from "./making.js";
-import { type Request, RequestReader, requestOf } from "./request.js";
+import { isSafe, type Request, RequestReader, requestOf } from "./request.js";
 import { Responses } from "./responses.js";
 import { Uploading } from "./uploading.js";
 
@@ -447,11 +447,6 @@ const NO_REQUEST: Request = {
 };
 
 const CONTINUE = Buffer.from("HTTP/1.1 100 Continue\r\n\r\n");
-
-/** RFC 9110 section 9.2.1. */
-function isSafe({ method }: Request): boolean {
-  return method === "GET" || method === "HEAD" || method === "OPTIONS";
-}
 
 const NOTHING_MADE = { bytes: 0, sha256: createHash("sha256").digest() };
 

@@ -2,6 +2,7 @@ import { createHash, type Hash } from "node:crypto";
 import { RefusedError } from "../../../proto/errors.js";
 import { logger } from "../../../proto/log.js";
 import type { HttpResponse, Making as State } from "../../../proto/sections.js";
+import { AWAY_MS, RETRY_MS } from "../../upstream/index.js";
 import type { ConnectionPort } from "../application.js";
 import type { MadeBody } from "./answer.js";
 
@@ -11,9 +12,6 @@ const AHEAD_MAX = 65_536;
 /** Nobody tells of a client's acks: looked for so often, and less and less where none comes. */
 const ACK_POLL_MS = 2;
 const ACK_POLL_MAX_MS = 100;
-/** How long who makes it may be away in the middle of it. */
-const AWAY_MS = 10_000;
-const RETRY_MS = 100;
 /** How long a takeover waits until it is certain that the response can be made again. */
 const CERTAIN_MS = 500;
 

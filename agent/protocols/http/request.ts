@@ -143,13 +143,13 @@ export class RequestReader {
     const { major, minor } = this.parser.version;
     if (major !== 1) return { kind: "bad", status: 505 };
     const headers = new Map<string, string>();
+    const lines = this.lines.map(([name, value]): [string, string] => [name, value.replace(/[ \t]+$/, "")]);
     let hosts = 0;
-    for (const [name, value] of this.lines) {
+    for (const [name, value] of lines) {
       const key = name.toLowerCase();
       if (key === "host") hosts++;
       const present = headers.get(key);
-      const trimmed = value.replace(/[ \t]+$/, "");
-      headers.set(key, present === undefined ? trimmed : `${present}, ${trimmed}`);
+      headers.set(key, present === undefined ? value : `${present}, ${value}`);
     }
     // RFC 9112 section 3.2.
     if (hosts > 1 || (hosts === 0 && minor > 0)) return { kind: "bad", status: 400 };
@@ -169,7 +169,7 @@ export class RequestReader {
       target: this.target,
       minorVersion: minor,
       headers,
-      lines: this.lines.map(([name, value]) => [name, value.replace(/[ \t]+$/, "")]),
+      lines,
       head: head.subarray(start),
       keepAlive: this.parser.keepAlive,
       hasBody: length > 0 || headers.has("transfer-encoding"),
@@ -201,4 +201,9 @@ export function requestOf(head: Buffer): Request | undefined {
   } finally {
     reader.free();
   }
+}
+
+/** Asking changes nothing (RFC 9110 section 9.2.1). */
+export function isSafe({ method }: Pick<Request, "method">): boolean {
+  return method === "GET" || method === "HEAD" || method === "OPTIONS";
 }

@@ -26,11 +26,8 @@ export class Uploading {
     reader.pass();
     upload.onRoom = room;
     this.write(); // what was kept before it turned out to be large
-    upload.answer.then(
-      // The rest of a body that is answered already is of no use to anybody.
-      (answer) => this.settle(this.ended ? answer : { ...answer, close: true }),
-      () => this.settle(plain(502, { close: true })),
-    );
+    // The rest of a body that is answered already is of no use to anybody.
+    void upload.answer.then((answer) => this.settle(this.ended ? answer : { ...answer, close: true }));
   }
 
   /** Whether it takes a chunk now. */

@@ -13,7 +13,7 @@ import {
 import { type Answer, type Entity, type MadeBody, plain } from "./answer.js";
 import { forRange, toClient, toOrigin } from "./forwarding.js";
 import type { Asked, Handler, Upload } from "./handler.js";
-import type { Request } from "./request.js";
+import { isSafe, type Request } from "./request.js";
 
 /** A body of at most so many bytes that is there at once is promised as it is. A larger one has to be had again. */
 const LITERAL_MAX = 65_536;
@@ -21,8 +21,7 @@ const AT_ONCE_MS = 100;
 /** For an upstream to say whether it has an object still. */
 const TRY_MS = 1_000;
 const ETAG = "etag:";
-/** RFC 9110 sections 9.2.1 and 9.2.2. */
-const SAFE = new Set(["GET", "HEAD", "OPTIONS"]);
+/** Beside the safe ones (RFC 9110 section 9.2.2). */
 const IDEMPOTENT = new Set(["PUT", "DELETE"]);
 /** Answered here, or written anew. */
 const OURS = new Set(["expect", "content-length"]);
@@ -45,9 +44,9 @@ export class UpstreamHandler implements Handler {
     return undefined;
   }
 
-  mayRepeat({ method, headers }: Request): boolean {
-    if (SAFE.has(method) || this.repeats === "all") return true;
-    return this.repeats === "idempotent" && (IDEMPOTENT.has(method) || headers.has("idempotency-key"));
+  mayRepeat(request: Request): boolean {
+    if (isSafe(request) || this.repeats === "all") return true;
+    return this.repeats === "idempotent" && (IDEMPOTENT.has(request.method) || request.headers.has("idempotency-key"));
   }
 
   async answer(asked: Asked): Promise<Answer> {
@@ -66,7 +65,7 @@ export class UpstreamHandler implements Handler {
     const length = request.headers.get("content-length");
     headers.push(length === undefined ? ["Transfer-Encoding", "chunked"] : ["Content-Length", length]);
     const { method, target, body } = request;
-    const sent = this.origin.upload({ method, target, headers, body, gone });
+    const { request: sent, response } = this.origin.upload({ method, target, headers, body, gone });
     const upload: Upload = {
       write: (part) => void sent.write(part),
       get isCongested() {
@@ -74,8 +73,8 @@ export class UpstreamHandler implements Handler {
       },
       onRoom: () => {},
       end: () => void sent.end(),
-      answer: sent.response
-        .then((response) => this.answerWith(response, asked))
+      answer: response
+        .then((head) => this.answerWith(head, asked))
         .catch((error) => plain(error instanceof OriginError ? error.status : 502, { close: false })),
       stop: () => void sent.destroy(),
     };
@@ -161,8 +160,9 @@ export class UpstreamHandler implements Handler {
   }
 
   /** A spool is not passed on: it is opened and fetched again. */
-  take(): Promise<Entity> {
-    return Promise.reject(new RefusedError("contradictory HTTP state", "an upstream's object is no file"));
+  async take(_reference: ObjectReference, fd: number): Promise<Entity> {
+    this.native.closeFd(fd);
+    throw new RefusedError("contradictory HTTP state", "an upstream's object is no file");
   }
 
   private async tryByte(asked: Asked, etag: string, end: number, sure: boolean): Promise<void> {
