@@ -1,8 +1,10 @@
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
+import { within } from "../../proto/deadline.js";
 import { BatonError } from "../../proto/errors.js";
 import type { Spool } from "../native/api.js";
 
+/** For the next part of a body, while somebody waits for it. A client that takes nothing is no fault of the origin's. */
 const IDLE_MS = 60_000;
 
 /** What Node does not name: the libuv handle of a socket. */
@@ -13,11 +15,11 @@ interface Handle {
 
 /** The body of an origin's answer, of which nothing was read yet. Exactly one of its methods is to be called, and at once; `discard` at any time. */
 export class Body {
-  constructor(private readonly message: IncomingMessage) {
+  constructor(
+    private readonly message: IncomingMessage,
+    private readonly idleMs = IDLE_MS,
+  ) {
     message.on("error", () => {}); // whoever reads hears of it
-    message.setTimeout(IDLE_MS, () => {
-      message.destroy(new BatonError("UPSTREAM_FAILED", `nothing came of a body for ${IDLE_MS} ms`));
-    });
   }
 
   /** All of it. @returns undefined where it has more than `max` bytes; it is discarded then. Rejects where it ends early. */
@@ -32,10 +34,22 @@ export class Body {
     return Buffer.concat(parts);
   }
 
-  /** All of it, as it comes. Rejects where it ends early. */
+  /** All of it, as it comes. Rejects where it ends early, or stands still while it is waited for. */
   async *parts(): AsyncGenerator<Buffer, void> {
-    yield* this.message as AsyncIterable<Buffer>;
-    if (!this.message.complete) throw new BatonError("UPSTREAM_FAILED", "the body ended early");
+    const late = () => new BatonError("UPSTREAM_FAILED", `nothing came of a body for ${this.idleMs} ms`);
+    const parts: AsyncIterator<Buffer, void> = this.message[Symbol.asyncIterator]();
+    let whole = false;
+    try {
+      for (;;) {
+        const { done, value } = await within(this.idleMs, parts.next(), late);
+        if (done) break;
+        yield value;
+      }
+      if (!this.message.complete) throw new BatonError("UPSTREAM_FAILED", "the body ended early");
+      whole = true;
+    } finally {
+      if (!whole) this.discard();
+    }
   }
 
   /**

@@ -88,7 +88,7 @@ export class Making {
   }
 
   private async run(): Promise<void> {
-    let promisedAt = performance.now();
+    let failingSince: number | undefined;
     while (!this.over) {
       const before = this.response.making.bytes;
       try {
@@ -101,9 +101,10 @@ export class Making {
         this.body?.stop();
         this.body = undefined;
         this.attempt = undefined;
-        if (this.response.making.bytes > before) promisedAt = performance.now();
         if (this.over) return;
-        if (error instanceof RefusedError || performance.now() - promisedAt > AWAY_MS) {
+        const now = performance.now();
+        if (failingSince === undefined || this.response.making.bytes > before) failingSince = now;
+        if (error instanceof RefusedError || now - failingSince > AWAY_MS) {
           this.port.reset((error as Error).message);
           return;
         }
