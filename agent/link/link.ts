@@ -40,6 +40,8 @@ interface Peer {
   controller: string;
   session: KeptStream<AgentMessage, ControllerMessage>;
   outbox: Outbox;
+  /** It has answered the hello of the stream that is open: a hello that was only written may be behind the end of another stream. */
+  welcomed: boolean;
 }
 
 /** This agent's streams to all controllers. Reports go to each of them: every appliance steers on its own. */
@@ -59,10 +61,13 @@ export class AgentLink {
       const peer: Peer = {
         controller: id,
         outbox: new Outbox(),
+        welcomed: false,
         session: new KeptStream(`controller ${id}`, () => openSession(target), {
           open: () => this.#opened(peer),
           message: (message) => this.#message(peer, message),
-          closed: () => undefined,
+          closed: () => {
+            peer.welcomed = false;
+          },
         }),
       };
       return peer;
@@ -117,12 +122,12 @@ export class AgentLink {
     });
   }
 
-  /** Resolves when every controller has been greeted, or time is over. */
+  /** Resolves when every controller takes this process for its agent, or time is over. */
   async greeted(timeoutMs: number): Promise<void> {
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, timeoutMs);
       this.#greeted = () => {
-        if (this.#peers.some(({ session }) => !session.open)) return;
+        if (this.#peers.some(({ welcomed }) => !welcomed)) return;
         clearTimeout(timer);
         resolve();
       };
@@ -152,7 +157,6 @@ export class AgentLink {
     peer.session.send({ hello: this.#handlers.hello() });
     if (this.#load) peer.session.send({ load: this.#load });
     this.#flush(peer, Number.POSITIVE_INFINITY);
-    this.#greeted();
   }
 
   /** Sends what was not sent since `before`. */
@@ -169,7 +173,13 @@ export class AgentLink {
     else if (message.freeze) this.#handlers.freeze(message.freeze);
     else if (message.drained) this.#left();
     else if (message.cancel) this.#handlers.cancel(message.cancel.migration);
-    else if (message.welcome) this.#handlers.welcome(peer.controller, message.welcome);
+    else if (message.welcome) this.#welcome(peer, message.welcome);
+  }
+
+  #welcome(peer: Peer, welcome: Welcome): void {
+    peer.welcomed = true;
+    this.#handlers.welcome(peer.controller, welcome);
+    this.#greeted();
   }
 
   async #describe({ session }: Peer, request: Describe): Promise<void> {

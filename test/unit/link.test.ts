@@ -111,6 +111,25 @@ test("an agent says hello, is welcomed, reports and answers", async (t) => {
   t.deepEqual(await api.agents.adopt("s1", adoption, 1000), result);
 });
 
+test("a controller is greeted when it has answered, not when the hello was written", async (t) => {
+  const api = await new FakeApi(t).start();
+  const link = new AgentLink([{ id: "lb1", target: api.target }], handlers());
+  t.teardown(() => link.close("test over"));
+  let greeted = false;
+  const greeting = link.greeted(5000).then(() => {
+    greeted = true;
+  });
+  link.start();
+  await once(api.agents, "hello");
+  await api.agents.describe("s1", { all: true }, 1000); // so the agent has had its turns since
+  t.false(greeted);
+  api.agents.send("s1", {
+    welcome: { slot: 1, generation: 2, controllerId: "lb1", mac: Buffer.from("02000000000a", "hex") },
+  });
+  await greeting;
+  t.deepEqual(link.connected(), ["lb1"]);
+});
+
 test("a batch that was not acknowledged comes again after a reconnection, also one made meanwhile", async (t) => {
   const api = await new FakeApi(t).start();
   const link = new AgentLink([{ id: "lb1", target: api.target }], handlers());
