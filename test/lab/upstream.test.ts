@@ -8,6 +8,7 @@ import { lives, pidOf } from "../support/host.js";
 import { get, ResponseReader } from "../support/http.js";
 import { labHeal } from "../support/lab.js";
 import { Replacement } from "../support/replacement.js";
+import { Witness } from "../support/witness.js";
 import { digestOfGenerated } from "./generated.js";
 
 const { test, lab } = labTest();
@@ -64,11 +65,12 @@ test("an object of nginx moves, and moves back", async (t) => {
     const event = await lab.control.move(id, await another(owner));
     t.is(event.result, "ok", event.reason);
   };
-  const { facts } = await throughNginx(
+  const witness = await Witness.start();
+  await throughNginx(
     t,
     Array.from({ length: 8 }, () => move),
   );
-  t.is(facts.clientRetransmissions, 0);
+  await witness.assertUndisturbed(t);
 });
 
 test("the nginx behind a living agent is killed in mid-download", async (t) => {
