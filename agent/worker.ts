@@ -60,6 +60,7 @@ const CONTENT_MS = 10_000;
 const GREETING_MS = 2_000;
 const PORT_MS = 5_000;
 const PORT_POLL_MS = 20;
+const MEBIBYTE = 1_048_576;
 const REPLACED = "its agent is being replaced";
 /** Guard entries of connections that are over stay for their TIME_WAIT. */
 const ENTRY_AGE_S = 90;
@@ -79,6 +80,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     servers: natsUrls(config),
     name: `${id}-worker-${incarnation}`,
     messageBytesMax: recordBytesMax(config),
+    spillBytesMax: config.limits.spillMegabytes * MEBIBYTE,
   });
 
   let ended = 0;
@@ -103,8 +105,13 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     native,
     guard,
     bucket: store.connections,
+    spills: store.spills,
     commits: new CommitMeter((seconds) => metrics.committed(seconds)),
-    limits: { inputBytes: config.limits.inputBytes, recordBytes: recordBytesMax(config) },
+    limits: {
+      inputBytes: config.limits.inputBytes,
+      bodyBytes: config.limits.bodyMegabytes * MEBIBYTE,
+      recordBytes: recordBytesMax(config),
+    },
     get unprotected() {
       return orders.unprotected;
     },

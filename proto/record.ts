@@ -9,6 +9,8 @@ const { v1 } = baton;
 
 /** The schema's version that this program writes and reads. */
 export const RECORD_VERSION = 1;
+/** On the wire, of a record that does not have all of its input itself: who does not know that would go on wrongly. */
+const SPILLED_VERSION = 2;
 
 /** Of ConnectionRecord in record.proto. */
 const SERVER_ID_FIELD = 3;
@@ -87,6 +89,8 @@ export interface ConnectionRecord {
   writer: string;
   bornAtUs: number;
   processed: number;
+  /** See Input in agent/connection/input.ts; at most `processed` where nothing of it is beside the record. */
+  spilled: number;
   unknown?: UnknownField[];
 }
 
@@ -126,6 +130,7 @@ export function encodeRecord(record: ConnectionRecord): Buffer {
     invariants(record);
     return v1.ConnectionRecord.encode({
       ...record,
+      version: record.spilled > record.processed ? SPILLED_VERSION : record.version,
       incarnation: counter(record.incarnation),
       epoch: counter(record.epoch),
       takenAtUs: counter(record.takenAtUs),
@@ -146,10 +151,10 @@ export function encodeRecord(record: ConnectionRecord): Buffer {
 export function decodeRecord(bytes: Uint8Array): ConnectionRecord {
   return decoding("record", () => {
     const wire = v1.ConnectionRecord.decode(Buffer.from(bytes));
-    if (wire.version !== RECORD_VERSION) {
+    if (wire.version !== RECORD_VERSION && wire.version !== SPILLED_VERSION) {
       throw new BatonError(
         "RECORD_VERSION",
-        `record "${wire.id}" has version ${wire.version}, known is ${RECORD_VERSION}`,
+        `record "${wire.id}" has version ${wire.version}, known is ${SPILLED_VERSION}`,
       );
     }
     const phase = phases[wire.phase - 1];
@@ -179,6 +184,7 @@ export function decodeRecord(bytes: Uint8Array): ConnectionRecord {
       writer: wire.writer,
       bornAtUs: number(wire.bornAtUs),
       processed: number(wire.processed),
+      spilled: number(wire.spilled),
       ...unknownOf(wire),
     };
     invariants(record);
@@ -292,11 +298,11 @@ export function plainTcpState(nested: baton.v1.ITcpState): TcpState {
  *
  *   output:  |----------|------------|-------|FIN|     pieces without gaps, none empty, nothing behind the FIN
  *                 ^ floor (floorByte is the byte before)
- *   input:   .......... processed [spool] [client's FIN] consumed
+ *   input:   .......... processed [beside the record] spilled [spool] [client's FIN] consumed
  */
 function invariants(record: ConnectionRecord): void {
   const { output, floor } = record;
-  for (const value of [floor, record.consumed, record.processed]) counter(value);
+  for (const value of [floor, record.consumed, record.processed, record.spilled]) counter(value);
   let end = output[0]?.offset ?? floor;
   if (end > floor) throw new RangeError(`output starts at ${end}, the floor is ${floor}`);
   for (const piece of output) {
@@ -308,8 +314,9 @@ function invariants(record: ConnectionRecord): void {
   }
   if (floor > end) throw new RangeError(`the floor ${floor} lies behind the output's end ${end}`);
   if (record.floorByte.length !== (floor === 0 ? 0 : 1)) throw new RangeError("floor and floorByte do not fit");
-  if (record.processed + record.spool.length + (record.clientFinished ? 1 : 0) !== record.consumed) {
-    throw new RangeError("consumed is not processed + spool + FIN");
+  const spoolAt = Math.max(record.processed, record.spilled);
+  if (spoolAt + record.spool.length + (record.clientFinished ? 1 : 0) !== record.consumed) {
+    throw new RangeError("consumed is not processed or spilled + spool + FIN");
   }
 }
 
@@ -399,6 +406,7 @@ export const wireTypes = {
     21: 2,
     22: 0,
     23: 0,
+    24: 0,
   },
   TcpState: { 1: 5, 2: 5, 3: 5, 4: 5, 5: 0, 6: 0, 7: 0, 8: 0, 9: 0, 10: 0, 11: 5, 12: 0 },
   LayerSection: { 1: 2, 2: 0, 3: 2 },

@@ -73,6 +73,7 @@ function accept(
     },
     {
       epoch: 1,
+      spilled: 0,
       revision: 0,
       position: 0,
       floorByte: Buffer.alloc(0),

@@ -16,7 +16,7 @@ import { Gaps } from "./gaps.js";
 import { History } from "./history.js";
 import { type ConnectionHost, endpointsOf } from "./host.js";
 import type { Identity } from "./identity.js";
-import { Input } from "./input.js";
+import { Intake, type IntakePort } from "./intake.js";
 import { Nudge } from "./nudge.js";
 import { Output } from "./output.js";
 import type { PassedOpen } from "./passed.js";
@@ -27,10 +27,6 @@ const log = logger("connection");
 const FLOOR_REACH = 2 ** 29;
 /** The floor is committed again when the client has acknowledged this much past it. */
 const FLOOR_STEP = 2 ** 27;
-/** Input that no layer has used is committed to the spool after this long, so that a clamp never lasts. */
-const SPOOL_DELAY_MS = 5;
-/** So much of it, in bytes, is an upload: its client waits for every ack. */
-const SPOOL_AT_ONCE = 4_096;
 /** A connection without a request gets its record after this long: then a survivor needs no luck to adopt it. */
 const BIRTH_DELAY_MS = 50;
 /** A resumed connection's record is written anew at the latest after once to twice this long. */
@@ -52,7 +48,7 @@ export class LiveConnection implements ConnectionPort {
   readonly history = new History();
   readonly phase: PhaseMachine;
   readonly output: Output;
-  private readonly input: Input;
+  private readonly intake: Intake;
   private readonly committer: Committer;
   private stack: Stack | undefined; // set before the first byte, but a refusal may come earlier
   private native: NativeConnection | undefined;
@@ -62,7 +58,6 @@ export class LiveConnection implements ConnectionPort {
   private floor: Offset;
   private floorByte: Buffer;
   private committedTail: Offset;
-  private spoolTimer: NodeJS.Timeout | undefined;
   private resumedTimer: NodeJS.Timeout | undefined;
   private lastActivityMs = performance.now();
   private finished = false;
@@ -82,6 +77,7 @@ export class LiveConnection implements ConnectionPort {
       consumed: Offset;
       processed: Offset;
       clientFinished: boolean;
+      spilled: Offset;
       output?: Output;
       phase: Phase;
     },
@@ -89,7 +85,7 @@ export class LiveConnection implements ConnectionPort {
     this.phase = new PhaseMachine(start.phase);
     this.epoch = start.epoch;
     this.output = start.output ?? new Output(start.position);
-    this.input = new Input(start.processed, start.consumed, start.clientFinished);
+    this.intake = new Intake(this.intakePort(), host, identity, start);
     this.output.onLost = (reason) => this.unsendable(reason);
     this.gaps = new Gaps(this.output);
     this.nudge = new Nudge(host, identity.flow, identity.tcp.timestamps);
@@ -140,6 +136,7 @@ export class LiveConnection implements ConnectionPort {
 
   /** Why it had better go on here for now; "" = nothing stands against another process or server. */
   get unmovable(): string {
+    if (this.intake.isReplaying) return "its input is still read from the store";
     return this.stack?.application.unmovable?.() ?? "";
   }
 
@@ -157,7 +154,7 @@ export class LiveConnection implements ConnectionPort {
   start(fd: number): void {
     this.native = this.host.native.connection(fd, { sendOffset: 0, handlers: this.handlers() });
     this.history.add("accepted");
-    this.spoolTimer = setTimeout(() => this.commit(), BIRTH_DELAY_MS);
+    this.intake.commitSoon(BIRTH_DELAY_MS);
   }
 
   /**
@@ -172,10 +169,7 @@ export class LiveConnection implements ConnectionPort {
     this.committedTail = limit ?? this.output.tail;
     this.layers.ready(position);
     this.work(fd, sentTo);
-    this.input.refill(spool);
-    if (spool.length > 0) this.deliver(spool);
-    this.pauseIfFull();
-    if (this.input.ended) this.layers.application.inputEnd();
+    this.intake.restore(spool);
     // The claim's record is true of all that leaves until the next commit, and there may be thousands to be resumed first.
     this.resumedTimer = setTimeout(() => this.commit(), RESUMED_DELAY_MS * (1 + Math.random()));
   }
@@ -280,13 +274,14 @@ export class LiveConnection implements ConnectionPort {
     }
     const { committer, output } = this;
     const limit = Math.min(this.committedTail, this.floor + FLOOR_REACH);
-    const behind = committer.behind || this.spoolTimer !== undefined || limit < this.committedTail;
+    const behind = committer.behind || this.intake.isBehind || limit < this.committedTail;
     const record = this.snapshot();
     const { fd, sentOffset: writtenTo } = this.native.detach();
     this.native = undefined;
     this.finished = true;
     this.clearTimers();
     committer.stop();
+    this.intake.end(false);
     this.stack?.application.closed();
     this.host.ended(this, "passed on");
     return {
@@ -353,8 +348,15 @@ export class LiveConnection implements ConnectionPort {
   }
 
   processed(offset: Offset): void {
-    this.input.use(offset);
-    if (this.input.waiting < this.host.limits.inputBytes) this.native?.resumeInput();
+    this.intake.processed(offset);
+  }
+
+  get keeps(): number {
+    return this.intake.keeps;
+  }
+
+  took(offset: Offset): void {
+    this.intake.took(offset);
   }
 
   /** Resets the client, exactly and on purpose. */
@@ -379,9 +381,7 @@ export class LiveConnection implements ConnectionPort {
     return {
       onInput: (chunk) => {
         this.lastActivityMs = performance.now();
-        this.input.receive(chunk);
-        this.deliver(chunk);
-        this.pauseIfFull();
+        this.intake.receive(chunk);
       },
       onInputEnd: () => {
         if (this.input.ended) return; // said again by a socket that was passed on
@@ -416,15 +416,24 @@ export class LiveConnection implements ConnectionPort {
     this.reset(reason);
   }
 
-  private pauseIfFull(): void {
-    if (this.input.waiting >= this.host.limits.inputBytes) this.native?.pauseInput();
+  private get input() {
+    return this.intake.input;
   }
 
-  private deliver(chunk: Buffer): void {
-    this.layers.application.input(chunk);
-    if (this.finished || this.input.waiting === 0) return;
-    if (this.input.waiting >= SPOOL_AT_ONCE) this.commit();
-    else this.spoolTimer ??= setTimeout(() => this.commit(), SPOOL_DELAY_MS);
+  private intakePort(): IntakePort {
+    const connection = this;
+    return {
+      get application() {
+        return connection.layers.application;
+      },
+      get isOver() {
+        return connection.finished;
+      },
+      pauseInput: () => this.native?.pauseInput(),
+      resumeInput: () => this.native?.resumeInput(),
+      commit: () => this.commit(),
+      lost: (reason) => this.reset(reason),
+    };
   }
 
   // ---- the record ----
@@ -433,8 +442,7 @@ export class LiveConnection implements ConnectionPort {
   commit(): void {
     if (this.finished) return;
     clearTimeout(this.resumedTimer);
-    clearTimeout(this.spoolTimer);
-    this.spoolTimer = undefined;
+    this.intake.clearTimer();
     if (this.identity.recorded) this.committer.request();
     else this.goUnrecorded();
   }
@@ -481,6 +489,7 @@ export class LiveConnection implements ConnectionPort {
       floorByte: before === undefined ? this.floorByte : Buffer.of(before),
       consumed: this.input.consumed,
       processed: this.input.processed,
+      spilled: this.input.spilled,
       clientFinished: this.input.ended,
       spool: this.input.spool(),
       phase: "LIVE",
@@ -530,6 +539,7 @@ export class LiveConnection implements ConnectionPort {
     }
     this.setLimit();
     this.waiting.committed(record);
+    this.intake.committed(record);
     // A clamped ack is not repeated by the kernel, which believes that it was sent: say it, unless data goes out now and carries it.
     if (entry.clampedSinceNs !== 0n) this.nudge.due(sendsMore);
     this.finishIfDone();
@@ -622,6 +632,7 @@ export class LiveConnection implements ConnectionPort {
     this.closeLayers();
     this.host.ended(this, how);
     await this.committer.remove();
+    this.intake.end(true);
   }
 
   /** Somebody else owns the record now, or this server is fenced: nothing more may be said or written. */
@@ -631,6 +642,7 @@ export class LiveConnection implements ConnectionPort {
     this.history.add("lost", "", why);
     this.clearTimers();
     this.committer.stop();
+    this.intake.end(false);
     this.native?.closeSilently();
     this.native = undefined;
     this.closeLayers();
@@ -645,7 +657,7 @@ export class LiveConnection implements ConnectionPort {
 
   private clearTimers(): void {
     clearTimeout(this.resumedTimer);
-    clearTimeout(this.spoolTimer);
+    this.intake.clearTimer();
     this.nudge.stop();
   }
 

@@ -1,5 +1,5 @@
 import type { Flow } from "../../proto/flow.js";
-import type { ConnectionsBucket } from "../../proto/store/index.js";
+import type { ConnectionsBucket, Spills } from "../../proto/store/index.js";
 import type { Guard } from "../guard/index.js";
 import type { Endpoints, Native } from "../native/api.js";
 import type { CommitMeter } from "./commit_meter.js";
@@ -14,10 +14,13 @@ export interface ConnectionHost {
   readonly native: Native;
   readonly guard: Guard;
   readonly bucket: ConnectionsBucket;
+  readonly spills: Spills;
   readonly commits: CommitMeter;
   readonly limits: {
     /** Client bytes that may wait for the application, in the spool of one connection. */
     inputBytes: number;
+    /** Client bytes of a request that are kept beside its record until it is answered. */
+    bodyBytes: number;
     /** The store takes no larger record. */
     recordBytes: number;
   };

@@ -8,14 +8,14 @@ import type { ProtocolLayer } from "./layer.js";
  * spoken on it. The layer sees two byte streams by their 64-bit offsets and never the socket, the store or the lease.
  *
  *   client's stream   0 ........ processed ............ consumed        the core keeps [processed, consumed) in the record
- *                                └ what the layer still may need        (the spool) and gives it to the layer's twin again
+ *                                └ what the layer still may need        or beside it, and gives it to the layer's twin again
  *
  *   our stream        0 ... acknowledged ...... tail                    [acknowledged, tail) is promised: in record.output,
  *                                                                       never made again by a layer, only reproduced
  *
  * Order of calls. New connection: create, input/inputEnd/acknowledged/checkpoint in any order, closed.
  * Taken over: create (inputOffset = record.processed), unready, open for each object with unacknowledged bytes, ready, then
- * input(record.spool) if it is not empty, inputEnd() if record.clientFinished, then as above; or undo and closed instead of ready.
+ * input of what the record has beside it, input(record.spool) if it is not empty, inputEnd() if record.clientFinished, then as above; or undo and closed instead of ready.
  * Calls never overlap, but the core may call `checkpoint` from within any call of the port. After `closed` neither side
  * calls the other.
  */
@@ -48,6 +48,9 @@ export interface ApplicationLayer extends ProtocolLayer {
    * Throws RefusedError.
    */
   gather?(): Promise<void>;
+
+  /** What was taken cannot be kept any longer: it is to be marked processed. Missing: the layer takes nothing. */
+  letGo?(): void;
 
   /**
    * As `open`, of the object piece promised at `offset` that this server's former process had open; the descriptor is the layer's. It
@@ -129,6 +132,15 @@ export interface ConnectionPort {
 
   /** The client's stream below `offset` needs no answer and is not needed again. Never falls. `respond` says it as well. */
   processed(offset: number): void;
+
+  /** Bytes that may be taken and not processed, beside what may wait; 0 where nothing is kept. */
+  readonly keeps: number;
+
+  /**
+   * The client's stream below `offset` was handed on, but would be needed again by the layer's twin: the core goes on reading, and keeps it.
+   * Never falls.
+   */
+  took(offset: number): void;
 
   /** Ends the connection by an exact RST. `reason` goes into history and log. For what no response can express. */
   reset(reason: string): void;

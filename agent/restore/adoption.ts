@@ -94,6 +94,7 @@ export async function adopt(
     floorByte: Buffer.alloc(0),
     consumed: 0,
     processed: 0,
+    spilled: 0,
     clientFinished: false,
     spool: Buffer.alloc(0),
     phase: "UNREADY",

@@ -57,6 +57,7 @@ export function unreadyConnection(
       consumed: record.consumed,
       processed: record.processed,
       clientFinished: record.clientFinished,
+      spilled: record.spilled,
       output: new Output(record.output[0]?.offset ?? record.floor),
       phase: "UNREADY",
     },

@@ -119,6 +119,16 @@ const limits = z.strictObject({
     .max(16_777_216, "must be at most 16777216")
     .default(262_144)
     .describe("Client bytes of a connection that are read and recorded before the application takes them"),
+  bodyMegabytes: z
+    .int()
+    .min(0, "must be at least 0")
+    .max(16_384, "must be at most 16384")
+    .default(256)
+    .describe("A request's body that is kept until it is answered, if it may be executed again"),
+  spillMegabytes: positive
+    .max(1_048_576, "must be at most 1048576")
+    .default(1_024)
+    .describe("All such bodies together, in the store"),
 });
 
 const aboveZero = z.number().gt(0, "must be above 0");

@@ -9,4 +9,5 @@ export {
   type LeasesHandlers,
 } from "./leases.js";
 export type { DocumentBucket, DocumentHandlers } from "./servers.js";
+export type { Spilled, Spills } from "./spills.js";
 export { connectStore, type ServerDocument, type Store, type StoreOptions } from "./store.js";

@@ -14,8 +14,10 @@ export interface Ack {
 
 export interface PublishOptions {
   messageId: string;
-  /** Sequence of the subject's last message; 0 = none. Checked by the server. */
-  expected: number;
+  /** Sequence of the subject's last message; 0 = none. Checked by the server; missing: not looked at. */
+  expected?: number;
+  /** Another header of the message. */
+  more?: [name: string, value: string];
   /** Marks a tombstone. */
   remove?: boolean;
   /** Milliseconds from now after which the outcome is given up as unknown (STORE_UNAVAILABLE). */
@@ -77,7 +79,8 @@ export class Publisher {
     }
     const header = headers();
     header.set("Nats-Msg-Id", options.messageId);
-    header.set("Nats-Expected-Last-Subject-Sequence", String(options.expected));
+    if (options.expected !== undefined) header.set("Nats-Expected-Last-Subject-Sequence", String(options.expected));
+    if (options.more) header.set(...options.more);
     if (options.remove) header.set("KV-Operation", "DEL");
     const now = performance.now();
     return new Promise((resolve, reject) => {
@@ -175,7 +178,7 @@ export class Publisher {
       return;
     }
     if (ack.error !== undefined) {
-      if (ack.error.code === 503) {
+      if (ack.error.code === 503 && !isFull(ack.error.description)) {
         entry.resendAt = performance.now() + noResponderMs; // "temporarily unavailable": no leader, still recovering
         return;
       }
@@ -212,6 +215,11 @@ export class Publisher {
   #take(entry: Pending): void {
     this.#pending.delete(entry.token);
   }
+}
+
+/** A stream at its own bound (server/store.go, ErrMaxBytes); the code is that of every failure to store. */
+function isFull(description: string): boolean {
+  return description.includes("maximum bytes exceeded");
 }
 
 function refusalOf({ subject, data }: Pending, error: { err_code: number; description: string }): BatonError {

@@ -8,6 +8,7 @@ import { ConnectionsBucket } from "./connections.js";
 import { LeasesBucket } from "./leases.js";
 import { headersBytesMax, Publisher } from "./publisher.js";
 import { DocumentBucket } from "./servers.js";
+import { ensureSpills, Spills } from "./spills.js";
 import { ensureStream } from "./streams.js";
 
 /** What the controllers remember of a server. */
@@ -30,6 +31,8 @@ export interface StoreOptions {
   replicas?: number;
   /** What the servers' max_payload must have room for, bytes. */
   messageBytesMax?: number;
+  /** Room for spilled input, bytes; missing: who connects has none. Only for a stream that does not exist yet. */
+  spillBytesMax?: number;
   reconnectWaitMs?: number;
   connectTimeoutMs?: number;
   /** How long a write is tried before its outcome is given up as unknown. */
@@ -55,13 +58,14 @@ const apiTimeoutMs = 2_000;
 /** A connection to NATS for the life of the process: it reconnects for ever. Events: `connected` (again), `disconnected`. */
 export class Store extends EventEmitter<StoreEvents> {
   readonly connections: ConnectionsBucket;
+  readonly spills: Spills;
   readonly leases: LeasesBucket;
   readonly servers: DocumentBucket<ServerDocument>;
   readonly #connection: NatsConnection;
   readonly #manager: JetStreamManager;
   readonly #publisher: Publisher;
   readonly #context: BucketContext;
-  readonly #replicas: number;
+  readonly #wanted: Wanted;
   #connected = true;
   #closed = false;
 
@@ -70,7 +74,7 @@ export class Store extends EventEmitter<StoreEvents> {
     this.#connection = connection;
     this.#manager = manager;
     this.#publisher = new Publisher(connection);
-    this.#replicas = options.replicas ?? 1;
+    this.#wanted = options;
     this.#context = {
       connection,
       manager,
@@ -81,6 +85,7 @@ export class Store extends EventEmitter<StoreEvents> {
     };
     const writer = `${options.name}/${process.pid}/${Date.now().toString(36)}`;
     this.connections = new ConnectionsBucket(this.#context, `${writer}/c`);
+    this.spills = new Spills(this.#context);
     this.leases = new LeasesBucket(this.#context);
     this.servers = new DocumentBucket("servers", this.#context, `${writer}/s`);
     void this.#follow();
@@ -164,7 +169,7 @@ export class Store extends EventEmitter<StoreEvents> {
   async #ensure(): Promise<void> {
     while (this.#connected && !this.#closed) {
       try {
-        for (const bucket of bucketNames) await ensureStream(this.#manager, bucket, this.#replicas);
+        await ensureStreams(this.#manager, this.#wanted);
         return;
       } catch (error) {
         logger("store").debug({ err: error }, "the buckets cannot be looked at yet");
@@ -200,7 +205,7 @@ export async function connectStore(options: StoreOptions): Promise<Store> {
       });
       requireRoom(connection, options.messageBytesMax ?? 0);
       const manager = await jetstreamManager(connection, { timeout: apiTimeoutMs });
-      for (const bucket of bucketNames) await ensureStream(manager, bucket, options.replicas ?? 1);
+      await ensureStreams(manager, options);
       return new Store(connection, manager, options);
     } catch (error) {
       await connection?.close();
@@ -216,6 +221,13 @@ export async function connectStore(options: StoreOptions): Promise<Store> {
     }
     await sleep(100);
   }
+}
+
+type Wanted = Pick<StoreOptions, "replicas" | "spillBytesMax">;
+
+async function ensureStreams(manager: JetStreamManager, { replicas = 1, spillBytesMax }: Wanted): Promise<void> {
+  for (const bucket of bucketNames) await ensureStream(manager, bucket, replicas);
+  if (spillBytesMax !== undefined) await ensureSpills(manager, replicas, spillBytesMax);
 }
 
 /** Better no start than a connection that hangs when its client's upload has grown. */

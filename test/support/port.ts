@@ -59,6 +59,13 @@ export class FakePort implements ConnectionPort {
     if (offset < this.processedTo) throw new Error(`processed fell from ${this.processedTo} to ${offset}`);
     this.processedTo = offset;
   }
+  /** What may be taken; nothing unless a test says otherwise. */
+  keeps = 0;
+  takenTo = 0;
+  took(offset: number): void {
+    if (offset < this.takenTo) throw new Error(`taken fell from ${this.takenTo} to ${offset}`);
+    this.takenTo = offset;
+  }
   reset(reason: string): void {
     this.resets.push(reason);
   }

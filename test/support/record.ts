@@ -63,6 +63,7 @@ export function exampleRecord(): ConnectionRecord {
     writer: "s1/3",
     bornAtUs: 1_790_000_000_000_000,
     processed: 500,
+    spilled: 0,
   };
 }
 
@@ -128,10 +129,12 @@ const output = fc
     return { output: pieces, floor, floorByte: floor === 0 ? Buffer.alloc(0) : Buffer.from([floorByte]) };
   });
 
-const input = fc.record({ processed: offset, spool: bytes(100), clientFinished: fc.boolean() }).map((value) => ({
-  ...value,
-  consumed: value.processed + value.spool.length + (value.clientFinished ? 1 : 0),
-}));
+const input = fc
+  .record({ processed: offset, spilled: offset, spool: bytes(100), clientFinished: fc.boolean() })
+  .map((value) => ({
+    ...value,
+    consumed: Math.max(value.processed, value.spilled) + value.spool.length + (value.clientFinished ? 1 : 0),
+  }));
 
 const rest = fc.record({
   version: fc.constant(1 as const),

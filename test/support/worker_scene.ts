@@ -71,6 +71,9 @@ class FakeGuard {
   }
 }
 
+/** Nothing is spilled here. */
+const NO_SPILLS = {} as ConnectionHost["spills"];
+
 /** Sockets that are numbers. */
 class FakeNative {
   readonly sent: Segment[] = [];
@@ -152,7 +155,8 @@ export class WorkerScene {
       guard: this.guard as unknown as ConnectionHost["guard"],
       bucket: this.bucket as unknown as ConnectionHost["bucket"],
       commits: new CommitMeter(() => {}),
-      limits: { inputBytes: 65_536, recordBytes: 327_680 },
+      spills: NO_SPILLS,
+      limits: { inputBytes: 65_536, bodyBytes: 0, recordBytes: 327_680 },
       unprotected: false,
       ended: (connection) => this.table.drop(connection),
     };
@@ -167,7 +171,16 @@ export class WorkerScene {
     const connection = new LiveConnection(
       this.host,
       { ...unreadyConnection(this.host, record, 0).identity },
-      { epoch: 1, revision: 0, position: 0, floorByte: Buffer.alloc(0), consumed: 0, processed: 0, ...LIVE },
+      {
+        epoch: 1,
+        revision: 0,
+        position: 0,
+        floorByte: Buffer.alloc(0),
+        consumed: 0,
+        processed: 0,
+        spilled: 0,
+        ...LIVE,
+      },
     );
     this.guard.install(record.flow, { phase: "LIVE", sendNext: record.tcp.serverSeq, sentAck: record.tcp.clientSeq });
     connection.useStack(this.stackOf(connection));

@@ -194,6 +194,42 @@ test("a large body waits where there is no room for it, and is used up no earlie
   t.true(upload.isStopped);
 });
 
+test("a large body that may be handed on again is kept meanwhile, and used up by its answer", async (t) => {
+  const { port, layer, uploads } = connection(true);
+  port.keeps = largeHead.length + LARGE.length;
+  layer.input(largeHead);
+  layer.input(LARGE.subarray(0, 1000));
+  t.is(uploads[0]?.got.length, 1000, "at once: the record has it");
+  t.is(port.processedTo, 0);
+  t.is(port.takenTo, largeHead.length + 1000);
+  t.is(layer.gap(), "");
+  t.is(decodeHttpSection(sectionOf(layer)).unkept.length, 0);
+  layer.input(LARGE.subarray(1000));
+  t.is(port.processedTo, 0);
+  uploads[0]?.reply(DONE);
+  await turn();
+  t.is(port.processedTo, largeHead.length + LARGE.length);
+  layer.closed();
+});
+
+test("a large body that has become too large, or that the store has no room for, is kept no longer", async (t) => {
+  for (const why of ["too large", "no room"]) {
+    const { port, layer, uploads } = connection(true);
+    port.keeps = why === "too large" ? 80_000 : 1_000_000;
+    layer.input(largeChunked.subarray(0, 70_000));
+    t.is(port.takenTo, 70_000);
+    if (why === "too large") layer.input(largeChunked.subarray(70_000, 90_000));
+    else layer.letGo();
+    t.is(port.processedTo, why === "too large" ? 90_000 : 70_000);
+    t.is(layer.gap(), "the body of its request is not kept");
+    t.true(decodeHttpSection(sectionOf(layer)).unkept.length > 0);
+    layer.input(largeChunked.subarray(port.processedTo));
+    t.is(port.processedTo, largeChunked.length);
+    t.true(uploads[0]?.hasEnded);
+    layer.closed();
+  }
+});
+
 test("a large body whose server dies: the twin says 502 and ends, and hands nothing on", async (t) => {
   const dead = connection(true);
   dead.layer.input(Buffer.concat([largeHead, LARGE.subarray(0, 1000)]));

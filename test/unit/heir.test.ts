@@ -122,7 +122,7 @@ test("one record that cannot be read costs nobody else anything", async (t) => {
   const later = literalRecord(51235);
   const bytes = encodeRecord(odd); // begins with field 1, the version
   t.deepEqual([...bytes.subarray(0, 2)], [8, 1]);
-  bytes[1] = 2;
+  bytes[1] = 3;
   scene.stored(odd, bytes);
   scene.stored(later);
   scene.heir.record("not-an-id", 9, bytes);

@@ -19,6 +19,35 @@ test("the spool is what was received and not used, whatever the chunks", (t) => 
   );
 });
 
+test("what is spilled is what was taken, and the rest is held, in any order of steps", (t) => {
+  const step = fc.tuple(fc.constantFrom("receive", "take", "spill", "use"), fc.nat(50));
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+      const input = new Input(0, 0, false);
+      let stream = Buffer.alloc(0);
+      for (const [what, amount] of steps) {
+        if (what === "receive") {
+          const chunk = Buffer.from(Array.from({ length: amount }, (_, at) => stream.length + at));
+          stream = Buffer.concat([stream, chunk]);
+          if (amount > 0) input.receive(chunk);
+        } else if (what === "take") input.take(Math.min(input.received, input.taken + amount));
+        else if (what === "use") input.use(Math.min(input.received, input.processed + amount));
+        else {
+          const { from, bytes } = input.spillable();
+          const part = bytes.subarray(0, amount);
+          t.deepEqual(part, stream.subarray(from, from + part.length));
+          input.spill(from + part.length);
+        }
+        const heldFrom = Math.max(input.processed, input.spilled);
+        t.deepEqual(input.spool(), stream.subarray(heldFrom));
+        t.is(input.held, stream.length - heldFrom);
+        t.is(input.untaken, stream.length - input.taken);
+        t.true(input.spilled <= input.taken);
+      }
+    }),
+  );
+});
+
 test("the client's FIN counts as one", (t) => {
   const input = new Input(0, 0, false);
   input.receive(Buffer.from("abc"));

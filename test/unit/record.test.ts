@@ -204,11 +204,21 @@ test("a record that breaks its own rules is neither written nor read", (t) => {
     "RECORD_INVALID",
   );
   over.epoch = "1";
-  over.version = 2;
+  over.version = 3;
   t.is(
     codeOf(() => decodeRecord(Message.encode(Message.fromObject(over)).finish())),
     "RECORD_VERSION",
   );
+});
+
+test("a record whose input is partly beside it is of a version that older readers leave alone", (t) => {
+  const spilled = encodeRecord({ ...exampleRecord(), spilled: 510, consumed: 610 });
+  t.is((Message.decode(spilled) as unknown as { version: number }).version, 2);
+  t.is(
+    (Message.decode(encodeRecord({ ...exampleRecord(), spilled: 500 })) as unknown as { version: number }).version,
+    1,
+  );
+  t.is(decodeRecord(spilled).spilled, 510);
 });
 
 test("a decoded record shares no memory with its bytes", (t) => {

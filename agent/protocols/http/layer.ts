@@ -30,10 +30,17 @@ const BAD_HEAD_KEPT = 1_024;
 /** What keeps a connection from reading on: one request, until all of its answer is promised. */
 type Work =
   | { kind: "executing"; request: Request }
-  /** Its body is handed on as it comes. */
-  | { kind: "uploading"; request: Request; uploading: Uploading }
+  /** Its body is handed on as it comes; where it is `kept` it can be handed on again by whoever takes over. */
+  | Uploads
   /** It is answered, but for the body, which is promised as it is made. */
   | { kind: "making"; making: Making };
+
+interface Uploads {
+  kind: "uploading";
+  request: Request;
+  uploading: Uploading;
+  kept: boolean;
+}
 
 /**
  * HTTP/1.1 of one connection. Requests are answered one after the other, each with one promise which
@@ -60,7 +67,8 @@ export class HttpLayer implements ApplicationLayer {
   private requestAt = 0;
   private request: Request | undefined;
   private work: Work | undefined;
-  /** Head of the request whose body is being handed on and not kept; empty where there is none. */
+  /** Head of the request whose body is being handed on and not kept; empty where there is none. The record says so before
+   * anything of it is gone: whoever finds it there gives up on it. */
   private unkept: Buffer = Buffer.alloc(0);
   /** The next request that may not be executed twice has been begun. */
   private begun = false;
@@ -88,7 +96,7 @@ export class HttpLayer implements ApplicationLayer {
       return;
     }
     this.waiting.push(chunk);
-    if (this.work?.kind === "uploading") this.feed(this.work.uploading);
+    if (this.work?.kind === "uploading") this.feed(this.work);
     else this.advance();
   }
 
@@ -174,27 +182,30 @@ export class HttpLayer implements ApplicationLayer {
     return this.answerWith(request, async () => this.handler.refusal(request) ?? (await this.execute(request)));
   }
 
-  /** Hands a request on whose body is not kept. The record says so first: whoever finds it there gives up on it. */
+  /** Hands a request on while its body comes. */
   private upload(request: Request, reader: RequestReader): Promise<void> {
     return this.answerWith(request, async () => {
       if (!this.handler.upload) return plain(413, { close: true });
-      this.unkept = request.head;
-      this.port.processed(this.seen);
-      await this.port.recorded();
-      if (this.over) return plain(502, { close: true });
-      const uploading: Uploading = new Uploading(reader, this.handler.upload(this.asked(request)), () =>
-        this.feed(uploading),
-      );
-      this.work = { kind: "uploading", request, uploading };
-      this.feed(uploading);
+      const length = Number(request.headers.get("content-length") ?? 0);
+      const kept = this.handler.mayRepeat(request) && request.head.length + length <= this.port.keeps;
+      if (!kept) {
+        this.keepNoLonger(request);
+        await this.port.recorded();
+        if (this.over) return plain(502, { close: true });
+      } else this.port.took(this.seen);
+      const uploading = new Uploading(reader, this.handler.upload(this.asked(request)), () => this.feed(work));
+      const work: Uploads = { kind: "uploading", request, uploading, kept };
+      this.work = work;
+      this.feed(work);
       const answer = await uploading.answer;
       if (!answer.close) this.freeReader();
       return answer;
     });
   }
 
-  /** Gives the upload what it takes. What it has taken is used up: it need not be in a record, and is acknowledged. */
-  private feed(uploading: Uploading): void {
+  /** Gives the upload what it takes. Where that is not kept it is used up: it need not be in a record, and is acknowledged. */
+  private feed(work: Uploads): void {
+    const { uploading, request } = work;
     const before = this.seen;
     while (!this.over && uploading.takes) {
       const chunk = this.waiting.shift();
@@ -204,9 +215,25 @@ export class HttpLayer implements ApplicationLayer {
       if (used < chunk.length) this.waiting.unshift(chunk.subarray(used));
     }
     if (this.seen === before || this.over) return;
-    this.port.processed(this.seen);
-    void this.port.recorded();
+    if (work.kept && this.seen - this.requestAt > this.port.keeps) {
+      work.kept = false;
+      this.keepNoLonger(request);
+    } else if (work.kept) this.port.took(this.seen);
+    else this.port.processed(this.seen);
+    if (!work.kept) void this.port.recorded();
     if (this.inputEnded && this.waiting.length === 0) uploading.inputEnd();
+  }
+
+  letGo(): void {
+    if (this.work?.kind !== "uploading" || !this.work.kept) return;
+    this.work.kept = false;
+    this.keepNoLonger(this.work.request);
+    void this.port.recorded();
+  }
+
+  private keepNoLonger({ head }: Request): void {
+    this.unkept = head;
+    this.port.processed(this.seen);
   }
 
   private async answerWith(request: Request, answering: () => Promise<Answer>): Promise<void> {
@@ -354,7 +381,7 @@ export class HttpLayer implements ApplicationLayer {
 
   gap(): string {
     if (this.begun) return "a request is being executed that may not be executed again";
-    if (this.unkept.length > 0) return "the body of its request is larger than what is kept";
+    if (this.unkept.length > 0) return "the body of its request is not kept";
     return this.work?.kind === "making" ? this.work.making.gap : "";
   }
 

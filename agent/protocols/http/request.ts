@@ -3,7 +3,7 @@ import { Llhttp } from "./llhttp.js";
 /** Bounds of one request, bytes. A head larger than this is answered 431, a target 414. */
 export const HEAD_MAX = 16_384;
 export const TARGET_MAX = 8_192;
-/** A request waits in the record's spool until it is answered, with a body of at most this. A larger one is not kept. */
+/** A request waits in the record's spool until it is answered, with a body of at most this. A larger one is handed on as it comes. */
 export const BODY_MAX = 65_536;
 
 export interface Request {
@@ -23,7 +23,7 @@ export interface Request {
   hasBody: boolean;
   /** Decoded; complete once the request has ended. */
   body: Buffer;
-  /** It says ahead that its body is larger than what is kept. */
+  /** It says ahead that its body is larger than what is waited for. */
   isLarge: boolean;
 }
 
@@ -31,7 +31,7 @@ export type Progress =
   /** The chunk is used up. */
   | { kind: "more" }
   | { kind: "head"; request: Request; taken: number }
-  /** The body is larger than what is kept. `pass` it on, or go no further. */
+  /** The body is larger than what is waited for. `pass` it on, or go no further. */
   | { kind: "large"; taken: number }
   /** The request ends behind the chunk's first `taken` bytes. */
   | { kind: "end"; taken: number }

@@ -3,8 +3,7 @@ import type { Upload } from "./handler.js";
 import type { RequestReader } from "./request.js";
 
 /**
- * A request whose body is larger than what is kept: it is read and handed on in the same step, and so used up at once. Where its
- * server dies nobody can go on with it.
+ * A request whose body is larger than what is kept in memory: it is read and handed on in the same step.
  */
 export class Uploading {
   private ended = false;

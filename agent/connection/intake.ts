@@ -1,0 +1,186 @@
+import type { ConnectionRecord } from "../../proto/record.js";
+import type { Offset } from "../../proto/sequence.js";
+import type { ApplicationLayer } from "../protocols/application.js";
+import type { ConnectionHost } from "./host.js";
+import type { Identity } from "./identity.js";
+import { Input } from "./input.js";
+import { Spilling } from "./spilling.js";
+
+/** Input that no layer has used is committed to the spool after this long, so that a clamp never lasts. */
+const SPOOL_DELAY_MS = 5;
+/** So much of it, in bytes, is an upload: its client waits for every ack. */
+const SPOOL_AT_ONCE = 4_096;
+
+/** What the input of a connection needs of it. */
+export interface IntakePort {
+  readonly application: ApplicationLayer;
+  readonly isOver: boolean;
+  pauseInput(): void;
+  resumeInput(): void;
+  commit(): void;
+  /** What the record says that it has of the client's is not there. */
+  lost(reason: string): void;
+}
+
+/**
+ * How a client's stream travels from the socket to the layers, and what of it is where meanwhile:
+ *
+ *   socket ──► layers            read no faster than they take it
+ *     └──────► held ──► record   what they have not used: committed, then acknowledged
+ *                └────► spilled  what they have handed on and may need again, where it is much; its record follows it
+ */
+export class Intake {
+  readonly input: Input;
+  private readonly spilling: Spilling;
+  private timer: NodeJS.Timeout | undefined;
+  /** What the layers were given; undefined: all of it. */
+  private delivered: Offset | undefined;
+  private moved = () => {};
+
+  constructor(
+    private readonly port: IntakePort,
+    private readonly host: Pick<ConnectionHost, "spills" | "limits" | "unprotected" | "writer">,
+    { id, recorded }: Pick<Identity, "id" | "recorded">,
+    start: Pick<ConnectionRecord, "processed" | "consumed" | "clientFinished" | "spilled">,
+  ) {
+    const { processed, consumed, clientFinished, spilled } = start;
+    this.input = new Input(processed, consumed, clientFinished, spilled);
+    this.spilling = new Spilling(host.spills, id, host.writer, spilled > processed ? spilled : 0);
+    this.keeps = recorded ? host.limits.bodyBytes : 0;
+  }
+
+  /** Bytes that may be taken without being used up. */
+  readonly keeps: number;
+
+  /** What an earlier owner has spilled comes from the store, and until it has nothing from the client. */
+  get isReplaying(): boolean {
+    return this.delivered !== undefined;
+  }
+
+  /** A commit is to be made soon. */
+  get isBehind(): boolean {
+    return this.timer !== undefined;
+  }
+
+  receive(chunk: Buffer): void {
+    this.input.receive(chunk);
+    this.deliver(chunk);
+    this.regulate();
+  }
+
+  /** Input that the record has is given to the layers (again). */
+  restore(spool: Buffer): void {
+    const { input } = this;
+    input.refill(spool);
+    if (input.spilled > input.processed) void this.replay(spool);
+    else this.redeliver(spool);
+  }
+
+  processed(offset: Offset): void {
+    this.input.use(offset);
+    this.regulate();
+    this.moved();
+  }
+
+  took(offset: Offset): void {
+    this.input.take(offset);
+    this.spill();
+    this.regulate();
+    this.moved();
+  }
+
+  /** This record is in the store. */
+  committed(record: ConnectionRecord): void {
+    this.spilling.release(record.processed);
+  }
+
+  commitSoon(delayMs: number): void {
+    this.timer ??= setTimeout(() => this.port.commit(), delayMs);
+  }
+
+  /** A commit is being made, or none will be. */
+  clearTimer(): void {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+  }
+
+  /** @param forGood the record is gone too; else it is somebody else's */
+  end(forGood: boolean): void {
+    if (forGood) this.spilling.remove();
+    else this.spilling.stop();
+    this.moved();
+  }
+
+  private deliver(chunk: Buffer): void {
+    this.port.application.input(chunk);
+    // What is being spilled is committed behind that.
+    if (this.port.isOver || this.input.held === 0 || this.spilling.isRunning) return;
+    if (this.input.held >= SPOOL_AT_ONCE) this.port.commit();
+    else this.commitSoon(SPOOL_DELAY_MS);
+  }
+
+  private redeliver(spool: Buffer): void {
+    if (spool.length > 0) this.deliver(spool);
+    if (this.port.isOver) return;
+    this.regulate();
+    if (this.input.ended) this.port.application.inputEnd();
+  }
+
+  private async replay(spool: Buffer): Promise<void> {
+    const { input, port } = this;
+    const to = input.spilled;
+    this.delivered = input.processed;
+    this.regulate();
+    try {
+      for await (const part of this.spilling.read(input.processed, to)) {
+        if (port.isOver) return;
+        this.delivered += part.length;
+        port.application.input(part);
+        while (!port.isOver && this.delivered - input.taken > this.host.limits.inputBytes) await this.movement();
+      }
+    } catch (error) {
+      if (!port.isOver) port.lost((error as Error).message);
+      return;
+    }
+    this.delivered = undefined;
+    if (!port.isOver) this.redeliver(spool);
+  }
+
+  private movement(): Promise<void> {
+    return new Promise((resolve) => {
+      this.moved = resolve;
+    });
+  }
+
+  private spill(): void {
+    if (this.keeps === 0 || this.port.isOver || this.spilling.isRunning) return;
+    if (this.host.unprotected) {
+      queueMicrotask(() => this.letGo()); // the layer has the word
+      return;
+    }
+    const { from, bytes } = this.input.spillable();
+    this.spilling.write(from, bytes)?.then(
+      (to) => {
+        if (this.port.isOver) return;
+        this.input.spill(to);
+        this.port.commit();
+        this.regulate();
+        this.spill(); // what came meanwhile
+      },
+      () => {
+        this.letGo(); // no room for it in the store
+      },
+    );
+  }
+
+  private letGo(): void {
+    if (!this.port.isOver) this.port.application.letGo?.();
+  }
+
+  private regulate(): void {
+    const { inputBytes } = this.host.limits;
+    const isFull = this.isReplaying || this.input.untaken >= inputBytes || this.input.held >= inputBytes;
+    if (isFull) this.port.pauseInput();
+    else this.port.resumeInput();
+  }
+}

@@ -1,0 +1,94 @@
+import { BatonError } from "../../proto/errors.js";
+import { logger } from "../../proto/log.js";
+import type { Offset } from "../../proto/sequence.js";
+import type { Spills } from "../../proto/store/index.js";
+import { life } from "./life.js";
+
+const log = logger("connection");
+/** Smaller pieces are not worth a message of their own: the record has them. */
+const PIECE_MIN = 16_384;
+/** Of this process: message ids must not come twice. */
+let pieces = 0;
+
+/** The part of one connection's input that is beside its record: one write in flight, which grows with what comes meanwhile. */
+export class Spilling {
+  private running = false;
+  /** Behind what is spilled, and the sequence of its last piece. */
+  private end: Offset;
+  private last: number | undefined;
+  private stopped = false;
+  private removed = false;
+
+  /** @param spilled where an earlier owner's pieces end; 0 = none */
+  constructor(
+    private readonly spills: Spills,
+    private readonly id: string,
+    private readonly writer: string,
+    spilled: Offset,
+  ) {
+    this.end = spilled;
+  }
+
+  get isRunning(): boolean {
+    return this.running;
+  }
+
+  /**
+   * Resolves when the bytes are in the store; undefined: they are too few, or a write is in flight already. Rejects with StoreRefusal where
+   * there is no room for them.
+   */
+  write(from: Offset, bytes: Buffer): Promise<Offset> | undefined {
+    if (this.running || bytes.length < PIECE_MIN) return undefined;
+    this.running = true;
+    return this.append(from, bytes);
+  }
+
+  /** What an earlier owner has spilled. Throws BatonError. */
+  async *read(from: Offset, to: Offset): AsyncGenerator<Buffer, void> {
+    for await (const { bytes } of this.spills.read(this.id, from, to)) yield bytes;
+  }
+
+  /** A record says that everything below `processed` is not needed any more. */
+  release(processed: Offset): void {
+    if (this.end === 0 || processed < this.end || this.running) return;
+    this.purge(this.last);
+    this.end = 0;
+  }
+
+  /** The connection is somebody else's. */
+  stop(): void {
+    this.stopped = true;
+  }
+
+  /** Nothing of it is needed any more. */
+  remove(): void {
+    this.stopped = true;
+    this.removed = true;
+    if (this.end > 0 && !this.running) this.purge(undefined);
+  }
+
+  private async append(from: Offset, bytes: Buffer): Promise<Offset> {
+    const messageId = `${this.id}/${this.writer}/${life}/spill/${++pieces}`;
+    try {
+      for (;;) {
+        try {
+          this.last = await this.spills.append(this.id, from, bytes, messageId);
+          this.end = from + bytes.length;
+          return this.end;
+        } catch (error) {
+          // Its outcome is not known: under the same message id it is there once. Nothing is acknowledged meanwhile; TCP bears it.
+          if (this.stopped || !(error instanceof BatonError) || error.code !== "STORE_UNAVAILABLE") throw error;
+        }
+      }
+    } finally {
+      this.running = false;
+      if (this.removed) this.purge(undefined);
+    }
+  }
+
+  private purge(upTo: number | undefined): void {
+    this.spills.purge(this.id, upTo).catch((error) => {
+      log.debug({ err: error, connection: this.id }, "spilled input stays in the store until it is old");
+    });
+  }
+}

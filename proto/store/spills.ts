@@ -1,0 +1,119 @@
+import {
+  DiscardPolicy,
+  JetStreamApiError,
+  type JetStreamManager,
+  RetentionPolicy,
+  StorageType,
+} from "@nats-io/jetstream";
+import { nanos } from "@nats-io/transport-node";
+import { BatonError } from "../errors.js";
+import type { BucketContext } from "./bucket.js";
+
+const STREAM = "SPILL";
+const OFFSET = "Baton-Offset";
+/** For what was left behind by a server that died between the end of a connection and its removal here. */
+const AGE_MAX_MS = 24 * 3_600_000;
+const READ_DEADLINE_MS = 10_000;
+const READ_PAUSE_MS = 50;
+/** err_code of nats-server (server/errors.json): the name is taken by a stream of other settings; no disk for that much. */
+const streamNameInUse = 10058;
+const insufficientResources = 10047;
+
+const subjectOf = (id: string) => `baton.spill.${id}`;
+
+/** Bytes of a client's stream. */
+export interface Spilled {
+  offset: number;
+  bytes: Buffer;
+  /** In the stream. */
+  sequence: number;
+}
+
+/**
+ * Input of clients that is too much for their records, in pieces, one subject a connection. Nobody watches it: it is read by
+ * whoever takes a connection over. Pieces of a former owner may overlap those of the next one; where they do they are equal.
+ */
+export class Spills {
+  readonly #context: BucketContext;
+
+  constructor(context: BucketContext) {
+    this.#context = context;
+  }
+
+  /**
+   * @returns the piece's sequence in the stream
+   * @throws StoreRefusal where there is no room for it, BatonError STORE_UNAVAILABLE (outcome unknown; may be tried again)
+   */
+  async append(id: string, offset: number, bytes: Uint8Array, messageId: string): Promise<number> {
+    const { publisher, deadlineMs, resendMs } = this.#context;
+    const options = { messageId, more: [OFFSET, String(offset)] as [string, string], deadlineMs, resendMs };
+    return (await publisher.publish(subjectOf(id), bytes, options)).sequence;
+  }
+
+  /** The client's stream from `from` to `to`. Throws NOT_FOUND where it is not all there, STORE_UNAVAILABLE. */
+  async *read(id: string, from: number, to: number): AsyncGenerator<Spilled, void> {
+    let sequence = 1;
+    for (let at = from; at < to; ) {
+      const piece = await this.#next(id, sequence);
+      if (!piece || piece.offset > at) {
+        throw new BatonError("NOT_FOUND", `the store has not kept the client's stream from ${at} to ${to}`);
+      }
+      sequence = piece.sequence + 1;
+      const bytes = piece.bytes.subarray(at - piece.offset, to - piece.offset);
+      if (bytes.length === 0) continue; // another owner's of the same bytes, or used already
+      yield { offset: at, bytes, sequence: piece.sequence };
+      at += bytes.length;
+    }
+  }
+
+  /** Takes a connection's pieces away. @param upTo sequence of the last of them; missing: all */
+  async purge(id: string, upTo?: number): Promise<void> {
+    const filter = subjectOf(id);
+    await this.#context.manager.streams.purge(STREAM, upTo === undefined ? { filter } : { filter, seq: upTo + 1 });
+  }
+
+  async #next(id: string, seq: number): Promise<Spilled | undefined> {
+    const deadline = performance.now() + READ_DEADLINE_MS;
+    for (;;) {
+      try {
+        const query = { next_by_subj: subjectOf(id), seq };
+        const message = await this.#context.manager.direct.getMessage(STREAM, query);
+        if (!message) return undefined;
+        return { offset: Number(message.header.get(OFFSET)), bytes: Buffer.from(message.data), sequence: message.seq };
+      } catch (cause) {
+        if (performance.now() > deadline) {
+          throw new BatonError("STORE_UNAVAILABLE", `the spilled input of ${id} could not be read`, cause);
+        }
+      }
+      await new Promise((resolve) => setTimeout(resolve, READ_PAUSE_MS));
+    }
+  }
+}
+
+/** Makes the stream if it is not there. @throws BatonError STORE_FAILED where the store has no disk for it */
+export async function ensureSpills(manager: JetStreamManager, replicas: number, bytesMax: number): Promise<void> {
+  try {
+    await manager.streams.add({
+      name: STREAM,
+      subjects: [subjectOf(">")],
+      retention: RetentionPolicy.Limits,
+      storage: StorageType.File,
+      discard: DiscardPolicy.New,
+      max_bytes: bytesMax,
+      max_age: nanos(AGE_MAX_MS),
+      num_replicas: replicas,
+      duplicate_window: nanos(120_000),
+      allow_direct: true, // a piece never changes, and what is committed was acknowledged by a quorum
+    });
+  } catch (error) {
+    if (!(error instanceof JetStreamApiError)) throw error;
+    if (error.code === streamNameInUse) return; // an operator's choice is left alone
+    if (error.code !== insufficientResources) throw error;
+    const megabytes = Math.round(bytesMax / 1_048_576);
+    throw new BatonError(
+      "STORE_FAILED",
+      `The store has no room for ${megabytes} MiB of request bodies: lower limits.spillMegabytes, or give NATS more disk.`,
+      error,
+    );
+  }
+}

@@ -1,0 +1,83 @@
+import "../../support/quiet.js";
+import test, { type ExecutionContext } from "ava";
+import { connectStore, StoreRefusal } from "../../../proto/store/index.js";
+import { NatsServer } from "./_nats_server.js";
+
+const STREAM = Buffer.from(Array.from({ length: 5_000 }, (_, at) => at % 251));
+
+async function setUp(t: ExecutionContext, spillBytesMax = 1_048_576) {
+  const nats = await NatsServer.start();
+  const store = await connectStore({ servers: nats.url, name: "test", spillBytesMax });
+  t.teardown(async () => {
+    await store.close();
+    await nats.stop();
+  });
+  const { spills } = store;
+  let writes = 0;
+  const append = (id: string, from: number, to: number) =>
+    spills.append(id, from, STREAM.subarray(from, to), `m${++writes}`);
+  const read = async (id: string, from: number, to: number) => {
+    const parts: Buffer[] = [];
+    for await (const { bytes } of spills.read(id, from, to)) parts.push(bytes);
+    return Buffer.concat(parts);
+  };
+  return { spills, append, read };
+}
+
+test("what is read is the client's stream, whatever the pieces, from and to any byte", async (t) => {
+  const { append, read } = await setUp(t);
+  await append("a", 100, 1_000);
+  await append("b", 0, 50);
+  await append("a", 1_000, 1_500);
+  await append("a", 1_200, 1_400); // of another owner, which had them as well
+  await append("a", 1_400, 3_000);
+  t.deepEqual(await read("a", 100, 3_000), STREAM.subarray(100, 3_000));
+  t.deepEqual(await read("a", 777, 1_450), STREAM.subarray(777, 1_450));
+  t.deepEqual(await read("a", 1_000, 1_001), STREAM.subarray(1_000, 1_001));
+});
+
+test("what is not all there is not made up", async (t) => {
+  const { append, read } = await setUp(t);
+  await append("a", 100, 200);
+  await append("a", 250, 300);
+  for (const [from, to] of [
+    [50, 150],
+    [100, 300],
+    [250, 301],
+  ] as const) {
+    await t.throwsAsync(read("a", from, to), { code: "NOT_FOUND" }, `${from}`);
+  }
+});
+
+test("what is purged is gone, and nothing of others", async (t) => {
+  const { spills, append, read } = await setUp(t);
+  const first = await append("a", 0, 100);
+  await append("a", 100, 200);
+  await append("b", 0, 100);
+  await spills.purge("a", first);
+  await t.throwsAsync(read("a", 0, 100), { code: "NOT_FOUND" });
+  t.is((await read("a", 100, 200)).length, 100);
+  await spills.purge("a");
+  await t.throwsAsync(read("a", 100, 200), { code: "NOT_FOUND" });
+  t.is((await read("b", 0, 100)).length, 100);
+});
+
+test("where there is no room it is refused at once, and there is room again when something is gone", async (t) => {
+  const { spills, append } = await setUp(t, 8_192);
+  await append("a", 0, 5_000);
+  const startedAt = performance.now();
+  await t.throwsAsync(append("b", 0, 5_000), { instanceOf: StoreRefusal });
+  t.true(performance.now() - startedAt < 2_000);
+  await spills.purge("a");
+  await append("b", 0, 5_000);
+  t.pass();
+});
+
+test("a store without disk for that much is said in a sentence", async (t) => {
+  const nats = await NatsServer.start();
+  t.teardown(() => nats.stop());
+  await t.throwsAsync(connectStore({ servers: nats.url, name: "test", spillBytesMax: 2 ** 50 }), {
+    code: "STORE_FAILED",
+    message: /lower limits\.spillMegabytes/,
+  });
+});
