@@ -214,7 +214,7 @@ export class LiveConnection implements ConnectionPort {
       this.history.add("frozen");
       this.acknowledgedMax = Math.max(this.acknowledgedMax, this.toOurOffset(image.sendUna));
       const { recordBytes } = this.host.limits;
-      return freeze({ snapshot: this.snapshot(), revision: this.revision, ...detached, image, entry, recordBytes });
+      return freeze({ snapshot: this.snapshot(true), revision: this.revision, ...detached, image, entry, recordBytes });
     } catch (error) {
       if (detached) this.goOn(detached.fd, detached.sentOffset, this.revision);
       else this.goOnLive(this.revision);
@@ -275,7 +275,7 @@ export class LiveConnection implements ConnectionPort {
     const { committer, output } = this;
     const limit = Math.min(this.committedTail, this.floor + FLOOR_REACH);
     const behind = committer.behind || this.intake.isBehind || limit < this.committedTail;
-    const record = this.snapshot();
+    const record = this.snapshot(true);
     const { fd, sentOffset: writtenTo } = this.native.detach();
     this.native = undefined;
     this.finished = true;
@@ -462,7 +462,8 @@ export class LiveConnection implements ConnectionPort {
     this.finishIfDone();
   }
 
-  private snapshot(): ConnectionRecord {
+  /** @param whole all of the input that was read, not just what may be acknowledged */
+  private snapshot(whole = false): ConnectionRecord {
     const { identity, host } = this;
     const acknowledged = this.acknowledged();
     const before = this.output.byteAt(acknowledged - 1);
@@ -470,6 +471,7 @@ export class LiveConnection implements ConnectionPort {
     // probe: the older floor is as true.
     const floor = before === undefined ? this.floor : acknowledged;
     this.output.trim(floor);
+    const input = this.intake.part(whole);
     const record: ConnectionRecord = {
       version: 1,
       id: identity.id,
@@ -487,11 +489,7 @@ export class LiveConnection implements ConnectionPort {
       output: this.output.pieces,
       floor,
       floorByte: before === undefined ? this.floorByte : Buffer.of(before),
-      consumed: this.input.consumed,
-      processed: this.input.processed,
-      spilled: this.input.spilled,
-      clientFinished: this.input.ended,
-      spool: this.input.spool(),
+      ...input,
       phase: "LIVE",
       // Its first record does away with "no record yet".
       unprotectedReason: this.committer.everCommitted ? this.protectionGap : this.gaps.reason,
@@ -503,13 +501,13 @@ export class LiveConnection implements ConnectionPort {
     return record;
   }
 
-  /** The live socket's part of a record. */
+  /** The live socket's part of a record; the input's is taken before. */
   tcpState(): TcpState {
     const { tcp } = this.identity;
     const clock = this.native ? this.host.native.clock(this.native.fd) : { timestamp: 0, usec: false };
     return {
       ...tcp,
-      clientSeq: toSequence(tcp.clientIsn, this.input.consumed),
+      clientSeq: toSequence(tcp.clientIsn, this.intake.recorded),
       serverSeq: toSequence(tcp.serverIsn, this.native?.sentOffset() ?? this.acknowledgedMax),
       timestampClock: clock.timestamp,
       timestampUsec: clock.usec,

@@ -33,6 +33,8 @@ export class Intake {
   readonly input: Input;
   private readonly spilling: Spilling;
   private timer: NodeJS.Timeout | undefined;
+  /** Up to where records have the client's stream, or are about to; never falls. */
+  private recordedTo: Offset;
   /** What the layers were given; undefined: all of it. */
   private delivered: Offset | undefined;
   private moved = () => {};
@@ -46,6 +48,7 @@ export class Intake {
     const { processed, consumed, clientFinished, spilled } = start;
     this.input = new Input(processed, consumed, clientFinished, spilled);
     this.spilling = new Spilling(host.spills, id, host.writer, spilled > processed ? spilled : 0);
+    this.recordedTo = consumed;
     this.keeps = recorded ? host.limits.bodyBytes : 0;
   }
 
@@ -87,6 +90,28 @@ export class Intake {
     this.spill();
     this.regulate();
     this.moved();
+  }
+
+  /**
+   * The input's part of a record. While a piece is on its way to the store, it and what is behind it need not be in a record as well.
+   * @param whole all of it is needed
+   */
+  part(whole: boolean): Pick<ConnectionRecord, "consumed" | "processed" | "spilled" | "clientFinished" | "spool"> {
+    const { processed, spilled, consumed, ended } = this.input;
+    const spool = this.input.spool();
+    if (!whole && this.spilling.isRunning && this.recordedTo < consumed) {
+      const spoolAt = Math.max(processed, spilled);
+      this.recordedTo = Math.max(this.recordedTo, spoolAt);
+      const part = spool.subarray(0, this.recordedTo - spoolAt);
+      return { processed, spilled, consumed: this.recordedTo, clientFinished: false, spool: part };
+    }
+    this.recordedTo = consumed;
+    return { processed, spilled, consumed, clientFinished: ended, spool };
+  }
+
+  /** `consumed` of the latest record. */
+  get recorded(): Offset {
+    return this.recordedTo;
   }
 
   /** This record is in the store. */
@@ -163,12 +188,13 @@ export class Intake {
       (to) => {
         if (this.port.isOver) return;
         this.input.spill(to);
+        this.spill(); // what came meanwhile
         this.port.commit();
         this.regulate();
-        this.spill(); // what came meanwhile
       },
       () => {
         this.letGo(); // no room for it in the store
+        if (!this.port.isOver) this.port.commit();
       },
     );
   }

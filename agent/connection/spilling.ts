@@ -13,9 +13,11 @@ let pieces = 0;
 /** The part of one connection's input that is beside its record: one write in flight, which grows with what comes meanwhile. */
 export class Spilling {
   private running = false;
-  /** Behind what is spilled, and the sequence of its last piece. */
+  /** Behind what is spilled, and the sequence of its last piece that is needed still. */
   private end: Offset;
   private last: number | undefined;
+  /** Pieces are in the store, or may be. */
+  private any: boolean;
   private stopped = false;
   private removed = false;
 
@@ -27,6 +29,7 @@ export class Spilling {
     spilled: Offset,
   ) {
     this.end = spilled;
+    this.any = spilled > 0;
   }
 
   get isRunning(): boolean {
@@ -40,19 +43,23 @@ export class Spilling {
   write(from: Offset, bytes: Buffer): Promise<Offset> | undefined {
     if (this.running || bytes.length < PIECE_MIN) return undefined;
     this.running = true;
+    this.any = true;
     return this.append(from, bytes);
   }
 
   /** What an earlier owner has spilled. Throws BatonError. */
   async *read(from: Offset, to: Offset): AsyncGenerator<Buffer, void> {
-    for await (const { bytes } of this.spills.read(this.id, from, to)) yield bytes;
+    for await (const { bytes, sequence } of this.spills.read(this.id, from, to)) {
+      this.last = sequence;
+      yield bytes;
+    }
   }
 
   /** A record says that everything below `processed` is not needed any more. */
   release(processed: Offset): void {
-    if (this.end === 0 || processed < this.end || this.running) return;
-    this.purge(this.last);
-    this.end = 0;
+    if (this.last === undefined || processed < this.end || this.running) return;
+    this.purge(this.last); // not what may follow
+    this.last = undefined;
   }
 
   /** The connection is somebody else's. */
@@ -64,7 +71,7 @@ export class Spilling {
   remove(): void {
     this.stopped = true;
     this.removed = true;
-    if (this.end > 0 && !this.running) this.purge(undefined);
+    if (this.any && !this.running) this.purge(undefined);
   }
 
   private async append(from: Offset, bytes: Buffer): Promise<Offset> {

@@ -1,0 +1,189 @@
+import "../support/quiet.js";
+import test from "ava";
+import fc from "fast-check";
+import { Intake, type IntakePort } from "../../agent/connection/intake.js";
+import type { ApplicationLayer } from "../../agent/protocols/application.js";
+import { BatonError } from "../../proto/errors.js";
+import type { Spilled, Spills } from "../../proto/store/index.js";
+
+const STREAM = Buffer.from(Array.from({ length: 2_000_000 }, (_, at) => (at * 31 + (at >> 8)) % 256));
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+/** A stream whose acknowledgements a test gives. */
+class FakeSpills {
+  pieces: Spilled[] = [];
+  waiting: Array<{ piece: Spilled; resolve: (sequence: number) => void; reject: (error: Error) => void }> = [];
+  purged = 0;
+
+  append(_id: string, offset: number, bytes: Buffer): Promise<number> {
+    const piece = { offset, bytes: Buffer.from(bytes), sequence: 0 };
+    return new Promise((resolve, reject) => this.waiting.push({ piece, resolve, reject }));
+  }
+  async acknowledge(): Promise<void> {
+    const next = this.waiting.shift();
+    if (!next) return;
+    next.piece.sequence = this.pieces.push(next.piece);
+    next.resolve(next.piece.sequence);
+    await turn();
+  }
+  async refuse(code: "STORE_FAILED" | "STORE_UNAVAILABLE"): Promise<void> {
+    this.waiting.shift()?.reject(new BatonError(code, "refused"));
+    await turn();
+  }
+  async *read(_id: string, from: number, to: number): AsyncGenerator<Spilled> {
+    for (const { offset, bytes, sequence } of this.pieces) {
+      const part = bytes.subarray(Math.max(0, from - offset), to - offset);
+      if (offset + bytes.length > from && offset < to) yield { offset: Math.max(offset, from), bytes: part, sequence };
+    }
+  }
+  async purge(): Promise<void> {
+    this.purged++;
+  }
+}
+
+type Part = ReturnType<Intake["part"]>;
+const NOTHING: Part = { processed: 0, spilled: 0, consumed: 0, clientFinished: false, spool: Buffer.alloc(0) };
+
+function scene(start = NOTHING, spills = new FakeSpills()) {
+  const seen: Buffer[] = [];
+  const state = { ended: false, paused: false, letGo: 0, lost: "", over: false };
+  const parts: Part[] = [];
+  const application = {
+    input: (chunk: Buffer) => void seen.push(chunk),
+    inputEnd: () => {
+      state.ended = true;
+    },
+    letGo: () => {
+      state.letGo++;
+    },
+  } as Partial<ApplicationLayer> as ApplicationLayer;
+  const port: IntakePort = {
+    application,
+    get isOver() {
+      return state.over;
+    },
+    pauseInput: () => {
+      state.paused = true;
+    },
+    resumeInput: () => {
+      state.paused = false;
+    },
+    commit: () => {
+      intake.clearTimer();
+      parts.push(intake.part(false));
+    },
+    lost: (reason) => {
+      state.lost = reason;
+    },
+  };
+  const host = {
+    spills: spills as unknown as Spills,
+    limits: { inputBytes: 65_536, bodyBytes: 1_000_000, recordBytes: 0 },
+    unprotected: false,
+    writer: "s1/1",
+  };
+  const intake: Intake = new Intake(port, host, { id: "a", recorded: true }, start);
+  return { intake, spills, state, parts, seen: () => Buffer.concat(seen) };
+}
+
+/** What a record has of the client's stream, and what is beside it, is that stream; and it is all of it up to `consumed`. */
+function isTrue(part: Part, { pieces }: FakeSpills): boolean {
+  const spoolAt = Math.max(part.processed, part.spilled);
+  if (!part.spool.equals(STREAM.subarray(spoolAt, part.consumed))) return false;
+  let at = part.processed;
+  for (const { offset, bytes } of pieces) {
+    if (!bytes.equals(STREAM.subarray(offset, offset + bytes.length))) return false;
+    if (offset <= at) at = Math.max(at, offset + bytes.length);
+  }
+  return at >= part.spilled;
+}
+
+test("at every moment a record and what is beside it have the client's stream, and records never fall back", async (t) => {
+  const kind = fc.constantFrom("receive", "receive", "take", "acknowledge", "use", "commit");
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.tuple(kind, fc.integer({ min: 1, max: 40_000 })), { maxLength: 60 }),
+      async (steps) => {
+        const { intake, spills, parts } = scene();
+        const { input } = intake;
+        for (const [what, amount] of steps) {
+          if (what === "receive") intake.receive(STREAM.subarray(input.received, input.received + amount));
+          else if (what === "take") intake.took(Math.min(input.received, input.taken + amount));
+          else if (what === "use" && amount < 4_000)
+            intake.processed(Math.min(input.received, input.processed + amount));
+          else if (what === "acknowledge") await spills.acknowledge();
+          else parts.push(intake.part(false));
+          for (const part of parts) t.true(isTrue(part, spills));
+          parts.reduce((before, part) => {
+            t.true(part.consumed >= before.consumed);
+            return part;
+          }, NOTHING);
+          t.true(isTrue(intake.part(true), spills));
+          t.is(intake.part(true).consumed, input.received);
+        }
+        intake.clearTimer();
+      },
+    ),
+    { numRuns: 60 },
+  );
+});
+
+test("an upload is in its record as far as it is spilled, and all of it when that stands still", async (t) => {
+  const { intake, spills, parts, state } = scene();
+  intake.receive(STREAM.subarray(0, 20_000));
+  intake.took(20_000);
+  intake.receive(STREAM.subarray(20_000, 70_000));
+  intake.took(70_000);
+  t.is(spills.waiting.length, 1, "one piece is under way");
+  t.deepEqual(
+    parts.at(-1),
+    { ...NOTHING, consumed: 20_000, spool: STREAM.subarray(0, 20_000) },
+    "committed before it was taken",
+  );
+  t.true(state.paused, "what is held is bounded");
+  await spills.acknowledge();
+  t.like(parts.at(-1), { processed: 0, spilled: 20_000, consumed: 20_000 });
+  t.is(spills.waiting.length, 1, "what came meanwhile is one piece");
+  t.false(state.paused);
+  await spills.acknowledge();
+  t.like(parts.at(-1), { spilled: 70_000, consumed: 70_000 });
+  intake.processed(70_000);
+  intake.committed({ ...intake.part(false) } as Parameters<Intake["committed"]>[0]);
+  t.is(spills.purged, 1);
+});
+
+test("the twin is given what was spilled, then the spool, no faster than it takes it, and the end", async (t) => {
+  const spills = new FakeSpills();
+  for (let at = 0; at < 300_000; at += 50_000) {
+    spills.pieces.push({ offset: at, bytes: STREAM.subarray(at, at + 50_000), sequence: at });
+  }
+  const spool = STREAM.subarray(300_000, 301_000);
+  const start = { processed: 1_000, spilled: 300_000, consumed: 301_001, clientFinished: true, spool };
+  const { intake, state, seen } = scene(start, spills);
+  intake.restore(spool);
+  await turn();
+  t.true(intake.isReplaying);
+  t.true(state.paused, "the client waits");
+  t.true(seen().length < 200_000, `${seen().length} bytes without any being taken`);
+  while (intake.isReplaying) {
+    intake.took(1_000 + seen().length);
+    await turn();
+  }
+  t.deepEqual(seen(), STREAM.subarray(1_000, 301_000));
+  t.true(state.ended);
+  t.is(state.lost, "");
+  t.is(intake.part(true).consumed, 301_001);
+});
+
+test("a piece whose outcome is not known is sent again; where there is no room the layer lets go", async (t) => {
+  const { intake, spills, state } = scene();
+  intake.receive(STREAM.subarray(0, 20_000));
+  intake.took(20_000);
+  await spills.refuse("STORE_UNAVAILABLE");
+  t.is(spills.waiting.length, 1);
+  t.is(state.letGo, 0);
+  await spills.refuse("STORE_FAILED");
+  t.is(state.letGo, 1);
+  intake.end(true);
+  t.is(spills.purged, 1, "nothing is left behind");
+});
