@@ -85,6 +85,7 @@ test-long: build ## What takes too long for that: kills by the hundred, soak
 
 .PHONY: bench
 bench: build bench-xdp ## Benchmarks: tables here, JSON in test/bench/results/
+	@.ci/packages haproxy
 	@node dist/test/bench/run.js $(BENCH)
 
 .PHONY: bench-xdp

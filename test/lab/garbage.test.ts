@@ -1,8 +1,10 @@
 import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
 import { Dialer } from "../support/dialer.js";
 import { Download } from "../support/download.js";
 import { killAgent } from "../support/fault.js";
 import { labTest } from "../support/fixture.js";
+import { LAB } from "../support/host.js";
 import { get, ResponseReader } from "../support/http.js";
 
 const { test, lab } = labTest();
@@ -35,6 +37,59 @@ for (const [name, [request, status]] of Object.entries(GARBAGE)) {
     t.is((await bystander.done).sha256, await lab.digestOf("10m.bin"));
   });
 }
+
+const POST = "POST /app/upload/smuggled HTTP/1.1\r\nhost: x\r\n";
+const CHUNKED = `${POST}transfer-encoding: chunked\r\n\r\n`;
+const NEXT = "GET /1k.bin HTTP/1.1\r\nhost: x\r\n\r\n";
+
+/** What two servers in a row could read as different requests (RFC 9112 sections 2.2, 5.1, 5.2, 6.1, 6.3, 7.1, 11.2). */
+const AMBIGUOUS: Record<string, [request: string, status: number]> = {
+  "length, then chunks": [`${POST}content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n`, 400],
+  "chunks, then length": [`${POST}transfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n0\r\n\r\n`, 400],
+  "one length twice": [`${POST}content-length: 4\r\ncontent-length: 4\r\n\r\nabcd`, 400],
+  "a list of lengths": [`${POST}content-length: 4, 4\r\n\r\nabcd`, 400],
+  "a length with a sign": [`${POST}content-length: +4\r\n\r\nabcd`, 400],
+  "a length in hexadecimal": [`${POST}content-length: 0x4\r\n\r\nabcd`, 400],
+  "a length beyond 64 bits": [`${POST}content-length: 99999999999999999999999\r\n\r\nabcd`, 400],
+  "a folded line": [`${POST}a: b\r\n c\r\n\r\n`, 400],
+  "a folded transfer coding": [`${POST}transfer-encoding:\r\n chunked\r\n\r\n0\r\n\r\n`, 400],
+  "bare line feeds": ["GET /1k.bin HTTP/1.1\nhost: x\n\n", 400],
+  "a bare line feed between fields": [`GET /1k.bin HTTP/1.1\r\nhost: x\na: b\r\n\r\n`, 400],
+  "a bare carriage return": ["GET /1k.bin HTTP/1.1\r\nhost: x\ra: b\r\n\r\n", 400],
+  "a space before the colon": [`${POST}content-length : 4\r\n\r\nabcd`, 400],
+  "a space before the first field": ["GET /1k.bin HTTP/1.1\r\n host: x\r\n\r\n", 400],
+  "a zero byte": [`GET /1k.bin HTTP/1.1\r\nhost: x\r\na: b\0c\r\n\r\n`, 400],
+  "two hosts": ["GET /1k.bin HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n", 400],
+  "an unknown transfer coding": [`${POST}transfer-encoding: xchunked\r\n\r\n0\r\n\r\n`, 501],
+  "chunked twice": [`${POST}transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n`, 400],
+  "a chunk without a size": [`${CHUNKED}zz\r\n\r\n`, 400],
+  "a chunk's size with a prefix": [`${CHUNKED}0x1\r\na\r\n0\r\n\r\n`, 400],
+  "a chunk's size beyond 64 bits": [`${CHUNKED}fffffffffffffffff\r\na\r\n0\r\n\r\n`, 400],
+  "a chunk's size with a bare line feed": [`${CHUNKED}1\na\r\n0\r\n\r\n`, 400],
+  "a chunk longer than its size": [`${CHUNKED}1\r\nab\r\n0\r\n\r\n`, 400],
+  "a huge head": [`${POST}${"a: b\r\n".repeat(5_000)}\r\n`, 431],
+};
+
+test("what two servers could read as different requests is answered once, closed, and not handed on", async (t) => {
+  const dialer = await Dialer.start();
+  for (const [name, [request, status]] of Object.entries(AMBIGUOUS)) {
+    const { socket } = await dialer.connect({ port: 8080 });
+    socket.on("error", () => {});
+    const reader = new ResponseReader(socket);
+    socket.write(Buffer.from(request + NEXT, "latin1"));
+    t.is((await reader.next()).status, status, name);
+    t.true(await reader.ended(), `${name}: the server closes`);
+  }
+  t.false(existsSync(`${LAB}/uploads/smuggled`));
+  const { socket } = await dialer.connect({ port: 8080 });
+  const reader = new ResponseReader(socket);
+  socket.write(
+    `POST /app/upload/old HTTP/1.0\r\nconnection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n${NEXT}`,
+  );
+  t.is((await reader.next()).status, 200, "HTTP/1.0 in chunks is taken at its word");
+  t.true(await reader.ended(), "and nothing behind it is");
+  dialer.close();
+});
 
 test("paths out of the directory are not served", async (t) => {
   const dialer = await Dialer.start();

@@ -1,5 +1,5 @@
 import { randomInt } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { digestOfGenerated } from "../lab/generated.js";
 import { Download } from "../support/download.js";
 import { killAgent } from "../support/fault.js";
@@ -13,6 +13,7 @@ const PORT = 8080;
 const SERVERS = ["s1", "s2", "s3"];
 const MINUTES = 60;
 const BODY = "1k.bin";
+const LARGE = "10m.bin";
 
 /** What a client asks for, over and over. @returns what went wrong; "" = nothing */
 type Client = (number: number) => Promise<string>;
@@ -30,7 +31,7 @@ async function executions(name: string): Promise<number> {
 }
 
 /** @returns the status that the client got */
-async function upload(method: string, name: string, ...headers: string[]): Promise<number> {
+async function upload(method: string, name: string, body: string, ...headers: string[]): Promise<number> {
   const url = `http://${VIP}:${PORT}/app/upload/${name}?ms=${randomInt(300)}`;
   const more = headers.flatMap((header) => ["-H", header]);
   const command = [
@@ -38,7 +39,7 @@ async function upload(method: string, name: string, ...headers: string[]): Promi
     "-X",
     method,
     "--data-binary",
-    `@${LAB}/content/${BODY}`,
+    `@${LAB}/content/${body}`,
     "-o",
     "/dev/null",
     "-w",
@@ -47,8 +48,8 @@ async function upload(method: string, name: string, ...headers: string[]): Promi
   return Number(await runOn("client", "curl", ...command, "--max-time", "60", ...more, url));
 }
 
-const stored = (name: string) =>
-  readFileSync(`${LAB}/uploads/${name}`).equals(readFileSync(`${LAB}/content/${BODY}`))
+const stored = (name: string, body: string) =>
+  readFileSync(`${LAB}/uploads/${name}`).equals(readFileSync(`${LAB}/content/${body}`))
     ? ""
     : `${name} is stored wrongly`;
 
@@ -65,21 +66,28 @@ const clients: Record<string, Client> = {
   },
   put: async (number) => {
     const name = `put${number}`;
-    const status = await upload("PUT", name);
-    return status === 200 ? stored(name) : `${name}: status ${status}`;
+    const status = await upload("PUT", name, BODY);
+    return status === 200 ? stored(name, BODY) : `${name}: status ${status}`;
+  },
+  large: async (number) => {
+    const name = `large${number}`;
+    const status = await upload("PUT", name, LARGE);
+    const problem = status === 200 ? stored(name, LARGE) : `${name}: status ${status}`;
+    rmSync(`${LAB}/uploads/${name}`, { force: true });
+    return problem;
   },
   keyed: async (number) => {
     const name = `keyed${number}`;
-    const status = await upload("POST", name, `Idempotency-Key: ${number}`);
-    return status === 200 ? stored(name) : `${name}: status ${status}`;
+    const status = await upload("POST", name, BODY, `Idempotency-Key: ${number}`);
+    return status === 200 ? stored(name, BODY) : `${name}: status ${status}`;
   },
   post: async (number) => {
     const name = `post${number}`;
-    const status = await upload("POST", name);
+    const status = await upload("POST", name, BODY);
     const times = await executions(name);
     if (times > 1) return `${name} was executed ${times} times`;
     if (status === 502) return "";
-    return status === 200 && times === 1 ? stored(name) : `${name}: status ${status}, executed ${times} times`;
+    return status === 200 && times === 1 ? stored(name, BODY) : `${name}: status ${status}, executed ${times} times`;
   },
 };
 

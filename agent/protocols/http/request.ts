@@ -171,7 +171,8 @@ export class RequestReader {
       headers,
       lines,
       head: head.subarray(start),
-      keepAlive: this.parser.keepAlive,
+      // Who sends that does not know what it says (RFC 9112 section 6.1).
+      keepAlive: this.parser.keepAlive && !(minor === 0 && headers.has("transfer-encoding")),
       hasBody: length > 0 || headers.has("transfer-encoding"),
       body: Buffer.alloc(0),
       isLarge: length > BODY_MAX,
