@@ -140,7 +140,9 @@ export class Origin {
         if (socket.connecting) socket.once("connect", connected);
         else connected();
       });
+      let answered = false;
       sent.once("response", (message: IncomingMessage) => {
+        answered = true;
         clearTimeout(timer);
         sent.off("finish", ended);
         const { statusCode: status = 0, statusMessage: reason = "" } = message;
@@ -153,7 +155,7 @@ export class Origin {
       sent.on("error", reject);
       sent.once("close", () => {
         clearTimeout(timer);
-        reject(new OriginError(502, `${this.url} closed without an answer`));
+        if (!answered) reject(new OriginError(502, `${this.url} closed without an answer`));
       });
     });
     if (isWhole) sent.end(body);
