@@ -79,15 +79,17 @@ export class Committer {
     this.stopped = true;
   }
 
-  /** The connection is over: its record goes, after the write in flight. */
-  async remove(): Promise<void> {
+  /** The connection is over: its record goes, after the write in flight. @returns whether there is none of it now */
+  async remove(): Promise<boolean> {
     this.stopped = true;
     await this.running;
-    if (this.at === 0) return;
+    if (this.at === 0) return true;
     try {
       await this.bucket.remove(this.id, this.at);
+      return true;
     } catch {
       // Another owner's now, or the store is away for long: the table's sweep removes records without a connection.
+      return false;
     }
   }
 

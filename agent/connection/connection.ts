@@ -537,7 +537,7 @@ export class LiveConnection implements ConnectionPort {
     }
     this.setLimit();
     this.waiting.committed(record);
-    this.intake.committed(record);
+    if (!this.host.unprotected) this.intake.committed(record); // else it may be ahead of the store's
     // A clamped ack is not repeated by the kernel, which believes that it was sent: say it, unless data goes out now and carries it.
     if (entry.clampedSinceNs !== 0n) this.nudge.due(sendsMore);
     this.finishIfDone();
@@ -629,8 +629,8 @@ export class LiveConnection implements ConnectionPort {
     this.native = undefined;
     this.closeLayers();
     this.host.ended(this, how);
-    await this.committer.remove();
-    this.intake.end(true);
+    const isGone = await this.committer.remove();
+    this.intake.end(isGone); // what another owner's record needs stays
   }
 
   /** Somebody else owns the record now, or this server is fenced: nothing more may be said or written. */

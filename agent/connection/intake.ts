@@ -129,7 +129,7 @@ export class Intake {
     this.timer = undefined;
   }
 
-  /** @param forGood the record is gone too; else it is somebody else's */
+  /** @param forGood the record is gone too; else it is somebody else's, or may be */
   end(forGood: boolean): void {
     if (forGood) this.spilling.remove();
     else this.spilling.stop();
