@@ -17,7 +17,7 @@ import { Membership } from "./membership/index.js";
 import { ControllerMetrics } from "./metrics/index.js";
 import { Drains, Migrations } from "./migration/index.js";
 import { Model } from "./model.js";
-import { EmbeddedNats, maxPayload, runsNats } from "./nats/index.js";
+import { startNats } from "./nats/index.js";
 import {
   HealthDriver,
   type HealthView,
@@ -29,6 +29,7 @@ import {
   thresholdsOf,
 } from "./policy/index.js";
 import { becomeRealtime } from "./realtime.js";
+import { Reload } from "./reload.js";
 import { TakeoverCoordinator } from "./takeover/coordinator.js";
 import { Crowding } from "./takeover/crowding.js";
 import { Placement } from "./takeover/placement.js";
@@ -51,9 +52,14 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   const own = controllerOf(config, id);
   mkdirSync(own.state, { recursive: true });
   if (!becomeRealtime()) log.warn("no real-time priority: on a busy machine deaths are found later");
+  let hungUp = false;
+  const early = () => {
+    hungUp = true;
+  };
+  process.on("SIGHUP", early);
   writePidFile(own.state, "controller", process.pid);
 
-  const nats = runsNats(config, id) ? await startNats(config, id) : undefined;
+  const nats = await startNats(config, id);
   const messageBytesMax = recordBytesMax(config);
   const store = await connectStore({ servers: natsUrls(config), name: `${id}-controller`, messageBytesMax });
   const events = new EventLog(own.state);
@@ -240,12 +246,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     inBackground(log, "a late adoption", takenOver(server, { batch: 0, takeoverId: "", results: [result] }));
   });
 
-  const { overload: overloadConfig } = config;
-  const dryRun = overloadConfig.mode === "dry-run";
-  const thresholds = thresholdsOf(overloadConfig, config.limits);
-  const overload = new OverloadDriver({
-    policy: new OverloadPolicy({ ...overloadConfig, thresholds }, dryRun),
-    dryRun,
+  const overload = new OverloadDriver(overloadPolicy(config), {
     servers: () => membership.members().map(({ id: server, state }) => loadView(server, state)),
     blocked: () => (coordinator.isBusy ? "a takeover is under way" : heldServer()),
     describe: (server) => sessions.describe(server, { all: true }, DESCRIBE_MS),
@@ -291,8 +292,14 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     };
   }
 
+  const reload = new Reload(config, (next) => {
+    appliance.setServices(next.services);
+    overload.use(overloadPolicy(next));
+    if (next.overload.mode === "off") overload.close();
+    else overload.start();
+  });
   const model = new Model({
-    config,
+    config: () => reload.config,
     id,
     store,
     membership,
@@ -324,7 +331,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   await watchConnections(store, index, coordinator, placement);
   setTimeout(() => inBackground(log, "ending the moves of an earlier controller", migrations.recover()), RECOVER_MS);
   membership.start();
-  if (overloadConfig.mode !== "off") overload.start();
+  if (config.overload.mode !== "off") overload.start();
   health.start();
   const api = await ApiServer.start({ listen: own.listen, socket: own.socket, control: model, agents: sessions });
   if (own.metrics) await serveMetrics(own.metrics, metrics.metrics, () => model.status().problems);
@@ -347,16 +354,15 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     // Steering goes on without us, and so does the embedded store: the connections must not notice.
     process.exit(0);
   };
+  process.on("SIGHUP", () => reload.request());
+  process.off("SIGHUP", early);
+  if (hungUp) reload.request();
   for (const signal of ["SIGTERM", "SIGINT"] as const)
     process.once(signal, () => inBackground(log, "stopping", stop()));
 }
 
-async function startNats(config: Config, id: string): Promise<EmbeddedNats> {
-  if (!config.nats.embedded)
-    throw new BatonError("INTERNAL", "an embedded store was asked for, and others are configured");
-  const { state } = controllerOf(config, id);
-  const name = `${config.cluster}-${id}`;
-  return EmbeddedNats.start({ state, name, listen: config.nats.listen, maxPayload: maxPayload(config) });
+function overloadPolicy({ overload, limits }: Config): OverloadPolicy {
+  return new OverloadPolicy({ ...overload, thresholds: thresholdsOf(overload, limits) }, overload.mode === "dry-run");
 }
 
 /** Resolves when the index holds everything that the store does. */

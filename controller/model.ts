@@ -31,7 +31,7 @@ const READING_CONTENT = "it is reading its content: what has no digest yet is no
 export const version: string = JSON.parse(readFileSync(join(root, "package.json"), "utf8")).version;
 
 export interface ModelParts {
-  config: Config;
+  config(): Config;
   id: string;
   store: Store;
   membership: Membership;
@@ -57,7 +57,8 @@ export class Model implements ControlModel {
   }
 
   status(): StatusMessage {
-    const { config, id, store, index } = this.parts;
+    const { id, store, index } = this.parts;
+    const config = this.parts.config();
     const servers = this.servers();
     const problems = [
       ...this.parts.problems(),

@@ -7,15 +7,16 @@ import { BatonError } from "../../proto/errors.js";
 import { writePidFile } from "../../proto/files.js";
 import { interfaceMac } from "../../proto/interface.js";
 import { logger } from "../../proto/log.js";
-import { root } from "../../proto/paths.js";
 import { connectStore, type Store } from "../../proto/store/index.js";
 import { Guard } from "../guard/index.js";
 import { native } from "../native/index.js";
 import { cgroupOf, isInCgroup } from "./cgroup.js";
+import { successorCommand, workerCommand } from "./commands.js";
 import { settle } from "./kernel_settings.js";
 import { type LeaseHandlers, LeaseHolder } from "./lease.js";
 import { OldAgent } from "./old_agent.js";
 import { endPredecessor, fromPidFile } from "./predecessor.js";
+import { Reload, startSuccessor } from "./reload.js";
 import { offerOf } from "./replacement.js";
 import { listenForSuccessors } from "./successors.js";
 import { type Inheritance, Supervisor } from "./supervisor.js";
@@ -55,6 +56,8 @@ export async function run({ config, id, replace = false }: AgentOptions): Promis
 
   const stop = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => stop.abort());
+  const reload = new Reload(config, id, () => startSuccessor(successorCommand(config, id, realtime)));
+  process.on("SIGHUP", () => reload.request());
 
   const cgroup = cgroupOf(server);
   if (!isInCgroup(cgroup)) native.joinCgroup(cgroup);
@@ -113,6 +116,7 @@ export async function run({ config, id, replace = false }: AgentOptions): Promis
   await store.close();
   guard.close();
   if (supervisor.isReplaced) {
+    reload.replaced();
     log.info("another agent has taken this one's place");
     return;
   }
@@ -179,14 +183,6 @@ function leaseHolder(config: Config, id: string, store: Store, guard: Guard, han
 function bootName(): string {
   const boot = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
   return `${boot}/${statSync("/proc/self/ns/net").ino}`;
-}
-
-function workerCommand(config: Config, id: string, realtime: boolean): { command: string; arguments: string[] } {
-  const main = join(root, "dist", "controller", "cli", "main.js");
-  const words = [process.execPath, "--max-semi-space-size=4", main, "worker", "--config", config.file, "--id", id];
-  // Children inherit the policy, and a worker that moves bulk data at it would starve its own store. chrt(1) execs.
-  const [command = "", ...rest] = realtime ? ["chrt", "--other", "0", ...words] : words;
-  return { command, arguments: rest };
 }
 
 function forget(state: string): void {

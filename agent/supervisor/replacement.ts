@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { Config } from "../../proto/config/index.js";
+import { type Config, lostService, type OfferedService } from "../../proto/config/index.js";
 import { RECORD_VERSION } from "../../proto/record.js";
 
 /** What the agent that is replaced says to the one that comes, over a Unix socket in the server's state directory. */
@@ -23,7 +23,7 @@ export type NewAgentMessage =
 export interface Offer {
   recordVersion: number;
   vips: string[];
-  services: Array<{ name: string; protocol: string; port: number; protect: boolean }>;
+  services: OfferedService[];
 }
 
 export function offerOf(config: Config): Offer {
@@ -38,16 +38,7 @@ export function missingOf(old: Offer, next: Offer): string {
   }
   const vip = old.vips.find((one) => !next.vips.includes(one));
   if (vip !== undefined) return `it serves the VIP ${vip}, which this agent's configuration does not have`;
-  const service = old.services.find(
-    (one) =>
-      !next.services.some(
-        (other) =>
-          other.name === one.name &&
-          other.protocol === one.protocol &&
-          other.port === one.port &&
-          other.protect === one.protect,
-      ),
-  );
+  const service = lostService(old.services, next.services);
   if (!service) return "";
   const { name, protocol, port } = service;
   return `it offers the service ${name} (${protocol}, port ${port}), which this agent's configuration does not have like that`;

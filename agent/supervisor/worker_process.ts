@@ -6,6 +6,8 @@ import { incarnationVariable, type SupervisorMessage, successorVariable, type Wo
 export interface WorkerOptions {
   command: string;
   arguments: string[];
+  /** What it reads on its standard input; missing: nothing. */
+  input?: string;
   incarnation: number;
   /** It goes on where another agent's worker stops. */
   successor?: boolean;
@@ -46,7 +48,7 @@ export class WorkerProcess {
   /** @throws BatonError INTERNAL if the process cannot be started */
   constructor(options: WorkerOptions) {
     this.#child = spawn(options.command, options.arguments, {
-      stdio: ["ignore", "inherit", "inherit", "ipc"],
+      stdio: ["pipe", "inherit", "inherit", "ipc"],
       // glibc's arenas, one a thread, would keep as much as the connections themselves.
       env: {
         MALLOC_ARENA_MAX: "2",
@@ -73,6 +75,8 @@ export class WorkerProcess {
       throw new BatonError("INTERNAL", `${options.command} cannot be started`, failure);
     }
     this.pid = this.#child.pid;
+    this.#child.stdin?.on("error", () => {}); // of a worker that is gone
+    this.#child.stdin?.end(options.input);
     this.#watches.push(options.watchProcess(this.pid, () => this.#end("its process ended")));
     this.#child.once("exit", (code, signal) => this.#end(signal === null ? `exit status ${code}` : `signal ${signal}`));
     this.#child.on("message", (message: WorkerMessage) => {

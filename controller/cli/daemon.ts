@@ -1,5 +1,12 @@
-import { existsSync } from "node:fs";
-import { type Config, controllerOf, loadConfig, requireContent, serverOf } from "../../proto/config/index.js";
+import { existsSync, readFileSync } from "node:fs";
+import {
+  type Config,
+  controllerOf,
+  loadConfig,
+  parseConfig,
+  requireContent,
+  serverOf,
+} from "../../proto/config/index.js";
 import { BatonError } from "../../proto/errors.js";
 import { logger } from "../../proto/log.js";
 import { describeError } from "./failure.js";
@@ -31,8 +38,9 @@ export async function runAgent(file: string, id: string, replace: boolean): Prom
   await start("agent", "../../agent/supervisor/main.js", { config, id, replace });
 }
 
+/** What its agent was started with comes on its standard input: the file may say something else by now. */
 export async function runWorker(file: string, id: string): Promise<void> {
-  const config = loadConfig(file);
+  const config = process.connected ? parseConfig(readFileSync(0, "utf8"), file) : loadConfig(file);
   serverOf(config, id);
   requireContent(config, id);
   await start("worker", "../../agent/worker.js", { config, id });

@@ -3,7 +3,7 @@ import { print } from "./print.js";
 
 /** Says that a configuration is right, or throws ConfigError with all that is wrong. */
 export function checkFile(file: string, { json }: { json?: boolean }): void {
-  const config = loadConfig(file);
+  const { text: _text, ...config } = loadConfig(file);
   const { servers, controllers, services, vips } = config;
   const counts = `${count(controllers, "controller")}, ${count(servers, "server")}, ${count(services, "service")}, ${count(vips, "VIP")}`;
   print(json ? JSON.stringify(config, null, 2) : `${file}: right (${counts})`);

@@ -46,10 +46,15 @@ export class EventLog {
     return stream;
   }
 
-  /** Resolves when everything is on disk; followers end. */
+  /** Resolves when everything up to now is on disk, or was given up. */
+  flush(): Promise<void> {
+    return this.#file.flush();
+  }
+
+  /** As flush; followers end. */
   async close(): Promise<void> {
     for (const follower of this.#followers) await follower.return();
-    await this.#file.flush();
+    await this.flush();
   }
 }
 

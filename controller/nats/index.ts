@@ -1,2 +1,3 @@
 export { EmbeddedNats, type EmbeddedNatsOptions } from "./embedded.js";
 export { maxPayload, runsNats } from "./settings.js";
+export { startNats } from "./start.js";

@@ -16,8 +16,6 @@ const LOOK_AGAIN_MS = 5_000;
 const PARALLEL = 16;
 
 export interface OverloadDeps {
-  policy: OverloadPolicy;
-  dryRun: boolean;
   servers(): ServerView[];
   /** Why nothing may be moved now; "" = nothing stands against it. */
   blocked(): string;
@@ -46,9 +44,19 @@ export class OverloadDriver {
   private underWay = 0;
   private ticking = false;
 
-  constructor(private readonly deps: OverloadDeps) {}
+  constructor(
+    private policy: OverloadPolicy,
+    private readonly deps: OverloadDeps,
+  ) {}
+
+  /** Decides by this policy from now on. What is under way ends as it began. */
+  use(policy: OverloadPolicy): void {
+    this.policy = policy;
+    this.rates.clear();
+  }
 
   start(): void {
+    this.close();
     this.timer = setInterval(() => {
       if (this.ticking) return; // an agent is slow to describe what it has
       this.ticking = true;
@@ -69,11 +77,11 @@ export class OverloadDriver {
   }
 
   standing(server: string): Standing {
-    return this.deps.policy.standing(performance.now(), server);
+    return this.policy.standing(performance.now(), server);
   }
 
   private async tick(): Promise<void> {
-    const { policy } = this.deps;
+    const { policy } = this;
     policy.observe(performance.now(), this.deps.servers());
     // An agent that names all its connections works for it: not while something more important goes on.
     if (this.deps.blocked() === "") await Promise.all(this.due().map((server) => this.look(server)));
@@ -89,7 +97,7 @@ export class OverloadDriver {
 
   /** Pressed servers that were not looked at for a while. */
   private due(): string[] {
-    const pressed = this.deps.policy.pressed();
+    const pressed = this.policy.pressed();
     for (const server of this.rates.keys()) if (!pressed.includes(server)) this.rates.delete(server);
     return pressed.filter((server) => {
       const atMs = this.rates.get(server)?.atMs;
@@ -107,7 +115,7 @@ export class OverloadDriver {
   private async carryOut({ connection, from, to, why }: Move): Promise<void> {
     const known = this.rates.get(from);
     if (known) known.candidates = known.candidates.filter(({ id }) => id !== connection);
-    if (this.deps.dryRun) {
+    if (this.policy.dryRun) {
       log.info({ connection, from, to, why }, "would move a connection");
       this.deps.event({
         kind: "server",
@@ -135,13 +143,13 @@ export class OverloadDriver {
 
   private ended(from: string, result: string): void {
     count(this.counts.moves, from, result);
-    if (result === "ok" || result === "dry run") this.deps.policy.moved(from);
+    if (result === "ok" || result === "dry run") this.policy.moved(from);
   }
 
   /** Who has become overloaded, or ceased to be; and why nothing is moved. */
   private say(now: number): void {
     for (const { id } of this.deps.servers()) {
-      const { overloaded, sentence, stop } = this.deps.policy.standing(now, id);
+      const { overloaded, sentence, stop } = this.policy.standing(now, id);
       if (stop) count(this.counts.stops, id, stop);
       if (stop) this.stopped.add(id);
       else this.stopped.delete(id);

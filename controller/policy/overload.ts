@@ -89,10 +89,10 @@ export class OverloadPolicy {
   private round: Round | undefined;
   private settledAt = 0;
 
-  /** @param dryRun for the words only. */
+  /** @param dryRun for whoever carries it out, and for the words */
   constructor(
     private readonly settings: OverloadSettings,
-    private readonly dryRun = false,
+    readonly dryRun = false,
   ) {
     this.budget = new Budget(settings.movesPerSecond);
     this.rest = new Rest(settings.restMs);

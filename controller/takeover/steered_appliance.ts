@@ -23,13 +23,18 @@ export class SteeredAppliance implements Appliance {
         pins: own.pins,
         vips: config.vips,
         ownMac: interfaceMac(own.interface),
-        services: config.services.map(({ port }) => ({ port })),
+        services: config.services,
         holdMs,
         holdMegabytes,
         holdPacketsPerFlow,
         ...handlers,
       }),
     );
+  }
+
+  /** Exactly these take part from now on. */
+  setServices(services: Array<{ port: number }>): void {
+    this.steering.tables.setServices(services);
   }
 
   setServer({ slot, generation, mac }: Member, state: SlotState): void {

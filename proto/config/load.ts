@@ -62,7 +62,7 @@ export function parseConfig(text: string, file: string): Config {
   }
   const parsed = schema.safeParse(written ?? {});
   if (!parsed.success) return fail(parsed.error.issues.flatMap((issue: z.core.$ZodIssue) => sentences(issue, written)));
-  const config = complete(parsed.data, file);
+  const config = complete(parsed.data, file, text);
   const complaints = check(config);
   if (complaints.length > 0) fail(complaints);
   return config;
@@ -71,7 +71,7 @@ export function parseConfig(text: string, file: string): Config {
 const HANDOVER_PORT = 7601;
 
 /** Fills what depends on other fields. */
-function complete(written: WrittenConfig, file: string): Config {
+function complete(written: WrittenConfig, file: string, text: string): Config {
   const from = dirname(resolve(file));
   const own = (id: string) => ({ state: `/run/baton/${written.cluster}/${id}`, pins: `/sys/fs/bpf/baton/${id}` });
   const { listen, url } = written.nats;
@@ -79,6 +79,7 @@ function complete(written: WrittenConfig, file: string): Config {
   return {
     ...written,
     file: resolve(file),
+    text,
     vips: written.vips.map(normaliseAddress),
     // Both are kept for check() to complain about; url wins.
     nats:

@@ -203,6 +203,8 @@ export type WrittenConfig = Written;
 export interface Config {
   /** Absolute path of the file it came from. */
   file: string;
+  /** What that said: it may say something else by now. */
+  text: string;
   cluster: string;
   vips: string[];
   nats: NatsConfig;

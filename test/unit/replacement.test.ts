@@ -16,7 +16,7 @@ test("a new agent must offer whatever the connections of the old one need", (t) 
   t.regex(missingOf(more, offer), /VIP 10\.77\.0\.99/);
   t.regex(missingOf(offer, { ...offer, recordVersion: 2 }), /version 1, this agent of version 2/);
   const http = offer.services[0]!;
-  for (const change of [{ port: 81 }, { name: "www" }, { protocol: "ftp" }, { protect: false }]) {
+  for (const change of [{ port: 81 }, { name: "www" }, { protocol: "app" as const }, { protect: false }]) {
     t.regex(missingOf(offer, { ...offer, services: [{ ...http, ...change }] }), /the service http \(http, port 80\)/);
   }
 });

@@ -20,9 +20,8 @@ function scene(t: ExecutionContext, dryRun: boolean, move: (id: string) => Promi
   const events: NewEvent[] = [];
   const moved: string[] = [];
   const state = { burnt: 1.9, blocked: "", looks: 0 };
-  const driver = new OverloadDriver({
-    policy: new OverloadPolicy({ ...settings, sustainedMs: 1 }, dryRun),
-    dryRun,
+  const policy = new OverloadPolicy({ ...settings, sustainedMs: 1 }, dryRun);
+  const driver = new OverloadDriver(policy, {
     servers: () => [
       { id: "s1", gives: true, takes: true, load: { ...idle, cpu: state.burnt, egress: 10e6 } },
       { id: "s2", gives: true, takes: true, load: idle },
