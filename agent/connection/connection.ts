@@ -466,10 +466,10 @@ export class LiveConnection implements ConnectionPort {
   private snapshot(whole = false): ConnectionRecord {
     const { identity, host } = this;
     const acknowledged = this.acknowledged();
-    const before = this.output.byteAt(acknowledged - 1);
-    // A floor whose byte cannot be named (the FIN's, or of an object that is not open) would leave a survivor without a
-    // probe: the older floor is as true.
-    const floor = before === undefined ? this.floor : acknowledged;
+    // A floor whose byte cannot be named would leave a survivor without a probe: an older floor is as true.
+    const named = this.output.floorAt(acknowledged);
+    const [floor, floorByte] =
+      named && named.floor >= this.floor ? [named.floor, Buffer.of(named.byte)] : [this.floor, this.floorByte];
     this.output.trim(floor);
     const input = this.intake.part(whole);
     const record: ConnectionRecord = {
@@ -488,7 +488,7 @@ export class LiveConnection implements ConnectionPort {
       layers: [],
       output: this.output.pieces,
       floor,
-      floorByte: before === undefined ? this.floorByte : Buffer.of(before),
+      floorByte,
       ...input,
       phase: "LIVE",
       // Its first record does away with "no record yet".

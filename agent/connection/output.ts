@@ -74,16 +74,19 @@ export class Output {
     }
   }
 
-  /** The byte at `offset`; undefined where it is not (or no longer) promised. */
-  byteAt(offset: Offset): number | undefined {
-    const entry = this.promised.find((p) => offset >= p.piece.offset && offset < p.piece.offset + p.length);
-    if (!entry) return undefined;
-    const within = offset - entry.piece.offset;
-    if (entry.piece.literal) return entry.piece.literal[within];
-    if (!entry.piece.object || !entry.source) return undefined;
-    if (entry.source.stream?.has(entry.piece.object.objectOffset + within) === false) return undefined;
-    const byte = Buffer.alloc(1);
-    return readSync(entry.source.fd, byte, 0, 1, entry.piece.object.objectOffset + within) === 1 ? byte[0] : undefined;
+  /**
+   * The last offset up to `acknowledged` whose byte before it can be named, and that byte; undefined where none can. It lies below
+   * `acknowledged` where that byte is the FIN's, or of an object that is not open, or is fetched and not kept.
+   */
+  floorAt(acknowledged: Offset): { floor: Offset; byte: number } | undefined {
+    for (let i = this.promised.length - 1; i >= 0; i--) {
+      const entry = this.promised[i] as Promised;
+      if (entry.piece.offset >= acknowledged) continue;
+      const floor = Math.min(acknowledged, entry.piece.offset + entry.length);
+      const found = lastByte(entry, floor - entry.piece.offset);
+      if (found) return { floor: entry.piece.offset + found.length, byte: found.byte };
+    }
+    return undefined;
   }
 
   /** The promised bytes of [from, to), which lie below our FIN. Throws INTERNAL where something is not there to be read. */
@@ -194,4 +197,22 @@ export class Output {
     this.hasFetched = true;
     void source.stream.lost.then((reason) => this.onLost(reason));
   }
+}
+
+/** The last byte that can be named of the first `length` of a promise, and how many those are then. */
+function lastByte({ piece, source }: Promised, length: number): { length: number; byte: number } | undefined {
+  const byte = piece.literal?.[length - 1];
+  if (byte !== undefined) return { length, byte };
+  if (!piece.object || !source) return undefined;
+  const { objectOffset } = piece.object;
+  if (source.stream) {
+    const known = source.stream.known(objectOffset + length);
+    return known && known.position >= objectOffset
+      ? { length: known.position + 1 - objectOffset, byte: known.byte }
+      : undefined;
+  }
+  const read = Buffer.alloc(1);
+  return readSync(source.fd, read, 0, 1, objectOffset + length - 1) === 1
+    ? { length, byte: read[0] as number }
+    : undefined;
 }

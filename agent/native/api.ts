@@ -70,11 +70,11 @@ export type Piece =
   | { fin: true };
 
 /**
- * A part of an object, positions `start` to `end`, that comes out of another server's socket as connections send it, and lies in a
- * file without a name meanwhile.
+ * A part of an object, positions `start` to `end`, that goes from another server's socket to the client's as the client takes it, and
+ * is not kept. What is put lies in a file without a name.
  */
 export interface Spool {
-  /** The file, for reading by position what lies between what is released and `filled`. Not valid after `close`. */
+  /** The file, for reading by position what was put last. Not valid after `close`. */
   readonly fd: number;
   /** Behind the last byte that has come. */
   filled(): number;
@@ -85,8 +85,12 @@ export interface Spool {
    * goes on.
    */
   attach(socket: number): void;
-  /** Everything below is not needed any more, and its memory is given back. */
+  /** Everything below is not needed any more, but for the known byte in front of it. */
   release(below: number): void;
+  /** The last position below `below` whose byte is known: of what was put, every four mebibytes, and the last one. -1: none. */
+  known(below: number): number;
+  /** The byte at a position that is known. Throws TcpError ENODATA. */
+  byteAt(position: number): number;
   close(): void;
 }
 

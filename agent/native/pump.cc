@@ -39,15 +39,7 @@ ssize_t sendPiece(int fd, Piece &piece, size_t length, bool more) {
     return send(fd, piece.literal.data() + piece.done, length, MSG_NOSIGNAL | MSG_DONTWAIT | (more ? MSG_MORE : 0));
   case Piece::FILE: {
     off_t offset = piece.offset + piece.done;
-    if (piece.spool) {
-      int64_t there = piece.spool->provide(offset, length);
-      if (there == 0) {
-        piece.missing = errno;
-        errno = ENODATA;
-        return -1;
-      }
-      length = there;
-    }
+    if (piece.spool) return piece.spool->send(fd, offset, length, piece.missing);
     ssize_t result = sendfile(fd, piece.fd, &offset, length);
     if (result != 0) return result;
     errno = EIO; // the file is shorter than promised

@@ -25,7 +25,7 @@ struct Piece {
 
   /** What has been sent of it. */
   int64_t done = 0;
-  /** Why the spool has nothing, an errno as of Spool::provide. */
+  /** Why the spool has nothing, an errno as of Spool::send. */
   int missing = 0;
 };
 
@@ -72,7 +72,7 @@ struct Outcome {
 
 /**
  * Sends the output of all connections from one thread: epoll, edge-triggered, a fair slice a connection a turn. File
- * ranges go by sendfile and never through user space.
+ * ranges go by sendfile, spools by splice, and never through user space.
  *
  * Life of a stream: add, then any of append and setLimit, then exactly one of close, closeSilently and detach, after
  * which the pump neither touches the fd nor reports anything that was not yet on its way (receivers drop that by

@@ -24,6 +24,8 @@ Napi::Function SpoolHandle::define(Napi::Env env) {
                          InstanceMethod<&SpoolHandle::put>("put"),
                          InstanceMethod<&SpoolHandle::attach>("attach"),
                          InstanceMethod<&SpoolHandle::release>("release"),
+                         InstanceMethod<&SpoolHandle::known>("known"),
+                         InstanceMethod<&SpoolHandle::byteAt>("byteAt"),
                          InstanceMethod<&SpoolHandle::close>("close"),
                      });
 }
@@ -98,6 +100,17 @@ void SpoolHandle::attach(const Napi::CallbackInfo &info) {
 
 void SpoolHandle::release(const Napi::CallbackInfo &info) {
   open(info.Env()).release(info[0].ToNumber().Int64Value());
+}
+
+Napi::Value SpoolHandle::known(const Napi::CallbackInfo &info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(open(info.Env()).known(info[0].ToNumber().Int64Value())));
+}
+
+Napi::Value SpoolHandle::byteAt(const Napi::CallbackInfo &info) {
+  Spool &spool = open(info.Env());
+  uint8_t byte = 0;
+  guarded(info.Env(), [&] { byte = spool.byteAt(info[0].ToNumber().Int64Value()); });
+  return Napi::Number::New(info.Env(), byte);
 }
 
 void SpoolHandle::close(const Napi::CallbackInfo &info) {

@@ -25,6 +25,8 @@ class SpoolHandle : public Napi::ObjectWrap<SpoolHandle> {
   void put(const Napi::CallbackInfo &info);
   void attach(const Napi::CallbackInfo &info);
   void release(const Napi::CallbackInfo &info);
+  Napi::Value known(const Napi::CallbackInfo &info);
+  Napi::Value byteAt(const Napi::CallbackInfo &info);
   void close(const Napi::CallbackInfo &info);
 
   Spool &open(Napi::Env env) const;

@@ -81,8 +81,8 @@ export interface ObjectStream {
   begin(position: number): void;
   /** Begins at `from`, and resolves when the bytes up to `to` are there. */
   fetch(from: number, to: number): Promise<void>;
-  /** Whether the byte is there to be read. */
-  has(position: number): boolean;
+  /** The last byte below `below` that is known, and where it is; undefined: none is. */
+  known(below: number): { position: number; byte: number } | undefined;
   /** Nothing below is needed any more. Called every now and then, also where nothing has changed. */
   release(below: number): void;
   /** All of it has come, and nothing is kept but its last byte. */

@@ -72,8 +72,9 @@ export class Source implements OpenObject, ObjectStream {
     if (!this.over) spool.put(bytes);
   }
 
-  has(position: number): boolean {
-    return this.content !== undefined && position >= this.kept && position < this.content.filled();
+  known(below: number): { position: number; byte: number } | undefined {
+    const position = this.content?.known(below) ?? -1;
+    return this.content && position >= 0 ? { position, byte: this.content.byteAt(position) } : undefined;
   }
 
   release(below: number): void {

@@ -34,6 +34,7 @@ async function origin(t: ExecutionContext): Promise<{ fd: number; socket: Socket
 
 interface Client {
   connection: Connection;
+  socket: Socket;
   received: Buffer[];
   length(): number;
 }
@@ -59,7 +60,7 @@ async function client(t: ExecutionContext): Promise<Client> {
     if (connection.fd >= 0) connection.closeSilently();
     socket.destroy();
   });
-  return { connection, received, length: () => received.reduce((sum, part) => sum + part.length, 0) };
+  return { connection, socket, received, length: () => received.reduce((sum, part) => sum + part.length, 0) };
 }
 
 const until = (what: string, condition: () => boolean) => eventually(what, condition, 5_000, 1);
@@ -158,17 +159,41 @@ test("an origin that stands still is replaced while it is waited for", async (t)
   t.deepEqual(Buffer.concat(to.received), bytes);
 });
 
-test("what is kept can be read by position; what is released gives its memory back", async (t) => {
-  const start = 7 * MEGABYTE + 5;
-  const bytes = randomBytes(4 * MEGABYTE);
-  const spool = native.spool({ start, end: start + bytes.length, onBroken: (code) => t.fail(code) });
+test("of what went through a byte is known every four mebibytes, and the last one", async (t) => {
+  const start = 3 * MEGABYTE + 5;
+  const bytes = randomBytes(10 * MEGABYTE);
+  const end = start + bytes.length;
+  const spool = native.spool({ start, end, onBroken: (code) => t.fail(code) });
   const [from, to] = [await origin(t), await client(t)];
+  t.is(spool.known(end), -1);
+  spool.put(bytes.subarray(0, 1000));
+  t.is(spool.known(start + 1), start);
+  t.is(spool.known(start), -1);
+  t.is(spool.known(end), start + 999);
   spool.attach(from.fd);
-  from.origin.write(bytes);
+  from.origin.write(bytes.subarray(1000));
   send(to, spool, start + 100, bytes.length - 100);
   to.connection.setLimit(EVERYTHING);
   await until("all of it", () => to.length() === bytes.length - 100);
   t.is(sha256(Buffer.concat(to.received)), sha256(bytes.subarray(100)), "what lies before the piece is skipped");
+  const expected = [4 * MEGABYTE - 1, 8 * MEGABYTE - 1, 12 * MEGABYTE - 1, end - 1];
+  const found: number[] = [];
+  for (let at = spool.known(end); at > start + 999; at = spool.known(at)) found.unshift(at);
+  t.deepEqual(found, expected);
+  for (const position of found) t.is(spool.byteAt(position), bytes[position - start]!);
+  t.throws(() => spool.byteAt(5 * MEGABYTE), { code: "ENODATA" });
+  spool.release(9 * MEGABYTE);
+  t.is(spool.known(8 * MEGABYTE), 8 * MEGABYTE - 1);
+  t.true(spool.known(8 * MEGABYTE - 1) < 4 * MEGABYTE - 1, "what lies before is gone, but for what was put");
+  spool.release(end);
+  t.is(spool.known(end), end - 1);
+});
+
+test("what was put can be read by position; what is released gives its memory back", async (t) => {
+  const start = 7 * MEGABYTE + 5;
+  const bytes = randomBytes(4 * MEGABYTE);
+  const spool = native.spool({ start, end: start + bytes.length, onBroken: (code) => t.fail(code) });
+  spool.put(bytes);
   const read = (position: number) => {
     const byte = Buffer.alloc(1);
     readSync(spool.fd, byte, 0, 1, position);
@@ -176,8 +201,36 @@ test("what is kept can be read by position; what is released gives its memory ba
   };
   t.is(read(start), bytes[0]);
   spool.release(start + 2 * MEGABYTE);
-  t.is(read(start + 2 * MEGABYTE), bytes[2 * MEGABYTE]);
+  t.is(read(start + 2 * MEGABYTE - 1), bytes[2 * MEGABYTE - 1]);
   t.is(read(start + 2 * MEGABYTE - 8192), 0, "a hole");
+  t.is(spool.known(start + MEGABYTE), -1);
+  t.is(spool.byteAt(start + 3 * MEGABYTE), bytes[3 * MEGABYTE]!);
+  spool.close();
+});
+
+test("an origin that is replaced in the middle: what is in the pipe, what came with the head, and then the new one", async (t) => {
+  const bytes = randomBytes(6 * MEGABYTE);
+  const to = await client(t);
+  const spool = native.spool({ start: 0, end: bytes.length, onBroken: (code) => t.fail(code) });
+  const first = await origin(t);
+  spool.attach(first.fd);
+  send(to, spool, 0, bytes.length);
+  to.socket.pause(); // what the pipe holds stays there
+  to.connection.setLimit(EVERYTHING);
+  first.origin.write(bytes);
+  const at = await eventually("it is at a stand", async () => {
+    const before = spool.filled();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    return spool.filled() === before && before > 0 && before;
+  });
+  t.true(at < bytes.length);
+  const second = await origin(t);
+  spool.put(bytes.subarray(at, at + 3_000));
+  spool.attach(second.fd);
+  second.origin.write(bytes.subarray(at + 3_000));
+  to.socket.resume();
+  await until("all of it", () => to.length() === bytes.length);
+  t.is(sha256(Buffer.concat(to.received)), sha256(bytes));
 });
 
 test("a connection that goes on in another process' place fetches on from the same spool", async (t) => {

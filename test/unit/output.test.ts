@@ -4,6 +4,7 @@ import { join } from "node:path";
 import test from "ava";
 import fc from "fast-check";
 import { Output } from "../../agent/connection/output.js";
+import type { ObjectStream } from "../../agent/protocols/application.js";
 
 function file(content: Buffer): { fd: number; size: number; closed: number; close(): void } {
   const folder = mkdtempSync(join(tmpdir(), "baton-output-"));
@@ -51,7 +52,9 @@ test("the promised stream is the same from every position", (t) => {
         return "fd" in piece ? content.subarray(piece.offset, piece.offset + piece.length) : Buffer.alloc(0);
       });
       t.deepEqual(Buffer.concat(bytes), stream.subarray(position));
-      t.is(output.byteAt(position), stream[position]);
+      // The FIN has no byte.
+      const floor = Math.min(position + 1, stream.length);
+      t.deepEqual(output.floorAt(position + 1), { floor, byte: stream[floor - 1] });
     }),
   );
 });
@@ -64,15 +67,41 @@ test("what is acknowledged goes, but the piece with the byte before stays", (t) 
   output.appendLiteral(Buffer.from("xyz")); // 113..116
   output.trim(103);
   t.is(output.pieces.length, 3);
-  t.is(output.byteAt(102), 99);
+  t.deepEqual(output.floorAt(103), { floor: 103, byte: 99 });
   output.trim(104);
   t.is(output.pieces.length, 2);
-  t.is(output.byteAt(102), undefined);
+  t.is(output.floorAt(103), undefined);
   t.is(source.closed, 0);
   output.trim(116);
   t.is(output.pieces.length, 1);
   t.is(source.closed, 1);
-  t.is(output.byteAt(115), "z".charCodeAt(0));
+  t.deepEqual(output.floorAt(116), { floor: 116, byte: "z".charCodeAt(0) });
+});
+
+test("of what is fetched and not kept the floor is where a byte is known", (t) => {
+  const known = new Map([
+    [14, 4],
+    [19, 9],
+  ]);
+  const stream = {
+    known: (below: number) => {
+      const position = Math.max(...[...known.keys()].filter((at) => at < below));
+      return Number.isFinite(position) ? { position, byte: known.get(position)! } : undefined;
+    },
+    lost: new Promise<string>(() => {}),
+    isDone: false,
+  } as unknown as ObjectStream;
+  const output = new Output(100);
+  output.appendLiteral(Buffer.from("ab")); // 100..102
+  output.appendObject(reference(12, 8), { fd: -1, close: () => {}, stream }); // 102..110, positions 12..20
+  t.deepEqual(output.floorAt(102), { floor: 102, byte: "b".charCodeAt(0) });
+  t.deepEqual(output.floorAt(104), { floor: 102, byte: "b".charCodeAt(0) });
+  t.deepEqual(output.floorAt(105), { floor: 105, byte: 4 });
+  t.deepEqual(output.floorAt(109), { floor: 105, byte: 4 });
+  t.deepEqual(output.floorAt(110), { floor: 110, byte: 9 });
+  known.set(5, 1); // in front of the piece
+  known.delete(14);
+  t.deepEqual(output.floorAt(104), { floor: 102, byte: "b".charCodeAt(0) });
 });
 
 test("a record with a gap in its output is not taken", (t) => {
