@@ -6,8 +6,13 @@ import type { Identity } from "./identity.js";
 import { Input } from "./input.js";
 import { Spilling } from "./spilling.js";
 
-/** Input that no layer has used is committed to the spool after this long, so that a clamp never lasts. */
-const SPOOL_DELAY_MS = 5;
+/**
+ * Input that no layer has used is committed to the spool after this long, so that a clamp never lasts. A client that has one segment
+ * under way reckons with a delayed ack, and waits for it (RFC 8985 section 7.2); of more it soon sends the last one again.
+ */
+const SPOOL_DELAY_MS = { segment: 40, more: 5 };
+/** Less than any segment that is full. */
+const SEGMENT_BYTES = 1_200;
 /** So much of it, in bytes, is an upload: its client waits for every ack. */
 const SPOOL_AT_ONCE = 4_096;
 
@@ -33,6 +38,7 @@ export class Intake {
   readonly input: Input;
   private readonly spilling: Spilling;
   private timer: NodeJS.Timeout | undefined;
+  private dueMs = 0;
   /** Up to where records have the client's stream, or are about to; never falls. */
   private recordedTo: Offset;
   /** What the layers were given; undefined: all of it. */
@@ -119,8 +125,13 @@ export class Intake {
     this.spilling.release(record.processed);
   }
 
+  /** At the latest after `delayMs`. */
   commitSoon(delayMs: number): void {
-    this.timer ??= setTimeout(() => this.port.commit(), delayMs);
+    const dueMs = performance.now() + delayMs;
+    if (this.timer && this.dueMs <= dueMs) return;
+    clearTimeout(this.timer);
+    this.dueMs = dueMs;
+    this.timer = setTimeout(() => this.port.commit(), delayMs);
   }
 
   /** A commit is being made, or none will be. */
@@ -141,7 +152,7 @@ export class Intake {
     // What is being spilled is committed behind that.
     if (this.port.isOver || this.input.held === 0 || this.spilling.isRunning) return;
     if (this.input.held >= SPOOL_AT_ONCE) this.port.commit();
-    else this.commitSoon(SPOOL_DELAY_MS);
+    else this.commitSoon(SPOOL_DELAY_MS[this.input.held <= SEGMENT_BYTES ? "segment" : "more"]);
   }
 
   private redeliver(spool: Buffer): void {

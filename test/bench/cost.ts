@@ -5,6 +5,7 @@ import { VIP } from "../support/host.js";
 import { labDown, labUp } from "../support/lab.js";
 import { bulk, firstByte } from "./curl.js";
 import { BenchContent } from "./files.js";
+import { startHaproxy } from "./haproxy.js";
 import { startNginx } from "./nginx.js";
 import { quantile, type Report } from "./report.js";
 import { upload } from "./upload.js";
@@ -15,8 +16,8 @@ const UNPROTECTED_PORT = 81;
 const UPSTREAM_PORT = 8080;
 
 /**
- * What protection costs: the same agent, the same file, one service protected and one not, and one before an nginx, turn by turn. nginx
- * alone on the same host beside them; its packets go straight to the server, the agent's by the appliance.
+ * What protection costs: the same agent, the same file, one service protected and one not, and one before an nginx, turn by turn. Beside
+ * them HAProxy before the same nginx, and nginx alone; their packets go straight to the server, the agent's by the appliance.
  */
 export async function cost(): Promise<Report> {
   const content = new BenchContent({ "bulk.bin": 1024 * 1024 * 1024 });
@@ -24,17 +25,19 @@ export async function cost(): Promise<Report> {
   const lab = labConfig({ servers: 1, content: content.directory, cgroups: "/sys/fs/cgroup/unified" });
   const plain = { ...lab.services[0]!, name: "plain", port: UNPROTECTED_PORT, protect: false };
   writeFileSync(config, stringify({ ...lab, services: [...lab.services, plain] }));
-  const speed: Record<string, number[]> = { protected: [], unprotected: [], upstream: [], nginx: [] };
-  const kept: Record<string, number[]> = { protected: [], unprotected: [], upstream: [], nginx: [] };
-  const fresh: Record<string, number[]> = { protected: [], unprotected: [], upstream: [], nginx: [] };
+  const speed: Record<string, number[]> = { protected: [], unprotected: [], upstream: [], haproxy: [], nginx: [] };
+  const kept: Record<string, number[]> = { protected: [], unprotected: [], upstream: [], haproxy: [], nginx: [] };
+  const fresh: Record<string, number[]> = { protected: [], unprotected: [], upstream: [], haproxy: [], nginx: [] };
   const uploads: Record<string, number[]> = { protected: [], unprotected: [] };
   try {
     await labUp({ servers: 1, content: content.directory, config });
     const nginx = await startNginx(content.directory);
+    const haproxy = await startHaproxy();
     const urls = {
       protected: `http://${VIP}`,
       unprotected: `http://${VIP}:${UNPROTECTED_PORT}`,
       upstream: `http://${VIP}:${UPSTREAM_PORT}`,
+      haproxy: haproxy.url,
       nginx: nginx.url,
     };
     for (let round = 0; round < ROUNDS; round++) {
@@ -47,6 +50,7 @@ export async function cost(): Promise<Report> {
         if (name in uploads) uploads[name]!.push(await upload(name === "protected" ? 80 : UNPROTECTED_PORT));
       }
     }
+    await haproxy.stop();
     await nginx.stop();
   } finally {
     await labDown();
@@ -76,6 +80,12 @@ export async function cost(): Promise<Report> {
         unit: "",
         atLeast: 0.85,
       },
+      { what: "bulk, HAProxy before nginx / nginx", value: ratio(speed.haproxy!, speed.nginx!), unit: "" },
+      {
+        what: "bulk, agent before nginx / HAProxy before nginx",
+        value: ratio(speed.upstream!, speed.haproxy!),
+        unit: "",
+      },
       {
         what: "upload with input commit / without",
         value: ratio(uploads.protected!, uploads.unprotected!),
@@ -85,6 +95,7 @@ export async function cost(): Promise<Report> {
       { what: "upload with input commit", value: median(uploads.protected!) / 1e6, unit: "MB/s" },
       { what: "bulk, protected", value: median(speed.protected!) / 1e6, unit: "MB/s" },
       { what: "bulk, agent before nginx", value: median(speed.upstream!) / 1e6, unit: "MB/s" },
+      { what: "bulk, HAProxy before nginx", value: median(speed.haproxy!) / 1e6, unit: "MB/s" },
       { what: "bulk, nginx", value: median(speed.nginx!) / 1e6, unit: "MB/s" },
       {
         what: "time to first byte p50, kept alive, added by protection",

@@ -16,6 +16,7 @@ export async function startHaproxy(): Promise<{ url: string; stop: () => Promise
   timeout client 60s
   timeout server 60s
   option forwardfor
+  option splice-response
 listen web
   bind 10.77.0.101:${PORT}
   server nginx 127.0.0.1:8081

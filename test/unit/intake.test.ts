@@ -5,6 +5,7 @@ import { Intake, type IntakePort } from "../../agent/connection/intake.js";
 import type { ApplicationLayer } from "../../agent/protocols/application.js";
 import { BatonError } from "../../proto/errors.js";
 import type { Spilled, Spills } from "../../proto/store/index.js";
+import { eventually } from "../support/eventually.js";
 
 const STREAM = Buffer.from(Array.from({ length: 2_000_000 }, (_, at) => (at * 31 + (at >> 8)) % 256));
 const turn = () => new Promise((resolve) => setImmediate(resolve));
@@ -186,4 +187,20 @@ test("a piece whose outcome is not known is sent again; where there is no room t
   t.is(state.letGo, 1);
   intake.end(true);
   t.is(spills.purged, 1, "nothing is left behind");
+});
+
+test("what is more than a segment is committed soon, a segment in the time of a delayed ack, an upload at once", async (t) => {
+  const committed: string[] = [];
+  const begin = (name: string, ...sizes: number[]) => {
+    const { intake, parts } = scene();
+    for (const size of sizes) intake.receive(STREAM.subarray(0, size));
+    return eventually(name, () => parts.length > 0, 5_000, 1).then(() => {
+      committed.push(name);
+      return parts[0]!.consumed;
+    });
+  };
+  const all = [begin("segment", 1_000), begin("grown", 1_000, 1_000), begin("more", 3_000), begin("upload", 5_000)];
+  t.deepEqual(await Promise.all(all), [1_000, 2_000, 3_000, 5_000]);
+  t.is(committed[0], "upload");
+  t.is(committed[3], "segment");
 });
