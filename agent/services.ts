@@ -8,6 +8,9 @@ import type { Native } from "./native/api.js";
 import { type ApplicationFactory, applicationProtocols, IpLayer, Stack, TcpLayer } from "./protocols/index.js";
 import { Origin } from "./upstream/index.js";
 
+const KIBIBYTE = 1_024;
+const MEBIBYTE = 1_048_576;
+
 interface Service {
   config: ServiceConfig;
   /** Where its protocol serves files. */
@@ -48,6 +51,7 @@ export class Services {
         },
         origin,
         repeat: service.repeat,
+        literalBytes: service.limits.responseKilobytes * KIBIBYTE,
         native,
         inputBytes: config.limits.inputBytes,
       });
@@ -81,6 +85,11 @@ export class Services {
       application,
       (what, layer, detail) => connection.history.add(what, layer, detail),
     );
+  }
+
+  /** Bytes of a request's body that are kept until it is answered; none where the service is not offered here. */
+  bodyBytesOf(service: string): number {
+    return (this.byName.get(service)?.config.limits.bodyMegabytes ?? 0) * MEBIBYTE;
   }
 
   atPort(port: number): { name: string; protocol: string; clientFirst: boolean } | undefined {

@@ -109,7 +109,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     commits: new CommitMeter((seconds) => metrics.committed(seconds)),
     limits: {
       inputBytes: config.limits.inputBytes,
-      bodyBytes: config.limits.bodyMegabytes * MEBIBYTE,
+      bodyBytes: (service) => services.bodyBytesOf(service),
       recordBytes: recordBytesMax(config),
     },
     get unprotected() {

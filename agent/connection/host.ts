@@ -19,8 +19,8 @@ export interface ConnectionHost {
   readonly limits: {
     /** Client bytes that may wait for the application, in the spool of one connection. */
     inputBytes: number;
-    /** Client bytes of a request that are kept beside its record until it is answered. */
-    bodyBytes: number;
+    /** Client bytes of a request to this service that are kept beside its record until it is answered. */
+    bodyBytes(service: string): number;
     /** The store takes no larger record. */
     recordBytes: number;
   };

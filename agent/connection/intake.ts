@@ -48,14 +48,14 @@ export class Intake {
   constructor(
     private readonly port: IntakePort,
     private readonly host: Pick<ConnectionHost, "spills" | "limits" | "unprotected" | "writer">,
-    { id, recorded }: Pick<Identity, "id" | "recorded">,
+    { id, recorded, service }: Pick<Identity, "id" | "recorded" | "service">,
     start: Pick<ConnectionRecord, "processed" | "consumed" | "clientFinished" | "spilled">,
   ) {
     const { processed, consumed, clientFinished, spilled } = start;
     this.input = new Input(processed, consumed, clientFinished, spilled);
     this.spilling = new Spilling(host.spills, id, host.writer, spilled > processed ? spilled : 0);
     this.recordedTo = consumed;
-    this.keeps = recorded ? host.limits.bodyBytes : 0;
+    this.keeps = recorded ? host.limits.bodyBytes(service) : 0;
   }
 
   /** Bytes that may be taken without being used up. */

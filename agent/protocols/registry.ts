@@ -17,6 +17,8 @@ export interface ServiceParts {
   /** The server behind this one that the configuration names instead of a directory. */
   origin: Origin | undefined;
   repeat: ServiceConfig["repeat"];
+  /** A response of that server's with at most so many bytes may be kept in a record. */
+  literalBytes: number;
   native: Native;
   /** Client bytes of a connection that may wait for the application. */
   inputBytes: number;
@@ -34,9 +36,9 @@ export const applicationProtocols: Record<Protocol, ProtocolEntry> = {
   http: {
     clientFirst: true,
     factory: async (parts) => {
-      const { origin, native, repeat } = parts;
+      const { origin, native, repeat, literalBytes } = parts;
       const handler = origin
-        ? new UpstreamHandler(origin, native, repeat)
+        ? new UpstreamHandler(origin, native, { repeat, literalBytes })
         : new DirectoryHandler(await parts.content());
       return (port, inputOffset) => new HttpLayer(port, inputOffset, handler);
     },

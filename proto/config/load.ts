@@ -102,6 +102,7 @@ function complete(written: WrittenConfig, file: string, text: string): Config {
       directories: Object.fromEntries(
         Object.entries(service.directories).map(([server, path]) => [server, resolve(from, path)]),
       ),
+      limits: { bodyMegabytes: written.limits.bodyMegabytes, ...service.limits },
     })),
   };
 }

@@ -26,12 +26,17 @@ export function natsUrls(config: Config): string[] {
   return config.nats.embedded ? [`nats://${config.nats.listen}`] : config.nats.urls;
 }
 
-/** Beside the input: what one read brings past its bound, and the heads of the requests that are answered ahead. */
-const RECORD_REST_BYTES = 256 * 1024;
+const KIBIBYTE = 1024;
+/** Beside the input and whole responses: what one read brings past the input's bound, responses ahead up to theirs, and all of their heads. */
+const RECORD_REST_BYTES = 512 * KIBIBYTE;
+/** Of a literal promise: a part of a response in the making may have so much, whatever the limits say. */
+const LITERAL_KILOBYTES_MIN = 64;
 
 /** The largest record that a connection can come to. Bytes. */
-export function recordBytesMax(config: Config): number {
-  return config.limits.inputBytes + RECORD_REST_BYTES;
+export function recordBytesMax({ limits, services }: Pick<Config, "limits" | "services">): number {
+  const literal = Math.max(LITERAL_KILOBYTES_MIN, ...services.map((service) => service.limits.responseKilobytes));
+  // Two: the one that goes past the bound of those ahead, and the one before, whose last byte a probe needs.
+  return limits.inputBytes + RECORD_REST_BYTES + 2 * literal * KIBIBYTE;
 }
 
 /**

@@ -59,6 +59,18 @@ const server = z.strictObject({
   cgroup: absolute.optional().describe("cgroup2 directory of this host's daemons; needed by the agent's guard"),
 });
 
+const bodyMegabytes = z.int().min(0, "must be at least 0").max(16_384, "must be at most 16384");
+
+const serviceLimits = z.strictObject({
+  bodyMegabytes: bodyMegabytes.optional().describe("As limits.bodyMegabytes; default: what that says"),
+  responseKilobytes: z
+    .int()
+    .min(0, "must be at least 0")
+    .max(256, "must be at most 256")
+    .default(64)
+    .describe("An upstream's response that is kept in the record, if it is there at once; a larger one is had again"),
+});
+
 const service = z.strictObject({
   name: id,
   port: z.int().min(1, "must be 1 to 65535").max(65535, "must be 1 to 65535"),
@@ -87,6 +99,7 @@ const service = z.strictObject({
     .enum(["sha256", "mtime+size"])
     .default("sha256")
     .describe("What says that two servers hold the same file. mtime+size only where times are replicated as well"),
+  limits: serviceLimits.prefault({}),
 });
 
 /** Whether a service of the protocol serves files, and so needs a directory, or an upstream that has them. */
@@ -119,10 +132,7 @@ const limits = z.strictObject({
     .max(16_777_216, "must be at most 16777216")
     .default(262_144)
     .describe("Client bytes of a connection that are read and recorded before the application takes them"),
-  bodyMegabytes: z
-    .int()
-    .min(0, "must be at least 0")
-    .max(16_384, "must be at most 16384")
+  bodyMegabytes: bodyMegabytes
     .default(256)
     .describe("A request's body that is kept until it is answered, if it may be executed again"),
   spillMegabytes: positive
@@ -192,7 +202,10 @@ type Filled<T, K extends keyof T> = Omit<T, K> & { [P in K]-?: NonNullable<T[P]>
 
 export type ControllerConfig = Filled<Written["controllers"][number], "socket" | "state" | "pins">;
 export type ServerConfig = Filled<Written["servers"][number], "state" | "pins" | "handover">;
-export type ServiceConfig = Written["services"][number];
+type WrittenService = Written["services"][number];
+export type ServiceConfig = Omit<WrittenService, "limits"> & {
+  limits: Filled<WrittenService["limits"], "bodyMegabytes">;
+};
 /** `listen` of the embedded server, or the `urls` of servers that others run. */
 export type NatsConfig = { embedded: true; listen: string } | { embedded: false; urls: string[] };
 export type LeaseConfig = Written["lease"];

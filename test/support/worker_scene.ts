@@ -156,7 +156,7 @@ export class WorkerScene {
       bucket: this.bucket as unknown as ConnectionHost["bucket"],
       commits: new CommitMeter(() => {}),
       spills: NO_SPILLS,
-      limits: { inputBytes: 65_536, bodyBytes: 0, recordBytes: 327_680 },
+      limits: { inputBytes: 65_536, bodyBytes: () => 0, recordBytes: 327_680 },
       unprotected: false,
       ended: (connection) => this.table.drop(connection),
     };

@@ -259,7 +259,9 @@ test("check and schema", async (t) => {
   const file = join(testDirectory(t), "good.yaml");
   writeFileSync(file, valid);
   t.regex((await baton(["check", file])).stdout, /: right \(1 controller, 1 server, 1 service, 1 VIP\)\n$/);
-  t.is(JSON.parse((await baton(["check", file, "--json"])).stdout).lease.durationMs, 100);
+  const checked = JSON.parse((await baton(["check", file, "--json"])).stdout);
+  t.is(checked.lease.durationMs, 100);
+  t.deepEqual(checked.services[0].limits, { bodyMegabytes: 256, responseKilobytes: 64 });
   t.truthy(JSON.parse((await baton(["schema"])).stdout).properties.vips);
 });
 

@@ -9,6 +9,7 @@ import {
   loadConfig,
   natsUrls,
   parseConfig,
+  recordBytesMax,
   requireContent,
   serverOf,
 } from "../../proto/config/index.js";
@@ -78,6 +79,23 @@ test("defaults are filled", (t) => {
   t.is(directoryOf(service!, "s1"), "/etc/baton/content");
   t.is(directoryOf(service!, "s2"), "/other");
   t.is(service!.validator, "sha256");
+  t.deepEqual(service!.limits, { bodyMegabytes: 256, responseKilobytes: 64 });
+});
+
+test("a service's limits are its own, and else the global ones", (t) => {
+  const limited = (limits: string) =>
+    changed("name: http", `  - { name: http, port: 80, protocol: http, directory: a, limits: ${limits} }`)[0];
+  const limitsOf = (text: string) => parseConfig(`${text}limits: { bodyMegabytes: 8 }\n`, "f").services[0]!.limits;
+  t.deepEqual(limitsOf(right), { bodyMegabytes: 8, responseKilobytes: 64 });
+  t.deepEqual(limitsOf(limited("{ responseKilobytes: 16 }")), { bodyMegabytes: 8, responseKilobytes: 16 });
+  t.deepEqual(limitsOf(limited("{ bodyMegabytes: 0, responseKilobytes: 0 }")), {
+    bodyMegabytes: 0,
+    responseKilobytes: 0,
+  });
+  const record = (text: string) => recordBytesMax(parseConfig(text, "f"));
+  t.is(record(limited("{ responseKilobytes: 256 }")) - record(right), 2 * (256 - 64) * 1024);
+  t.is(record(limited("{ responseKilobytes: 0 }")), record(right));
+  t.true(record(right) < 1_048_576 - 4_096, "the NATS servers' own limit will do");
 });
 
 test("nats.url means that nothing is started", (t) => {
@@ -172,6 +190,24 @@ const wrong: [string, string, string, string][] = [
     "egress",
     'Unknown key "egress" in overload.thresholds; known are cpu, cpuLead, pressure, loopDelayMs, egressMegabytesPerSecond, connections.',
   ],
+  ...(
+    [
+      ["responseKilobytes: 257", "257", "services[0].limits.responseKilobytes must be at most 256, not 257."],
+      ["responseKilobytes: -1", "-1", "services[0].limits.responseKilobytes must be at least 0, not -1."],
+      ["bodyMegabytes: 0.5", "0.5", "services[0].limits.bodyMegabytes must be a whole number, not 0.5."],
+      ["bodyMegabytes: 16385", "16385", "services[0].limits.bodyMegabytes must be at most 16384, not 16385."],
+      [
+        "bodyMegabyte: 1",
+        "bodyMegabyte",
+        'Unknown key "bodyMegabyte" in services[0].limits; did you mean "bodyMegabytes"?',
+      ],
+    ] as const
+  ).map(([limit, points, sentence]): [string, string, string, string] => [
+    "name: http",
+    `  - { name: http, port: 80, protocol: http, directory: a, limits: { ${limit} } }`,
+    points,
+    sentence,
+  ]),
   ["cluster:", "vips: [10.77.0.5]", "", "Map keys must be unique."],
 ];
 for (const [line, by, points, sentence] of wrong) {

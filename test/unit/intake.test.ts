@@ -79,11 +79,11 @@ function scene(start = NOTHING, spills = new FakeSpills()) {
   };
   const host = {
     spills: spills as unknown as Spills,
-    limits: { inputBytes: 65_536, bodyBytes: 1_000_000, recordBytes: 0 },
+    limits: { inputBytes: 65_536, bodyBytes: () => 1_000_000, recordBytes: 0 },
     unprotected: false,
     writer: "s1/1",
   };
-  const intake: Intake = new Intake(port, host, { id: "a", recorded: true }, start);
+  const intake: Intake = new Intake(port, host, { id: "a", recorded: true, service: "http" }, start);
   return { intake, spills, state, parts, seen: () => Buffer.concat(seen) };
 }
 

@@ -46,7 +46,7 @@ async function worker(content: DirectoryContent): Promise<Side> {
       incarnation: 1,
       writer: "s1/1",
       native,
-      limits: { inputBytes: 262_144, recordBytes: 524_288 },
+      limits: { inputBytes: 262_144, bodyBytes: () => 0, recordBytes: 524_288 },
       unprotected: false,
     },
     guard: { lookup: () => guarded, change: () => guarded },
@@ -65,6 +65,7 @@ async function worker(content: DirectoryContent): Promise<Side> {
     content: async () => content,
     origin: undefined,
     repeat: "idempotent",
+    literalBytes: 65_536,
     native,
     inputBytes: 262_144,
   });

@@ -18,7 +18,7 @@ const OBJECT = randomBytes(300_000);
 type Answering = (request: IncomingMessage, response: ServerResponse) => void;
 
 /** A handler before an origin of the test's own. */
-async function scene(t: ExecutionContext, answer: Answering) {
+async function scene(t: ExecutionContext, answer: Answering, literalBytes = 65_536) {
   const server = createServer(answer).listen(0, "127.0.0.1");
   await once(server, "listening");
   const origin = new Origin(`http://127.0.0.1:${(server.address() as { port: number }).port}`);
@@ -30,7 +30,8 @@ async function scene(t: ExecutionContext, answer: Answering) {
     origin.close();
     end();
   });
-  return { handler: new UpstreamHandler(origin, native, "idempotent", 30_000), origin, end };
+  const handler = new UpstreamHandler(origin, native, { repeat: "idempotent", literalBytes }, 30_000);
+  return { handler, origin, end };
 }
 
 function asked(target = "/o", method = "GET", ...lines: string[]): Asked {
@@ -106,6 +107,25 @@ test("a small answer is part of the record, whether its length was said or not",
       headers.filter(([name]) => /^(content-length|transfer-encoding|connection)$/i.test(name)),
       [["Content-Length", String(body.length)]],
     );
+  }
+});
+
+test("how large an answer may be in the record is the service's own", async (t) => {
+  const answer: Answering = ({ url }, response) => {
+    const body = Buffer.alloc(Number(url!.slice(2)), "x");
+    if (url!.startsWith("/s")) response.setHeader("Content-Length", body.length);
+    response.end(body);
+  };
+  for (const max of [0, 1_000, 200_000]) {
+    const { handler } = await scene(t, answer, max);
+    for (const kind of ["s", "c"]) {
+      const literal = await handler.answer(asked(`/${kind}${max}`));
+      t.is(literal.body.length, max);
+      t.is(literal.made, undefined);
+      const { made, body } = await handler.answer(asked(`/${kind}${max + 1}`));
+      t.is(body.length, 0);
+      t.is((await wholeOf(made!)).length, max + 1);
+    }
   }
 });
 
@@ -250,8 +270,8 @@ test("a body is handed on with its length, and what the client expected is answe
 test("what may be executed twice is the operator's word", (t) => {
   const origin = new Origin("unix:/nowhere");
   t.teardown(() => origin.close());
-  const may = (policy: "idempotent" | "all" | "none", method: string, ...lines: string[]) =>
-    new UpstreamHandler(origin, native, policy).mayRepeat(asked("/", method, ...lines).request);
+  const may = (repeat: "idempotent" | "all" | "none", method: string, ...lines: string[]) =>
+    new UpstreamHandler(origin, native, { repeat, literalBytes: 0 }).mayRepeat(asked("/", method, ...lines).request);
   for (const method of ["GET", "HEAD", "OPTIONS"]) t.true(may("none", method), method);
   for (const method of ["PUT", "DELETE"]) t.deepEqual([may("idempotent", method), may("none", method)], [true, false]);
   for (const method of ["POST", "PATCH"]) {

@@ -3,9 +3,9 @@ import type { HttpResponse } from "../../../proto/sections.js";
 
 /** Responses promised ahead of the client; requests behind them wait in the spool. */
 const AHEAD_MAX = 16;
-/** Bytes of their request heads, which are part of every record. */
+/** Bytes of their request heads, and of what names their objects: part of every record. */
 const HEADS_MAX = 65_536;
-/** Bytes of theirs that are literally in the record. */
+/** Bytes of theirs that are literally in the record. The last one may go past that, by all that a response may have literally. */
 const LITERALS_MAX = 65_536;
 
 /** The responses that the client is receiving or will receive, in order; the last one stays when all is done. */
@@ -30,7 +30,7 @@ export class Responses {
     for (const response of this.list) {
       if (endOf(response) <= this.acknowledged) continue;
       ahead++;
-      heads += response.requestHead.length;
+      heads += response.requestHead.length + 2 * (response.objectId.length + response.validator.length); // here and in the output
       literals += response.responseHead.length + (response.objectId === "" ? response.length : 0);
     }
     return ahead < AHEAD_MAX && heads < HEADS_MAX && literals < LITERALS_MAX;

@@ -15,8 +15,6 @@ import { forRange, toClient, toOrigin } from "./forwarding.js";
 import type { Asked, Handler, Upload } from "./handler.js";
 import { isSafe, type Request } from "./request.js";
 
-/** A body of at most so many bytes that is there at once is promised as it is. A larger one has to be had again. */
-const LITERAL_MAX = 65_536;
 const AT_ONCE_MS = 100;
 /** For an upstream to say whether it has an object still. */
 const TRY_MS = 1_000;
@@ -26,13 +24,20 @@ const IDEMPOTENT = new Set(["PUT", "DELETE"]);
 /** Answered here, or written anew. */
 const OURS = new Set(["expect", "content-length"]);
 
+/** What a service's configuration says of its upstream. */
+export interface UpstreamPolicy {
+  /** Which requests may be executed again where their server dies before it has answered; safe ones always. */
+  repeat: "idempotent" | "all" | "none";
+  /** A body of at most so many bytes that is there at once is promised as it is. A larger one has to be had again. */
+  literalBytes: number;
+}
+
 /** Hands requests on to an HTTP/1.1 server behind this one, its twins on the other servers behind those. */
 export class UpstreamHandler implements Handler {
   constructor(
     private readonly origin: Origin,
     private readonly native: Pick<Native, "spool" | "closeFd">,
-    /** Which requests may be executed again where their server dies before it has answered; safe ones always. */
-    private readonly repeats: "idempotent" | "all" | "none",
+    private readonly policy: UpstreamPolicy,
     private readonly tryMs = TRY_MS,
   ) {}
 
@@ -45,8 +50,9 @@ export class UpstreamHandler implements Handler {
   }
 
   mayRepeat(request: Request): boolean {
-    if (isSafe(request) || this.repeats === "all") return true;
-    return this.repeats === "idempotent" && (IDEMPOTENT.has(request.method) || request.headers.has("idempotency-key"));
+    const { repeat } = this.policy;
+    if (isSafe(request) || repeat === "all") return true;
+    return repeat === "idempotent" && (IDEMPOTENT.has(request.method) || request.headers.has("idempotency-key"));
   }
 
   async answer(asked: Asked): Promise<Answer> {
@@ -107,8 +113,9 @@ export class UpstreamHandler implements Handler {
     const length = lengthOf(headers);
     const others = lines.filter(([name]) => name.toLowerCase() !== "content-length");
     const stop = () => body.discard();
-    if (length === undefined || length <= LITERAL_MAX) {
-      const begun = await beginning(body.parts()).catch(() => undefined);
+    const { literalBytes } = this.policy;
+    if (length === undefined || length <= literalBytes) {
+      const begun = await beginning(body.parts(), literalBytes).catch(() => undefined);
       if (!begun) return plain(502, { close: false });
       const { bytes, rest } = begun;
       if (rest) return { ...answer, headers: others, made: { ...stated(length), parts: rest, stop } };
@@ -203,9 +210,10 @@ function stated(length: number | undefined): { length?: number } {
   return length === undefined ? {} : { length };
 }
 
-/** What comes at once. `rest`: all of it, where that was not all. */
+/** What comes at once, if it is no more than `max` bytes. `rest`: all of it, where that was not all. */
 async function beginning(
   parts: AsyncGenerator<Buffer, void>,
+  max: number,
 ): Promise<{ bytes: Buffer; rest?: AsyncGenerator<Buffer, void> }> {
   const got: Buffer[] = [];
   let timer: NodeJS.Timeout | undefined;
@@ -221,7 +229,7 @@ async function beginning(
       if (result === "late") return { bytes, rest: all(got, next, parts) };
       if (result.done) return { bytes };
       length += result.value.length;
-      if (length > LITERAL_MAX) return { bytes, rest: all(got, next, parts) };
+      if (length > max) return { bytes, rest: all(got, next, parts) };
       got.push(result.value);
     }
   } finally {
