@@ -1,5 +1,7 @@
+import type { Framing } from "../../../proto/sections.js";
 import type { OpenObject } from "../application.js";
 import { formatDate } from "./date.js";
+import type { Request } from "./request.js";
 
 /** An answer before it has an offset: the head without Date and Connection, and what follows it. */
 export interface Answer {
@@ -71,8 +73,40 @@ export function plain(status: number, options: { close: boolean; headers?: Array
   return { status, headers, body, close: options.close };
 }
 
-/** The head's bytes. */
-export function headBytes(answer: Answer, connection: "close" | "keep-alive" | undefined, nowSeconds: number): Buffer {
+/** An answer as one client gets it. */
+export interface Message {
+  head: Buffer;
+  /** What of the body is known ahead. */
+  body: Buffer;
+  /** How the client will know where a body ends that is made while it is sent. */
+  framing?: Framing;
+  /** The connection goes on behind it. */
+  keepAlive: boolean;
+}
+
+export function messageOf(answer: Answer, request: Request, nowSeconds: number): Message {
+  const { made } = answer;
+  const framing = made && framingOf(made, request);
+  const keepAlive = request.keepAlive && !answer.close && framing !== "close";
+  const persistence = keepAlive ? (request.minorVersion === 0 ? "keep-alive" : undefined) : "close";
+  const headers = [...answer.headers];
+  if (framing === "chunked") headers.push(["Transfer-Encoding", "chunked"]);
+  if (framing === "length") headers.push(["Content-Length", String(made?.length)]);
+  return {
+    head: headBytes({ ...answer, headers }, persistence, nowSeconds),
+    body: request.method === "HEAD" ? Buffer.alloc(0) : answer.body,
+    ...(framing ? { framing } : {}),
+    keepAlive,
+  };
+}
+
+/** RFC 9112 section 6.3. */
+function framingOf({ length }: MadeBody, { minorVersion }: Request): Framing {
+  if (length !== undefined) return "length";
+  return minorVersion > 0 ? "chunked" : "close";
+}
+
+function headBytes(answer: Answer, connection: "close" | "keep-alive" | undefined, nowSeconds: number): Buffer {
   const lines = [`HTTP/1.1 ${answer.status} ${answer.reason ?? REASONS[answer.status]}`];
   // An origin's own Date stays (RFC 9110 section 6.6.1).
   if (!answer.headers.some(([name]) => name.toLowerCase() === "date")) lines.push(`Date: ${formatDate(nowSeconds)}`);

@@ -1,10 +1,8 @@
-import { createHash } from "node:crypto";
 import { RefusedError } from "../../../proto/errors.js";
 import type { LayerSection, ObjectReference } from "../../../proto/record.js";
 import {
   decodeHttpSection,
   encodeHttpSection,
-  type Framing,
   type HttpResponse,
   type Making as MakingState,
 } from "../../../proto/sections.js";
@@ -17,10 +15,10 @@ import type {
   ResponsePiece,
   TakenObject,
 } from "../application.js";
-import { type Answer, type Entity, headBytes, type MadeBody, plain } from "./answer.js";
+import { type Answer, type Entity, messageOf, plain } from "./answer.js";
 import type { Asked, Handler } from "./handler.js";
-import { Making } from "./making.js";
-import { isSafe, type Request, RequestReader, requestOf } from "./request.js";
+import { Making, nothingMade } from "./making.js";
+import { isSafe, NO_REQUEST, type Request, RequestReader, requestOf } from "./request.js";
 import { Responses } from "./responses.js";
 import { Uploading } from "./uploading.js";
 
@@ -284,14 +282,7 @@ export class HttpLayer implements ApplicationLayer {
   private promise(answer: Answer, request: Request): void {
     this.request = undefined;
     const { object, made } = answer;
-    const framing = made && framingOf(made, request);
-    const keepAlive = request.keepAlive && !answer.close && framing !== "close";
-    const persistence = keepAlive ? (request.minorVersion === 0 ? "keep-alive" : undefined) : "close";
-    const headers = [...answer.headers];
-    if (framing === "chunked") headers.push(["Transfer-Encoding", "chunked"]);
-    if (framing === "length") headers.push(["Content-Length", String(made?.length)]);
-    const head = headBytes({ ...answer, headers }, persistence, this.nowSeconds());
-    const literal = request.method === "HEAD" ? head : Buffer.concat([head, answer.body]);
+    const { head, body, framing, keepAlive } = messageOf(answer, request, this.nowSeconds());
     const firstByteOffset = this.port.tail() + head.length;
     const response: HttpResponse = {
       requestHead: request.head,
@@ -301,13 +292,13 @@ export class HttpLayer implements ApplicationLayer {
       firstByteSeq: this.port.sequence(firstByteOffset),
       firstByteOffset,
       objectOffset: object?.offset ?? 0,
-      length: object?.length ?? literal.length - head.length,
+      length: object?.length ?? body.length,
       keepAlive,
-      ...(framing ? { making: { ...NOTHING_MADE, framing, length: made?.length ?? 0 } } : {}),
+      ...(framing ? { making: nothingMade(framing, made?.length) } : {}),
     };
     this.requests++;
     this.responses.add(response);
-    const pieces: ResponsePiece[] = [{ literal }];
+    const pieces: ResponsePiece[] = [{ literal: Buffer.concat([head, body]) }];
     if (object) pieces.push({ object: referenceTo(response), file: object.found.file });
     this.port.respond({
       pieces,
@@ -459,29 +450,7 @@ export class HttpLayer implements ApplicationLayer {
   }
 }
 
-/** Stands for what could not be read as a request. */
-const NO_REQUEST: Request = {
-  method: "",
-  target: "",
-  minorVersion: 1,
-  headers: new Map(),
-  lines: [],
-  head: Buffer.alloc(0),
-  keepAlive: false,
-  hasBody: false,
-  body: Buffer.alloc(0),
-  isLarge: false,
-};
-
 const CONTINUE = Buffer.from("HTTP/1.1 100 Continue\r\n\r\n");
-
-const NOTHING_MADE = { bytes: 0, sha256: createHash("sha256").digest() };
-
-/** RFC 9112 section 6.3. */
-function framingOf({ length }: MadeBody, { minorVersion }: Request): Framing {
-  if (length !== undefined) return "length";
-  return minorVersion > 0 ? "chunked" : "close";
-}
 
 function referenceTo(response: HttpResponse): ObjectReference {
   const { objectId, validator, objectOffset, length } = response;

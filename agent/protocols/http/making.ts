@@ -1,7 +1,7 @@
 import { createHash, type Hash } from "node:crypto";
 import { RefusedError } from "../../../proto/errors.js";
 import { logger } from "../../../proto/log.js";
-import type { HttpResponse, Making as State } from "../../../proto/sections.js";
+import type { Framing, HttpResponse, Making as State } from "../../../proto/sections.js";
 import { AWAY_MS, RETRY_MS } from "../../upstream/index.js";
 import type { ConnectionPort } from "../application.js";
 import type { MadeBody } from "./answer.js";
@@ -14,6 +14,11 @@ const ACK_POLL_MS = 2;
 const ACK_POLL_MAX_MS = 100;
 /** How long a takeover waits until it is certain that the response can be made again. */
 const CERTAIN_MS = 500;
+
+/** Where a making begins. @param length of its body, bytes, where the head states it */
+export function nothingMade(framing: Framing, length = 0): State {
+  return { bytes: 0, sha256: createHash("sha256").digest(), framing, length };
+}
 
 /**
  * A response whose body is promised bit by bit, as it is made: its length is not known, or nothing says that another server has the

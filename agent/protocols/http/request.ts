@@ -27,6 +27,20 @@ export interface Request {
   isLarge: boolean;
 }
 
+/** Stands for what could not be read as a request. */
+export const NO_REQUEST: Request = {
+  method: "",
+  target: "",
+  minorVersion: 1,
+  headers: new Map(),
+  lines: [],
+  head: Buffer.alloc(0),
+  keepAlive: false,
+  hasBody: false,
+  body: Buffer.alloc(0),
+  isLarge: false,
+};
+
 export type Progress =
   /** The chunk is used up. */
   | { kind: "more" }
