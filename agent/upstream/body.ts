@@ -3,6 +3,7 @@ import type { Socket } from "node:net";
 import { within } from "../../proto/deadline.js";
 import { BatonError } from "../../proto/errors.js";
 import type { Spool } from "../native/api.js";
+import { linesOf } from "./lines.js";
 
 /** For the next part of a body, while somebody waits for it. A client that takes nothing is no fault of the origin's. */
 const IDLE_MS = 60_000;
@@ -50,6 +51,11 @@ export class Body {
     } finally {
       if (!whole) this.discard();
     }
+  }
+
+  /** The field lines behind it; once all of it has come. */
+  get trailers(): Array<[string, string]> {
+    return linesOf(this.message.rawTrailers);
   }
 
   /**

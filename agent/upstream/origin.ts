@@ -1,6 +1,7 @@
 import { Agent, type ClientRequest, type IncomingMessage, request } from "node:http";
 import { BatonError } from "../../proto/errors.js";
 import { Body } from "./body.js";
+import { linesOf } from "./lines.js";
 
 /** For the head of an answer; an origin may work on it for long. */
 const HEAD_MS = 60_000;
@@ -140,22 +141,25 @@ export class Origin {
         if (socket.connecting) socket.once("connect", connected);
         else connected();
       });
-      let answered = false;
+      let came: IncomingMessage | undefined;
       sent.once("response", (message: IncomingMessage) => {
-        answered = true;
+        came = message;
         clearTimeout(timer);
         sent.off("finish", ended);
         const { statusCode: status = 0, statusMessage: reason = "" } = message;
-        resolve({ status, reason, headers: linesOf(message), body: new Body(message) });
+        resolve({ status, reason, headers: linesOf(message.rawHeaders), body: new Body(message) });
       });
       sent.once("upgrade", (_message, socket) => {
         socket.destroy();
         reject(new OriginError(502, `${this.url} switched protocols unasked`));
       });
-      sent.on("error", reject);
+      sent.on("error", (error: NodeJS.ErrnoException) => {
+        if (error.code === "HPE_HEADER_OVERFLOW" && came) endHere(came);
+        reject(error);
+      });
       sent.once("close", () => {
         clearTimeout(timer);
-        if (!answered) reject(new OriginError(502, `${this.url} closed without an answer`));
+        if (!came) reject(new OriginError(502, `${this.url} closed without an answer`));
       });
     });
     if (isWhole) sent.end(body);
@@ -163,10 +167,8 @@ export class Origin {
   }
 }
 
-function linesOf({ rawHeaders }: IncomingMessage): Array<[string, string]> {
-  const lines: Array<[string, string]> = [];
-  for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
-    lines.push([rawHeaders[at] as string, rawHeaders[at + 1] as string]);
-  }
-  return lines;
+/** Behind its head only trailers can be too long: all of the body has come, and they may be dropped (RFC 9110 section 6.5.1). */
+function endHere(message: IncomingMessage): void {
+  message.complete = true;
+  message.push(null);
 }

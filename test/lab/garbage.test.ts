@@ -67,6 +67,7 @@ const AMBIGUOUS: Record<string, [request: string, status: number]> = {
   "a chunk's size beyond 64 bits": [`${CHUNKED}fffffffffffffffff\r\na\r\n0\r\n\r\n`, 400],
   "a chunk's size with a bare line feed": [`${CHUNKED}1\na\r\n0\r\n\r\n`, 400],
   "a chunk longer than its size": [`${CHUNKED}1\r\nab\r\n0\r\n\r\n`, 400],
+  "huge trailers": [`${CHUNKED}0\r\n${"a: b\r\n".repeat(5_000)}\r\n`, 431],
   "a huge head": [`${POST}${"a: b\r\n".repeat(5_000)}\r\n`, 431],
 };
 

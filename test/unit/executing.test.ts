@@ -16,6 +16,7 @@ const DONE: Answer = { status: 200, headers: [], body: Buffer.from("done"), clos
 class FakeUpload implements Upload {
   got = Buffer.alloc(0);
   hasEnded = false;
+  trailers: Array<[string, string]> = [];
   isStopped = false;
   isCongested = false;
   onRoom = () => {};
@@ -26,8 +27,9 @@ class FakeUpload implements Upload {
   write(part: Buffer): void {
     this.got = Buffer.concat([this.got, part]);
   }
-  end(): void {
+  end(trailers: Array<[string, string]>): void {
     this.hasEnded = true;
+    this.trailers = trailers;
   }
   stop(): void {
     this.isStopped = true;
@@ -173,6 +175,50 @@ for (const [what, request] of [
     layer.closed();
   });
 }
+
+test("what trails a large body goes along, wherever it is cut; too much of it is 431", async (t) => {
+  const chunks = largeChunked.subarray(0, -2);
+  const trailers = "X-Checksum: abc \r\nEmpty:\r\nx-CHECKSUM:  d\r\n\r\n";
+  const input = Buffer.concat([chunks, Buffer.from(trailers), POST]);
+  for (let cut = chunks.length - 5; cut < chunks.length + trailers.length; cut++) {
+    const { port, layer, uploads, executed } = connection(true);
+    port.keeps = input.length;
+    for (const part of [input.subarray(0, cut), input.subarray(cut)]) layer.input(part);
+    t.true(uploads[0]?.hasEnded);
+    t.deepEqual(uploads[0]?.got, LARGE);
+    t.deepEqual(uploads[0]?.trailers, [
+      ["X-Checksum", "abc"],
+      ["Empty", ""],
+      ["x-CHECKSUM", "d"],
+    ]);
+    uploads[0]?.reply(DONE);
+    await turn();
+    t.is(port.processedTo, chunks.length + trailers.length);
+    t.is(executed.length, 1, "the next request is where it begins");
+    layer.closed();
+  }
+
+  const many = "a:\r\n".repeat(5_000);
+  for (const [large, endless] of [
+    [true, `X: ${"y".repeat(1_000_000)}`],
+    [true, many],
+    [false, `X: ${"y".repeat(17_000)}`],
+    [false, many],
+  ] as const) {
+    const { port, layer, uploads } = connection(true);
+    port.keeps = 10_000_000;
+    layer.input(large ? chunks : Buffer.from("PUT /o HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"));
+    for (let at = 0; at < endless.length && !port.fin; at += 10_000) {
+      layer.input(Buffer.from(endless.slice(at, at + 10_000)));
+      await turn();
+    }
+    t.regex(port.out.toString(), /^HTTP\/1\.1 431 Request Header Fields Too Large\r\n.*Connection: close/s);
+    t.true(port.fin);
+    t.is(uploads.length, large ? 1 : 0);
+    if (large) t.true(uploads[0]?.isStopped);
+    layer.closed();
+  }
+});
 
 test("a large body waits where there is no room for it, and is used up no earlier", async (t) => {
   const { port, layer, uploads } = connection(true);

@@ -1,6 +1,7 @@
 import test from "ava";
 import { forRange, toClient, toOrigin } from "../../agent/protocols/http/forwarding.js";
 import { type Request, requestOf } from "../../agent/protocols/http/request.js";
+import { announcement, passedTrailers } from "../../agent/protocols/http/trailers.js";
 
 function request(...lines: string[]): Request {
   const made = requestOf(Buffer.from(`GET /a?b HTTP/1.1\r\n${lines.map((line) => `${line}\r\n`).join("")}\r\n`));
@@ -63,4 +64,41 @@ test("a part is asked for without the client's own conditions", (t) => {
     "Range: bytes=10-19",
     'If-Range: "etag"',
   ]);
+});
+
+test("behind a body nothing goes on that says where it ends, whom it is for, who asks or what it is", (t) => {
+  const never =
+    "Transfer-Encoding Content-Length Host Trailer Connection Keep-Alive Proxy-Connection Upgrade TE Authorization " +
+    "Proxy-Authorization Proxy-Authenticate WWW-Authenticate Cookie Set-Cookie Content-Encoding Content-Type Content-Range " +
+    "Content-Location Expect Range If-Match If-Range If-None-Match Cache-Control Max-Forwards Forwarded X-Forwarded-For Via " +
+    "Idempotency-Key Age Date Expires Location Retry-After Vary X-Hop";
+  const head: Array<[string, string]> = [["Connection", "close, x-hop"]];
+  const lines = never.split(" ").map((name): [string, string] => [name, "x"]);
+  t.deepEqual(passedTrailers(lines, head), []);
+  t.deepEqual(
+    passedTrailers(
+      lines.map(([name, value]) => [name.toLowerCase(), value]),
+      head,
+    ),
+    [],
+  );
+  const good: Array<[string, string]> = [
+    ["X-Checksum", "abc"],
+    ["content-digest", "sha-256=:x:"],
+    ["Server-Timing", ""],
+    ["X-Checksum", "d\u00e9f"],
+  ];
+  t.deepEqual(passedTrailers([...lines, ...good], head), good);
+  t.deepEqual(passedTrailers([["X-Split", "a\r\nHost: x"], ["X Y", "1"], ["", "1"], ...good], head), good);
+  t.deepEqual(passedTrailers([...good, ["X-Long", "x".repeat(16_384)]], head), [], "all or none");
+});
+
+test("what is announced is what goes on", (t) => {
+  const head = [
+    ["Trailer", "X-Checksum, Host,"],
+    ["TRAILER", " Content-Digest"],
+  ] as Array<[string, string]>;
+  t.deepEqual(announcement(head), [["Trailer", "X-Checksum, Content-Digest"]]);
+  t.deepEqual(announcement([["Trailer", "Host"]]), []);
+  t.deepEqual(announcement([]), []);
 });

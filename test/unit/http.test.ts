@@ -349,6 +349,16 @@ test("keep-alive and its end", async (t) => {
   t.is(replies(port.out).length, 1, "nothing is answered behind the last response");
 });
 
+test("fields of framing behind a body change nothing of what comes next", async (t) => {
+  const content = await website(t);
+  for (const trailer of ["Content-Length: 5", "Transfer-Encoding: chunked", "Connection: close", "Host: other"]) {
+    const request = `${get("/a.txt", { "Transfer-Encoding": "chunked" })}0\r\n${trailer}\r\n\r\n`;
+    const port = await converse(content, request + get("/nothing"));
+    const statuses = replies(port.out).map(({ status }) => status);
+    t.true(["400", "200,404"].includes(String(statuses)), `${trailer}: ${statuses}`);
+  }
+});
+
 const pipeline = [
   get("/a.txt"),
   "\r\n\r\n",

@@ -16,6 +16,7 @@ const REQUEST = Buffer.from("GET /made HTTP/1.1\r\nHost: h\r\n\r\n");
 /** A body that the test gives out bit by bit. */
 class Maker {
   stopped = false;
+  trailers: Array<[string, string]> = [];
   private readonly waiting: Array<(result: IteratorResult<Buffer, void>) => void> = [];
   private readonly ready: Array<IteratorResult<Buffer, void> | Error> = [];
 
@@ -39,7 +40,7 @@ class Maker {
     const stop = () => {
       this.stopped = true;
     };
-    return { ...(length === undefined ? {} : { length }), parts: { next }, stop };
+    return { ...(length === undefined ? {} : { length }), parts: { next }, trailers: () => this.trailers, stop };
   }
   private put(result: IteratorResult<Buffer, void> | Error): this {
     const taker = this.waiting.shift();
@@ -70,20 +71,25 @@ const nobody = () => new Maker().breakOff();
 const until = (done: () => boolean) => eventually("it happens", done, 5_000, 1);
 
 /** Head and body of a response; a chunked body decoded. undefined: it is not whole. */
-function parse(out: Buffer): { head: string; body: Buffer; rest: Buffer } | undefined {
+function parse(out: Buffer): { head: string; body: Buffer; trailers: string; rest: Buffer } | undefined {
   const headEnd = out.indexOf("\r\n\r\n");
   if (headEnd < 0) return undefined;
   const head = out.toString("latin1", 0, headEnd);
   if (!/transfer-encoding: chunked/i.test(head))
-    return { head, body: out.subarray(headEnd + 4), rest: Buffer.alloc(0) };
+    return { head, body: out.subarray(headEnd + 4), trailers: "", rest: Buffer.alloc(0) };
   const parts: Buffer[] = [];
   for (let at = headEnd + 4; ; ) {
     const lineEnd = out.indexOf("\r\n", at);
     if (lineEnd < 0) return undefined;
     const size = Number.parseInt(out.toString("latin1", at, lineEnd), 16);
+    if (size === 0) {
+      const end = out.indexOf("\r\n\r\n", lineEnd);
+      if (end < 0) return undefined;
+      const trailers = out.toString("latin1", lineEnd + 2, Math.max(lineEnd + 2, end));
+      return { head, body: Buffer.concat(parts), trailers, rest: out.subarray(end + 4) };
+    }
     at = lineEnd + 2 + size + 2;
     if (at > out.length) return undefined;
-    if (size === 0) return { head, body: Buffer.concat(parts), rest: out.subarray(at) };
     parts.push(out.subarray(lineEnd + 2, lineEnd + 2 + size));
   }
 }
@@ -158,6 +164,37 @@ test("its server dies at any part: the twin makes it again and goes on where the
     t.deepEqual(parse(Buffer.concat([out, heir.port.out]))?.body, BODY, `taken over after ${at} parts`);
     await until(() => heir.layer.unmovable() === "");
     heir.layer.closed();
+  }
+});
+
+test("trailers follow the last chunk: those of whoever has made the end", async (t) => {
+  const maker = new Maker().give(...PARTS.slice(0, 7)).breakOff();
+  const again = new Maker().give(BODY).end();
+  maker.trailers = [["X-Made-By", "the first"]];
+  again.trailers = [
+    ["X-Made-By", "the second"],
+    ["X-Checksum", "\u00e9"],
+  ];
+  const { port, layer } = connection(maker, () => again);
+  layer.input(REQUEST);
+  await until(() => parse(port.out) !== undefined);
+  t.deepEqual(parse(port.out)?.body, BODY);
+  t.is(parse(port.out)?.trailers, "X-Made-By: the second\r\nX-Checksum: \u00e9");
+  t.is(parse(port.out)?.rest.length, 0);
+  layer.closed();
+
+  const whole = () => new Maker().give(BODY).end();
+  for (const [request, length] of [
+    ["GET / HTTP/1.0\r\n\r\n", undefined],
+    [REQUEST.toString(), BODY.length],
+  ] as const) {
+    const other = whole();
+    other.trailers = again.trailers;
+    const unchunked = connection(other, nobody, new FakePort(), 0, length);
+    unchunked.layer.input(Buffer.from(request));
+    await until(() => unchunked.layer.unmovable() === "" && unchunked.port.out.length > BODY.length);
+    t.deepEqual(parse(unchunked.port.out)?.body, BODY, "there is no place for them");
+    unchunked.layer.closed();
   }
 });
 

@@ -110,6 +110,84 @@ test("a small answer is part of the record, whether its length was said or not",
   }
 });
 
+const TRAILERS = { "X-Checksum": "abc", "Set-Cookie": "a=b", Host: "other" };
+const named = (headers: Array<[string, string]>) =>
+  headers.filter(([name]) => /^(content-length|transfer-encoding|trailer)$/i.test(name));
+
+test("trailers of a small answer follow it in the record, where the client knows chunks", async (t) => {
+  const { handler } = await scene(t, ({ url }, response) => {
+    response.setHeader("Trailer", Object.keys(TRAILERS).join(", "));
+    response.write(url === "/empty" ? "" : "abc");
+    response.addTrailers(TRAILERS);
+    response.end();
+  });
+  const { headers, body, made } = await handler.answer(asked("/abc"));
+  t.is(made, undefined);
+  t.deepEqual(named(headers), [
+    ["Trailer", "X-Checksum"],
+    ["Transfer-Encoding", "chunked"],
+  ]);
+  t.is(body.toString(), "3\r\nabc\r\n0\r\nX-Checksum: abc\r\n\r\n");
+  t.is((await handler.answer(asked("/empty"))).body.toString(), "0\r\nX-Checksum: abc\r\n\r\n");
+
+  const old = asked("/abc");
+  old.request.minorVersion = 0;
+  const dropped = await handler.answer(old);
+  t.deepEqual(named(dropped.headers), [["Content-Length", "3"]]);
+  t.is(dropped.body.toString(), "abc");
+});
+
+test("trailers of an answer in the making are known at its end, also when it is made again", async (t) => {
+  const { handler } = await scene(t, (_request, response) => {
+    response.setHeader("Trailer", "X-Checksum");
+    response.write(OBJECT);
+    setTimeout(() => {
+      response.addTrailers(TRAILERS);
+      response.end();
+    }, 50);
+  });
+  const { headers, made } = await handler.answer(asked());
+  t.deepEqual(named(headers), [["Trailer", "X-Checksum"]]);
+  for (const one of [made!, await handler.repeat(asked(), 200)]) {
+    t.deepEqual(await wholeOf(one), OBJECT);
+    t.deepEqual(one.trailers?.(), [["X-Checksum", "abc"]]);
+  }
+});
+
+test("too many trailers are dropped, and the body is whole", async (t) => {
+  for (const body of ["abc", "x".repeat(100_000)]) {
+    const { handler } = await scene(t, ({ socket }) => {
+      socket.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+      socket.write(`${body.length.toString(16)}\r\n${body}\r\n0\r\nX-Long: ${"y".repeat(200_000)}\r\n\r\n`);
+    });
+    for (let i = 0; i < 3; i++) {
+      const answer = await handler.answer(asked());
+      t.is(answer.status, 200);
+      const { made } = answer;
+      t.is((made ? await wholeOf(made) : answer.body).toString(), body);
+      t.deepEqual(made?.trailers?.() ?? [], []);
+      if (!made) t.deepEqual(named(answer.headers), [["Content-Length", "3"]]);
+    }
+  }
+});
+
+test("trailers of an upload in chunks go on behind it; without chunks nothing is announced", async (t) => {
+  const { handler } = await scene(t, (request, response) => {
+    request.resume().on("end", () => response.end(JSON.stringify([request.headers.trailer, request.rawTrailers])));
+  });
+  const upload = async (line: string) => {
+    const question = asked("/o", "PUT", line, "Trailer: X-Checksum, Host");
+    const sent = handler.upload(question);
+    sent.write(Buffer.from("hello"));
+    sent.end(Object.entries(TRAILERS));
+    return JSON.parse((await sent.answer).body.toString()) as unknown;
+  };
+  t.deepEqual(await upload("Transfer-Encoding: chunked"), ["X-Checksum", ["X-Checksum", "abc"]]);
+  t.deepEqual(await upload("Content-Length: 5"), [null, []]);
+  const collected = await handler.answer(asked("/o", "GET", "Trailer: X-Checksum"));
+  t.deepEqual(JSON.parse(collected.body.toString()), [null, []]);
+});
+
 test("how large an answer may be in the record is the service's own", async (t) => {
   const answer: Answering = ({ url }, response) => {
     const body = Buffer.alloc(Number(url!.slice(2)), "x");

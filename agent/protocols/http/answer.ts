@@ -9,7 +9,7 @@ export interface Answer {
   /** Where it is another one than the status' own. */
   reason?: string;
   headers: Array<[string, string]>;
-  /** Sent unless the request was HEAD. */
+  /** Sent unless the request was HEAD; coded as the headers say. */
   body: Buffer;
   /** In `body`'s place: a part of an object. Whoever gets the answer closes its file. */
   object?: { found: Entity; offset: number; length: number };
@@ -25,6 +25,8 @@ export interface MadeBody {
   length?: number;
   /** In order, as they come. Rejects where it breaks off. */
   parts: AsyncIterator<Buffer, void>;
+  /** The field lines behind it, for a client that gets it in chunks; known once all parts have come. Missing: none. */
+  trailers?(): Array<[string, string]>;
   /** Nobody wants the rest. */
   stop(): void;
 }

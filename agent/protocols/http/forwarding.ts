@@ -2,7 +2,10 @@ import type { Request } from "./request.js";
 
 type Line = [string, string];
 
-/** Of one connection only, whatever Connection says (RFC 9110 section 7.6.1; RFC 9112 appendix C.2.2). */
+/**
+ * Of one connection only, whatever Connection says (RFC 9110 section 7.6.1; RFC 9112 appendix C.2.2). Trailer is of the message, but goes
+ * on only where what it announces does (trailers.ts).
+ */
 const HOP_BY_HOP = new Set([
   "connection",
   "keep-alive",
@@ -15,7 +18,7 @@ const HOP_BY_HOP = new Set([
   "upgrade",
 ]);
 /** What a client asks of the object that it has or wants a part of. */
-const CONDITIONS = new Set([
+export const CONDITIONS = new Set([
   "if-match",
   "if-none-match",
   "if-modified-since",
@@ -23,16 +26,24 @@ const CONDITIONS = new Set([
   "if-range",
   "range",
 ]);
+/** What a request says of who is before this hop. */
+export const WRITTEN_ANEW = ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "via"];
 const PSEUDONYM = "baton";
+
+/** The names of the fields that end here, in lower case. */
+export function ofOneHop(head: readonly Line[]): Set<string> {
+  const names = new Set(HOP_BY_HOP);
+  for (const [name, value] of head) {
+    if (name.toLowerCase() !== "connection") continue;
+    for (const option of value.split(",")) names.add(option.trim().toLowerCase());
+  }
+  return names;
+}
 
 /** Lines that go on to the next hop. */
 function endToEnd(lines: readonly Line[]): Line[] {
-  const named = new Set(HOP_BY_HOP);
-  for (const [name, value] of lines) {
-    if (name.toLowerCase() !== "connection") continue;
-    for (const option of value.split(",")) named.add(option.trim().toLowerCase());
-  }
-  return lines.filter(([name]) => !named.has(name.toLowerCase()));
+  const hop = ofOneHop(lines);
+  return lines.filter(([name]) => !hop.has(name.toLowerCase()));
 }
 
 /**
@@ -41,8 +52,7 @@ function endToEnd(lines: readonly Line[]): Line[] {
  * @param client address of the client, as text
  */
 export function toOrigin(request: Request, client: string): Line[] {
-  const said = ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "via"];
-  const lines = endToEnd(request.lines).filter(([name]) => !said.includes(name.toLowerCase()));
+  const lines = endToEnd(request.lines).filter(([name]) => !WRITTEN_ANEW.includes(name.toLowerCase()));
   const before = (name: string) => {
     const value = request.headers.get(name);
     return value === undefined ? "" : `${value}, `;

@@ -50,8 +50,8 @@ export interface Upload {
   /** It has taken more than it can pass on: wait for `onRoom`. */
   readonly isCongested: boolean;
   onRoom: () => void;
-  /** That was all of the body. */
-  end(): void;
+  /** That was all of the body. @param trailers the field lines behind it, as they came */
+  end(trailers: Array<[string, string]>): void;
   /** May come before the end. Never rejects. */
   readonly answer: Promise<Answer>;
   /** The client is gone, or its request is none. */

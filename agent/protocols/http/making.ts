@@ -5,6 +5,7 @@ import type { Framing, HttpResponse, Making as State } from "../../../proto/sect
 import { AWAY_MS, RETRY_MS } from "../../upstream/index.js";
 import type { ConnectionPort } from "../application.js";
 import type { MadeBody } from "./answer.js";
+import { chunkOf, lastChunk } from "./chunked.js";
 
 const log = logger("http");
 /** Bytes that are promised ahead of the client: they are literally in the record. */
@@ -99,7 +100,7 @@ export class Making {
       try {
         this.body ??= await (this.attempt ?? this.again());
         this.attempt = undefined;
-        if (await this.promiseAll(this.body)) this.end();
+        if (await this.promiseAll(this.body)) this.end(this.body);
         else this.body.stop();
         return;
       } catch (error) {
@@ -150,19 +151,15 @@ export class Making {
     this.hash.update(part);
     response.making.bytes += part.length;
     response.making.sha256 = this.hash.copy().digest();
-    this.respond(
-      response.making.framing === "chunked"
-        ? Buffer.concat([Buffer.from(`${part.length.toString(16)}\r\n`), part, Buffer.from("\r\n")])
-        : part,
-      false,
-    );
+    this.respond(response.making.framing === "chunked" ? chunkOf(part) : part, false);
   }
 
-  private end(): void {
+  /** The trailers are those of whichever made the end. */
+  private end({ trailers }: MadeBody): void {
     const { framing } = this.response.making;
     delete (this.response as HttpResponse).making;
     this.over = true;
-    this.respond(Buffer.from(framing === "chunked" ? "0\r\n\r\n" : ""), !this.response.keepAlive);
+    this.respond(framing === "chunked" ? lastChunk(trailers?.() ?? []) : Buffer.alloc(0), !this.response.keepAlive);
     this.ended();
   }
 

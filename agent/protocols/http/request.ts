@@ -3,6 +3,9 @@ import { Llhttp } from "./llhttp.js";
 /** Bounds of one request, bytes. A head larger than this is answered 431, a target 414. */
 export const HEAD_MAX = 16_384;
 export const TARGET_MAX = 8_192;
+/** The field lines behind a body: their names, values, and this much more a line. More are answered 431. */
+export const TRAILERS_MAX = 16_384;
+export const LINE_REST = ": \r\n".length;
 /** A request waits in the record's spool until it is answered, with a body of at most this. A larger one is handed on as it comes. */
 export const BODY_MAX = 65_536;
 
@@ -55,7 +58,9 @@ export type Progress =
 /** Reads one request out of chunks that are cut anywhere. */
 export class RequestReader {
   private target = "";
-  private readonly lines: Array<[string, string]> = [];
+  /** Of the head, and once that is complete, of the trailers. */
+  private lines: Array<[string, string]> = [];
+  private trailersLength = 0;
   private inValue = true;
   private headParts: Buffer[] = [];
   private headLength = 0;
@@ -71,13 +76,15 @@ export class RequestReader {
       this.target += part;
     },
     field: (part) => {
-      if (this.inValue) this.lines.push(["", ""]);
+      if (this.inValue) this.beginLine();
       this.inValue = false;
       this.line[0] += part;
+      this.measure(part.length);
     },
     value: (part) => {
       this.inValue = true;
       this.line[1] += part;
+      this.measure(part.length);
     },
     headComplete: () => {
       this.headDone = true;
@@ -110,12 +117,26 @@ export class RequestReader {
     return Buffer.concat(this.bodyParts.splice(0));
   }
 
+  /** The field lines behind the body, without white space around values. Right once the request has ended. */
+  get trailers(): Array<[string, string]> {
+    return trimmed(this.lines);
+  }
+
   free(): void {
     this.parser.free();
   }
 
   private get line(): [string, string] {
     return this.lines[this.lines.length - 1] as [string, string];
+  }
+
+  private beginLine(): void {
+    this.lines.push(["", ""]);
+    this.measure(LINE_REST);
+  }
+
+  private measure(length: number): void {
+    if (this.headDone) this.trailersLength += length;
   }
 
   private readHead(chunk: Buffer): Progress {
@@ -157,7 +178,8 @@ export class RequestReader {
     const { major, minor } = this.parser.version;
     if (major !== 1) return { kind: "bad", status: 505 };
     const headers = new Map<string, string>();
-    const lines = this.lines.map(([name, value]): [string, string] => [name, value.replace(/[ \t]+$/, "")]);
+    const lines = trimmed(this.lines);
+    this.lines = [];
     let hosts = 0;
     for (const [name, value] of lines) {
       const key = name.toLowerCase();
@@ -197,6 +219,7 @@ export class RequestReader {
 
   private readBody(chunk: Buffer): Progress {
     const { stop, taken } = this.parser.execute(chunk);
+    if (this.trailersLength > TRAILERS_MAX) return { kind: "bad", status: 431 };
     if (this.completed) {
       if (this.request && !this.passing) this.request.body = this.takeBody();
       return { kind: "end", taken };
@@ -205,6 +228,10 @@ export class RequestReader {
     if (stop === "end" && !this.passing && this.bodyLength > BODY_MAX) return { kind: "large", taken };
     return stop === "end" ? { kind: "more" } : { kind: "bad", status: 400 };
   }
+}
+
+function trimmed(lines: ReadonlyArray<[string, string]>): Array<[string, string]> {
+  return lines.map(([name, value]) => [name, value.replace(/[ \t]+$/, "")]);
 }
 
 /** A request's head that was one before. undefined where it is none. */

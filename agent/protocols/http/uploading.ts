@@ -44,7 +44,7 @@ export class Uploading {
     }
     if (progress.kind !== "end") return chunk.length;
     this.ended = true;
-    this.upload.end();
+    this.upload.end(this.reader.trailers);
     return progress.taken;
   }
 

@@ -11,9 +11,11 @@ import {
   Source,
 } from "../../upstream/index.js";
 import { type Answer, type Entity, type MadeBody, plain } from "./answer.js";
+import { chunkOf, lastChunk } from "./chunked.js";
 import { forRange, toClient, toOrigin } from "./forwarding.js";
 import type { Asked, Handler, Upload } from "./handler.js";
 import { isSafe, type Request } from "./request.js";
+import { announcement, passedTrailers } from "./trailers.js";
 
 const AT_ONCE_MS = 100;
 /** For an upstream to say whether it has an object still. */
@@ -69,7 +71,8 @@ export class UpstreamHandler implements Handler {
     const { request, gone } = asked;
     const headers = this.linesFor(asked);
     const length = request.headers.get("content-length");
-    headers.push(length === undefined ? ["Transfer-Encoding", "chunked"] : ["Content-Length", length]);
+    if (length === undefined) headers.push(...announcement(request.lines), ["Transfer-Encoding", "chunked"]);
+    else headers.push(["Content-Length", length]);
     const { method, target, body } = request;
     const { request: sent, response } = this.origin.upload({ method, target, headers, body, gone });
     const upload: Upload = {
@@ -78,7 +81,10 @@ export class UpstreamHandler implements Handler {
         return sent.writableNeedDrain;
       },
       onRoom: () => {},
-      end: () => void sent.end(),
+      end: (trailers) => {
+        sent.addTrailers(passedTrailers(trailers, request.lines));
+        sent.end();
+      },
       answer: response
         .then((head) => this.answerWith(head, asked))
         .catch((error) => plain(error instanceof OriginError ? error.status : 502, { close: false })),
@@ -88,6 +94,7 @@ export class UpstreamHandler implements Handler {
     return upload;
   }
 
+  /** A body that came in chunks has a length by now; what trailed it is dropped, as whoever undoes the coding may (RFC 9112 section 7.1.2). */
   private handedOn(asked: Asked): OriginRequest {
     const { request, gone } = asked;
     const { method, target, body } = request;
@@ -113,12 +120,29 @@ export class UpstreamHandler implements Handler {
     const length = lengthOf(headers);
     const others = lines.filter(([name]) => name.toLowerCase() !== "content-length");
     const stop = () => body.discard();
+    const inChunks = asked.request.minorVersion > 0;
+    const trailers = () => passedTrailers(body.trailers, headers);
+    const announced = length === undefined && inChunks ? announcement(headers) : [];
     const { literalBytes } = this.policy;
     if (length === undefined || length <= literalBytes) {
       const begun = await beginning(body.parts(), literalBytes).catch(() => undefined);
       if (!begun) return plain(502, { close: false });
       const { bytes, rest } = begun;
-      if (rest) return { ...answer, headers: others, made: { ...stated(length), parts: rest, stop } };
+      if (rest) {
+        return {
+          ...answer,
+          headers: [...others, ...announced],
+          made: { ...stated(length), parts: rest, trailers, stop },
+        };
+      }
+      if (inChunks && trailers().length > 0) {
+        const chunks = bytes.length > 0 ? [chunkOf(bytes), lastChunk(trailers())] : [lastChunk(trailers())];
+        return {
+          ...answer,
+          headers: [...others, ...announced, ["Transfer-Encoding", "chunked"]],
+          body: Buffer.concat(chunks),
+        };
+      }
       return { ...answer, headers: [...others, ["Content-Length", String(bytes.length)]], body: bytes };
     }
     const offset = firstByte(status, headers);
@@ -148,9 +172,10 @@ export class UpstreamHandler implements Handler {
 
   async repeat(asked: Asked, status: number): Promise<MadeBody> {
     const response = await this.origin.ask(this.handedOn(asked), true);
-    const { body } = response;
+    const { body, headers } = response;
     if (response.status === status) {
-      return { ...stated(lengthOf(response.headers)), parts: body.parts(), stop: () => body.discard() };
+      const trailers = () => passedTrailers(body.trailers, headers);
+      return { ...stated(lengthOf(headers)), parts: body.parts(), trailers, stop: () => body.discard() };
     }
     body.discard();
     if (response.status >= 500) throw new OriginError(502, `${this.origin.url} answered ${response.status}`);
