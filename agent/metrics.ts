@@ -13,6 +13,8 @@ export interface WorkerSources {
   /** By result. */
   takeovers: Tally;
   takeoversRetried(): number;
+  /** Requests and responses with which no other server could have gone on, by reason. */
+  exposures: Tally;
   /** Packets that were no answers to a probe, by reason. */
   ignored(): Tally;
   commitsRefused(): number;
@@ -50,6 +52,8 @@ export class WorkerMetrics {
     counted("illegal_transitions_total", "Changes of phase that the table does not have", illegalTransitions);
     counted("store_passed_over_total", "Changes in the store that could not be taken in", sources.passedOver);
     tallied("takeovers_total", "Connections taken over by this worker", "result", () => sources.takeovers);
+    const exposed = "Requests and responses begun with which no other server could go on";
+    tallied("unprotected_total", exposed, "reason", () => sources.exposures);
     tallied("answers_ignored_total", "Packets of clients that were no answers to a probe", "reason", sources.ignored);
 
     function counted(name: string, help: string, value: () => number): void {

@@ -20,6 +20,7 @@ import { Tally } from "../proto/tally.js";
 import { listen } from "./connection/acceptor.js";
 import { CommitMeter } from "./connection/commit_meter.js";
 import type { LiveConnection } from "./connection/connection.js";
+import { Exposures } from "./connection/exposures.js";
 import type { ConnectionHost } from "./connection/host.js";
 import { ConnectionTable } from "./connection/table.js";
 import { Transit } from "./connection/transit.js";
@@ -85,6 +86,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
 
   let ended = 0;
   const takeovers = new Tally();
+  const exposures = new Exposures();
   const metrics: WorkerMetrics = new WorkerMetrics(id, {
     verdicts: () => guard.verdicts(),
     room: () => guard.room(),
@@ -92,6 +94,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     ended: () => ended,
     takeovers,
     takeoversRetried: () => heir.retried,
+    exposures: exposures.tally,
     ignored: () => desk.ignored,
     commitsRefused: () => host.commits.refused,
     passedOver: () => store.passedOver,
@@ -107,6 +110,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     bucket: store.connections,
     spills: store.spills,
     commits: new CommitMeter((seconds) => metrics.committed(seconds)),
+    exposures,
     limits: {
       inputBytes: config.limits.inputBytes,
       bodyBytes: (service) => services.bodyBytesOf(service),

@@ -8,7 +8,7 @@ import { type Offset, type Sequence, toOffset, toSequence } from "../../proto/se
 import type { Phase } from "../../proto/vocabulary.js";
 import { guardFlag } from "../guard/index.js";
 import type { ConnectionHandlers, Connection as NativeConnection } from "../native/api.js";
-import type { ConnectionPort, Response } from "../protocols/application.js";
+import type { ConnectionPort, Exposure, Response } from "../protocols/application.js";
 import type { Stack } from "../protocols/stack.js";
 import { type CommitSource, Committer } from "./committer.js";
 import { type Frozen, freeze } from "./frozen.js";
@@ -357,6 +357,10 @@ export class LiveConnection implements ConnectionPort {
 
   took(offset: Offset): void {
     this.intake.took(offset);
+  }
+
+  exposed(exposure: Exposure): void {
+    if (this.identity.recorded) this.host.exposures.add(this.id, exposure); // else nothing of the service is protected
   }
 
   /** Resets the client, exactly and on purpose. */

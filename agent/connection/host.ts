@@ -3,6 +3,7 @@ import type { ConnectionsBucket, Spills } from "../../proto/store/index.js";
 import type { Guard } from "../guard/index.js";
 import type { Endpoints, Native } from "../native/api.js";
 import type { CommitMeter } from "./commit_meter.js";
+import type { Exposures } from "./exposures.js";
 
 /** What a connection needs of the server it lives on. */
 export interface ConnectionHost {
@@ -16,6 +17,7 @@ export interface ConnectionHost {
   readonly bucket: ConnectionsBucket;
   readonly spills: Spills;
   readonly commits: CommitMeter;
+  readonly exposures: Exposures;
   readonly limits: {
     /** Client bytes that may wait for the application, in the spool of one connection. */
     inputBytes: number;

@@ -142,11 +142,23 @@ export interface ConnectionPort {
    */
   took(offset: number): void;
 
+  /** Something has been begun that no other server could go on with. Once each, however long it takes. */
+  exposed(exposure: Exposure): void;
+
   /** Ends the connection by an exact RST. `reason` goes into history and log. For what no response can express. */
   reset(reason: string): void;
 
   /** TCP sequence number of our byte at the stream offset. */
   sequence(offset: number): number;
+}
+
+export interface Exposure {
+  /** One of a fixed set, by which it is counted. */
+  reason: string;
+  /** What it is, for the log. */
+  about: Record<string, string>;
+  /** It passes by itself, as a rule before its client has got everything. */
+  passes: boolean;
 }
 
 export interface Response {

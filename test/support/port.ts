@@ -1,5 +1,5 @@
 import { readSync } from "node:fs";
-import type { ConnectionPort, Response } from "../../agent/protocols/application.js";
+import type { ConnectionPort, Exposure, Response } from "../../agent/protocols/application.js";
 import type { ObjectReference } from "../../proto/record.js";
 import { toSequence } from "../../proto/sequence.js";
 
@@ -29,8 +29,10 @@ export class FakePort implements ConnectionPort {
   recorded(): Promise<void> {
     return new Promise((resolve) => this.recordings.push(resolve));
   }
+  /** Whether promised objects are still part of records. */
+  isHolding = false;
   holds(): boolean {
-    return false;
+    return this.isHolding;
   }
   ended(): boolean {
     return this.fin;
@@ -65,6 +67,10 @@ export class FakePort implements ConnectionPort {
   took(offset: number): void {
     if (offset < this.takenTo) throw new Error(`taken fell from ${this.takenTo} to ${offset}`);
     this.takenTo = offset;
+  }
+  readonly exposures: Exposure[] = [];
+  exposed(exposure: Exposure): void {
+    this.exposures.push(exposure);
   }
   reset(reason: string): void {
     this.resets.push(reason);

@@ -1,6 +1,7 @@
 import type { ExecutionContext } from "ava";
 import { CommitMeter } from "../../agent/connection/commit_meter.js";
 import { LiveConnection } from "../../agent/connection/connection.js";
+import { Exposures } from "../../agent/connection/exposures.js";
 import type { ConnectionHost } from "../../agent/connection/host.js";
 import { ConnectionTable } from "../../agent/connection/table.js";
 import { Transit } from "../../agent/connection/transit.js";
@@ -155,6 +156,7 @@ export class WorkerScene {
       guard: this.guard as unknown as ConnectionHost["guard"],
       bucket: this.bucket as unknown as ConnectionHost["bucket"],
       commits: new CommitMeter(() => {}),
+      exposures: new Exposures(),
       spills: NO_SPILLS,
       limits: { inputBytes: 65_536, bodyBytes: () => 0, recordBytes: 327_680 },
       unprotected: false,

@@ -1,7 +1,9 @@
 import "../support/quiet.js";
 import test from "ava";
+import { Exposures } from "../../agent/connection/exposures.js";
 import { guardFlag } from "../../bpf/guard_layout.js";
 import { flowKey } from "../../proto/flow.js";
+import type { Logger } from "../../proto/log.js";
 import { eventually } from "../support/eventually.js";
 import { literalRecord, WorkerScene } from "../support/worker_scene.js";
 
@@ -30,3 +32,28 @@ for (const code of ["ECONNRESET", "EPIPE", "ETIMEDOUT"]) {
     t.deepEqual(scene.resets, []);
   });
 }
+
+test("what no other server could go on with is logged once with its connection, and counted; not where nothing is protected", (t) => {
+  const lines: Array<[string, unknown]> = [];
+  const log = {
+    info: (line: object) => lines.push(["info", line]),
+    debug: (line: object) => lines.push(["debug", line]),
+  };
+  const scene = new WorkerScene(t);
+  const exposures = new Exposures(log as unknown as Logger);
+  Object.assign(scene.host, { exposures });
+  const about = { method: "POST", target: "/o" };
+  const connection = scene.live(record);
+  connection.exposed({ reason: "a", about, passes: false });
+  connection.exposed({ reason: "b", about, passes: true });
+  Object.assign(connection.identity, { recorded: false });
+  connection.exposed({ reason: "a", about, passes: false });
+  t.deepEqual(lines, [
+    ["info", { connection: record.id, ...about, reason: "a" }],
+    ["debug", { connection: record.id, ...about, reason: "b" }],
+  ]);
+  t.deepEqual(exposures.tally.entries, [
+    ["a", 1],
+    ["b", 1],
+  ]);
+});

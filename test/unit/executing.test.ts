@@ -268,10 +268,19 @@ test("a large body that has become too large, or that the store has no room for,
     else layer.letGo();
     t.is(port.processedTo, why === "too large" ? 90_000 : 70_000);
     t.is(layer.gap(), "the body of its request is not kept");
+    t.is(port.exposures.length, 1, "said once");
+    t.like(port.exposures[0], { reason: layer.gap(), about: { method: "PUT", target: "/o" }, passes: false });
     t.true(decodeHttpSection(sectionOf(layer)).unkept.length > 0);
     layer.input(largeChunked.subarray(port.processedTo));
     t.is(port.processedTo, largeChunked.length);
     t.true(uploads[0]?.hasEnded);
+    const parts = (async function* () {
+      yield LARGE;
+    })();
+    uploads[0]?.reply({ ...DONE, made: { parts, stop: () => {} } });
+    await turn();
+    t.true(port.out.length > LARGE.length);
+    t.is(port.exposures.length, 1, "its response is not exposed once more");
     layer.closed();
   }
 });

@@ -596,6 +596,8 @@ test("a digest that is pending: unprotected at first, protected by a second comm
   await until(() => port.responses.length === 1);
   const response = port.responses[0] as Response;
   t.is(response.unprotected, "digest pending");
+  const about = { method: "GET", target: "/big.bin" };
+  t.deepEqual(port.exposures, [{ reason: "digest pending", about, passes: true }]);
   t.is(port.objects[0]?.validator, "");
   t.is(section(layer).current?.validator, "");
   release();
@@ -613,8 +615,30 @@ test("a digest that is pending: unprotected at first, protected by a second comm
   await until(() => port.responses.length === 2);
   t.is(port.responses[1]?.unprotected, undefined);
   t.is(port.objects[1]?.validator, validator);
+  t.is(port.exposures.length, 1);
   layer.closed();
   t.is(content.openCount, 0);
+});
+
+test("a digest that cannot be made: said where the response is not at its client yet", async (t) => {
+  for (const isHolding of [true, false]) {
+    let fail = () => {};
+    const content = await website(
+      t,
+      new Promise((_, reject) => {
+        fail = () => reject(new Error("no such luck"));
+      }),
+    );
+    const { port, layer } = connection(content);
+    port.isHolding = isHolding;
+    layer.input(Buffer.from(get("/big.bin")));
+    await until(() => port.responses.length === 1);
+    fail();
+    await t.throwsAsync(port.responses[0]?.protect as Promise<unknown>);
+    const reasons = port.exposures.map(({ reason, passes }) => `${reason}${passes ? ", passes" : ""}`);
+    t.deepEqual(reasons, ["digest pending, passes", ...(isHolding ? ["its file's digest cannot be made"] : [])]);
+    layer.closed();
+  }
 });
 
 test("a connection that ends while a file is looked up", async (t) => {

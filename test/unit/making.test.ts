@@ -54,7 +54,7 @@ class Maker {
 function connection(maker: Maker, again: () => Maker, port = new FakePort(), inputOffset = 0, length?: number) {
   const handler: Handler = {
     refusal: () => undefined,
-    mayRepeat: () => true,
+    mayRepeat: ({ method }) => method !== "POST",
     answer: async () => {
       const made = maker.body(length);
       return { status: 200, headers: [], body: Buffer.alloc(0), close: false, made };
@@ -249,4 +249,26 @@ test("its maker breaks off while its server lives: made again in place, or, anot
   bad.layer.input(REQUEST);
   await until(() => bad.port.resets.length > 0);
   t.regex(bad.port.resets[0] ?? "", /others when it is made again/);
+});
+
+test("a response that could not be made again is said to be so once, one that could is not", async (t) => {
+  const { port, layer } = connection(new Maker().give(...PARTS).end(), nobody);
+  layer.input(REQUEST);
+  await until(() => parse(port.out) !== undefined);
+  t.deepEqual(port.exposures, []);
+
+  const posted = connection(new Maker().give(...PARTS).end(), nobody);
+  const target = `/${"x".repeat(300)}`;
+  posted.layer.input(Buffer.from(`POST ${target} HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx`));
+  await until(() => posted.port.recordings.length > 0);
+  posted.port.recordings.shift()?.();
+  await until(() => parse(posted.port.out) !== undefined);
+  t.is(posted.port.exposures.length, 1);
+  t.like(posted.port.exposures[0], { about: { method: "POST", target: target.slice(0, 200) }, passes: false });
+  t.regex(posted.port.exposures[0]?.reason ?? "", /may not be executed again/);
+
+  const twin = connection(new Maker(), nobody, new FakePort(posted.port.tail()), posted.port.processedTo);
+  twin.layer.unready(sectionOf(posted.layer));
+  t.deepEqual(twin.port.exposures, [], "whose server has said it already");
+  for (const one of [layer, posted.layer, twin.layer]) one.closed();
 });

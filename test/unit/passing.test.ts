@@ -8,6 +8,7 @@ import test, { type ExecutionContext } from "ava";
 import { listen } from "../../agent/connection/acceptor.js";
 import { CommitMeter } from "../../agent/connection/commit_meter.js";
 import type { LiveConnection } from "../../agent/connection/connection.js";
+import { Exposures } from "../../agent/connection/exposures.js";
 import type { ConnectionHost } from "../../agent/connection/host.js";
 import { ConnectionTable } from "../../agent/connection/table.js";
 import { DirectoryContent } from "../../agent/content/index.js";
@@ -51,6 +52,7 @@ async function worker(content: DirectoryContent): Promise<Side> {
     },
     guard: { lookup: () => guarded, change: () => guarded },
     commits: new CommitMeter(() => {}),
+    exposures: new Exposures(),
     bucket: {
       commit: async (_id: string, bytes: Uint8Array, expected: number) => {
         if (expected !== revisions) throw new Error(`revision ${expected} was expected, it is ${revisions}`);

@@ -5,6 +5,7 @@ import { Tally } from "../../proto/tally.js";
 test("the worker's metrics say what its parts have counted", async (t) => {
   const takeovers = new Tally();
   const ignored = new Tally();
+  const exposures = new Tally();
   const worker = new WorkerMetrics("s1", {
     verdicts: () => ({ in_no_room: 4 }),
     room: () => ({ used: 61, capacity: 64 }),
@@ -12,6 +13,7 @@ test("the worker's metrics say what its parts have counted", async (t) => {
     ended: () => 3,
     takeovers,
     takeoversRetried: () => 5,
+    exposures,
     ignored: () => ignored,
     commitsRefused: () => 6,
     passedOver: () => 7,
@@ -20,6 +22,7 @@ test("the worker's metrics say what its parts have counted", async (t) => {
   });
   takeovers.add("ok");
   for (let i = 0; i < 2; i++) ignored.add("retransmission");
+  exposures.add("digest pending");
   worker.committed(0.002);
   const lines = (await worker.metrics.registry.metrics()).split("\n");
   for (const line of [
@@ -31,6 +34,7 @@ test("the worker's metrics say what its parts have counted", async (t) => {
     'baton_takeovers_total{result="ok",server="s1"} 1',
     'baton_takeovers_retried_total{server="s1"} 5',
     'baton_answers_ignored_total{reason="retransmission",server="s1"} 2',
+    'baton_unprotected_total{reason="digest pending",server="s1"} 1',
     'baton_commits_refused_total{server="s1"} 6',
     'baton_store_passed_over_total{server="s1"} 7',
     'baton_illegal_transitions_total{server="s1"} 0',

@@ -229,9 +229,10 @@ export class HttpLayer implements ApplicationLayer {
     void this.port.recorded();
   }
 
-  private keepNoLonger({ head }: Request): void {
-    this.unkept = head;
+  private keepNoLonger(request: Request): void {
+    this.unkept = request.head;
     this.port.processed(this.seen);
+    this.expose(request, UNKEPT);
   }
 
   private async answerWith(request: Request, answering: () => Promise<Answer>): Promise<void> {
@@ -245,13 +246,14 @@ export class HttpLayer implements ApplicationLayer {
     }
     this.work = undefined;
     this.begun = false;
+    const isExposed = this.unkept.length > 0;
     this.unkept = Buffer.alloc(0);
     if (this.over || this.port.ended()) {
       answer.object?.found.file.close();
       answer.made?.stop();
       return;
     }
-    this.promise(answer, request);
+    this.promise(answer, request, isExposed);
     this.advance();
   }
 
@@ -279,7 +281,8 @@ export class HttpLayer implements ApplicationLayer {
 
   // ---- output ----
 
-  private promise(answer: Answer, request: Request): void {
+  /** @param isExposed that no other server could go on with it has been said of the request */
+  private promise(answer: Answer, request: Request, isExposed = false): void {
     this.request = undefined;
     const { object, made } = answer;
     const { head, body, framing, keepAlive } = messageOf(answer, request, this.nowSeconds());
@@ -306,7 +309,15 @@ export class HttpLayer implements ApplicationLayer {
       processed: keepAlive ? this.seen : this.received,
       ...(object ? this.protection(response, object.found) : {}),
     });
-    this.make(response)?.go(made);
+    const making = this.make(response);
+    if (making && making.gap !== "" && !isExposed) this.expose(request, making.gap);
+    if (object?.found.pending) this.expose(request, PENDING, true);
+    making?.go(made);
+  }
+
+  /** A request that is begun and may not be again is none: whoever takes over says so to its client, and goes on. */
+  private expose({ method, target }: Request, reason: string, passes = false): void {
+    this.port.exposed({ reason, about: { method, target: target.slice(0, TARGET_SHOWN) }, passes });
   }
 
   /** The rest of a response that is in the making; requests wait meanwhile. */
@@ -337,8 +348,11 @@ export class HttpLayer implements ApplicationLayer {
       response.validator = validator;
       return referenceTo(response);
     });
-    protect.catch(() => {}); // the core listens, unless the connection is over already
-    return { unprotected: "digest pending", protect };
+    protect.catch(() => {
+      if (this.over || !this.port.holds(response.firstByteOffset)) return;
+      this.expose(requestOf(response.requestHead) ?? NO_REQUEST, NO_DIGEST);
+    });
+    return { unprotected: PENDING, protect };
   }
 
   // ---- takeover ----
@@ -372,7 +386,7 @@ export class HttpLayer implements ApplicationLayer {
 
   gap(): string {
     if (this.begun) return "a request is being executed that may not be executed again";
-    if (this.unkept.length > 0) return "the body of its request is not kept";
+    if (this.unkept.length > 0) return UNKEPT;
     return this.work?.kind === "making" ? this.work.making.gap : "";
   }
 
@@ -449,6 +463,13 @@ export class HttpLayer implements ApplicationLayer {
     return Math.floor(this.nowMs() / 1000);
   }
 }
+
+/** Of a target in the log, characters. */
+const TARGET_SHOWN = 200;
+/** Why no other server could go on. */
+const UNKEPT = "the body of its request is not kept";
+const PENDING = "digest pending";
+const NO_DIGEST = "its file's digest cannot be made";
 
 const CONTINUE = Buffer.from("HTTP/1.1 100 Continue\r\n\r\n");
 

@@ -13,6 +13,7 @@ const AHEAD_MAX = 65_536;
 /** Nobody tells of a client's acks: looked for so often, and less and less where none comes. */
 const ACK_POLL_MS = 2;
 const ACK_POLL_MAX_MS = 100;
+const NOT_TWICE = "its request may not be executed again to make its response once more";
 /** How long a takeover waits until it is certain that the response can be made again. */
 const CERTAIN_MS = 500;
 
@@ -57,7 +58,7 @@ export class Making {
 
   /** Why nobody could go on with it; "" = it can be made again. */
   get gap(): string {
-    return this.repeat ? "" : "its request may not be executed again to make its response once more";
+    return this.repeat ? "" : NOT_TWICE;
   }
 
   /** Goes on with its body, or, if it has none, as `certain` has begun. */
