@@ -237,7 +237,7 @@ function requireRoom(connection: NatsConnection, bytes: number): void {
   const server = connection.getServer();
   throw new BatonError(
     "STORE_TOO_SMALL",
-    `The store at ${server} takes messages of ${most} bytes, and a record may have ${bytes + headersBytesMax}: raise max_payload there, or lower limits.inputBytes.`,
+    `The store at ${server} takes messages of ${most} bytes, and a record may have ${bytes + headersBytesMax}: raise max_payload there, or lower limits.inputBytes or the services' responseKilobytes.`,
   );
 }
 

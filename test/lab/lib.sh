@@ -235,6 +235,11 @@ http {
   server {
     listen 127.0.0.1:8081 backlog=4096;
     root $content;
+    location /trailed/ {
+      alias $content/;
+      add_trailer X-Checksum "of \$uri";
+      add_trailer Set-Cookie "behind=1";
+    }
     location /app/ {
       proxy_pass http://127.0.0.1:8082;
       proxy_http_version 1.1;

@@ -1,3 +1,6 @@
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { type IncomingMessage, request } from "node:http";
 import type { ExecutionContext } from "ava";
 import { Dialer } from "../support/dialer.js";
 import { Download } from "../support/download.js";
@@ -168,4 +171,25 @@ test("with nginx gone a request is answered 502, and the server's connections go
   socket.write(get("/100k.bin"));
   t.is((await reader.next()).sha256, await lab.digestOf("100k.bin"));
   await labHeal();
+});
+
+test("trailers come behind a response that was made again", async (t) => {
+  const dialer = await Dialer.start();
+  const { socket, localPort } = await dialer.connect({ port: PORT });
+  const asked = request({ createConnection: () => socket, path: `/trailed/${FILE}`, headers: { host: "baton.test" } });
+  asked.end();
+  socket.resume();
+  const [message] = (await once(asked, "response")) as [IncomingMessage];
+  t.is(message.headers["transfer-encoding"], "chunked");
+  const hash = createHash("sha256");
+  let bytes = 0;
+  for await (const part of message as AsyncIterable<Buffer>) {
+    hash.update(part);
+    const isHalf = bytes < BYTES / 2 && bytes + part.length >= BYTES / 2;
+    bytes += part.length;
+    if (isHalf) killAgent((await lab.control.connectionOf(localPort, (one) => one.protected)).owner);
+  }
+  t.is(hash.digest("hex"), await lab.digestOf(FILE));
+  t.deepEqual(message.rawTrailers, ["X-Checksum", `of /trailed/${FILE}`]);
+  dialer.close();
 });
