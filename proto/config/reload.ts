@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { BatonError } from "../errors.js";
 import { loadConfig } from "./load.js";
+import { recordBytesMax } from "./lookup.js";
 import type { Config, ServiceConfig } from "./schema.js";
 import { describePath } from "./sentence.js";
 
@@ -28,6 +29,9 @@ export function reloadConfig(running: Config): Config {
 export function reloadProblem(running: Config, next: Config): string {
   const path = difference(fixed(running), fixed(next), []);
   if (path) return `${describePath(path)} has changed, which takes effect with a restart only`;
+  if (recordBytesMax(next) > recordBytesMax(running)) {
+    return "responseKilobytes has grown, so that records may be larger than the store was told, which takes effect with a restart only";
+  }
   const lost = lostService(running.services, next.services);
   if (!lost) return "";
   return `the service ${lost.name} (${lost.protocol}, port ${lost.port}) is gone or another one, and may have connections: that takes a restart`;

@@ -23,6 +23,7 @@ test("services, the overload policy and what is kept of bodies may change under 
   t.is(problem(base + more), "");
   t.is(problem(base.replace("directory: .", "directory: /srv, validator: mtime+size")), "");
   t.is(problem(base.replace("directory: .", "upstream: 'http://127.0.0.1:81', repeat: none")), "");
+  t.is(problem(base.replace("directory: .", "directory: ., limits: { responseKilobytes: 1, bodyMegabytes: 1 }")), "");
   t.is(problem(`${base}overload: { mode: off }\n`), "");
   t.is(problem(`${base}limits: { drainMs: 1, bodyMegabytes: 1, spillMegabytes: 1 }\n`), "");
 });
@@ -36,6 +37,7 @@ test("what all daemons have to agree on does not change under way, and is named"
     [`${base}lease: { durationMs: 200 }\n`, /^lease\.durationMs has changed/],
     [`${base}limits: { inputBytes: 8192 }\n`, /^limits\.inputBytes has changed/],
     [`${base}cluster: other\n`, /^cluster has changed/],
+    [base.replace("directory: .", "directory: ., limits: { responseKilobytes: 65 }"), /^responseKilobytes has grown/],
     [base.replace("port: 7,", "port: 8,"), /^the service app \(app, port 7\) is gone or another one/],
     [base.replace("directory: .", "directory: ., protect: false"), /^the service web \(http, port 80\)/],
   ];
