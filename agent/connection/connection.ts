@@ -508,13 +508,13 @@ export class LiveConnection implements ConnectionPort {
   /** The live socket's part of a record; the input's is taken before. */
   tcpState(): TcpState {
     const { tcp } = this.identity;
-    const clock = this.native ? this.host.native.clock(this.native.fd) : { timestamp: 0, usec: false };
+    const clock = this.native?.timestampClock() ?? 0;
     return {
       ...tcp,
       clientSeq: toSequence(tcp.clientIsn, this.intake.recorded),
       serverSeq: toSequence(tcp.serverIsn, this.native?.sentOffset() ?? this.acknowledgedMax),
-      timestampClock: clock.timestamp,
-      timestampUsec: clock.usec,
+      timestampClock: clock,
+      timestampUsec: (clock & 1) !== 0,
     };
   }
 
@@ -529,7 +529,7 @@ export class LiveConnection implements ConnectionPort {
     const fin = record.output.at(-1);
     const finOffset = fin?.fin ? fin.offset : undefined;
     const tail = finOffset === undefined ? tailOf(record, this.committedTail) : finOffset + 1;
-    const sendsMore = tail > this.committedTail;
+    const [sent, sendsMore] = [this.committedTail, tail > this.committedTail];
     this.committedTail = Math.max(this.committedTail, tail);
     const entry = guard.change(this.flow, {
       consumed: toSequence(this.identity.tcp.clientIsn, record.consumed),
@@ -543,7 +543,7 @@ export class LiveConnection implements ConnectionPort {
     this.waiting.committed(record);
     if (!this.host.unprotected) this.intake.committed(record); // else it may be ahead of the store's
     // A clamped ack is not repeated by the kernel, which believes that it was sent: say it, unless data goes out now and carries it.
-    if (entry.clampedSinceNs !== 0n) this.nudge.due(sendsMore);
+    if (entry.clampedSinceNs !== 0n) this.nudge.due(sendsMore, () => this.acknowledged() > sent);
     this.finishIfDone();
   }
 
@@ -591,9 +591,7 @@ export class LiveConnection implements ConnectionPort {
 
   acknowledged(): Offset {
     if (this.native) {
-      // In this order: bytes sent in between make the difference smaller, never larger.
-      const sent = this.native.sentOffset();
-      const now = sent - this.native.info().sendQueueBytes;
+      const now = this.native.acknowledged();
       if (now > this.acknowledgedMax) {
         this.acknowledgedMax = now;
         this.lastActivityMs = performance.now();

@@ -18,11 +18,17 @@ export class Nudge {
     private readonly timestamps: boolean,
   ) {}
 
-  /** A clamped ack may go further now. @param carried a segment goes out anyway that says it. */
-  due(carried: boolean): void {
+  /**
+   * A clamped ack may go further now.
+   * @param carried a segment goes out anyway that says it
+   * @param isTold whether the client has it by now for certain. Cheap, beside a look at the guard.
+   */
+  due(carried: boolean, isTold: () => boolean): void {
     if (!carried) this.send();
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.send(), REPEAT_MS);
+    this.timer = setTimeout(() => {
+      if (!isTold()) this.send();
+    }, REPEAT_MS);
   }
 
   stop(): void {

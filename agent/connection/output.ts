@@ -64,14 +64,21 @@ export class Output {
     this.push(piece, pieceLength(piece), source);
   }
 
-  /** Lets go of the pieces that end below `acknowledged`; the one with the byte before it stays. */
+  /** Lets go of the pieces that end below `acknowledged`; of the one with the byte before it that byte stays, where it is literal. */
   trim(acknowledged: Offset): void {
     while (this.promised.length > 1) {
       const first = this.promised[0] as Promised;
-      if (first.piece.offset + first.length >= acknowledged) return;
+      if (first.piece.offset + first.length >= acknowledged) break;
       this.promised.shift();
       first.source?.close();
     }
+    const first = this.promised[0];
+    if (!first?.piece.literal || first.length === 1) return;
+    const last = first.piece.offset + first.length - 1;
+    if (last >= acknowledged) return;
+    // A copy, so that the rest is free as well.
+    first.piece = { offset: last, literal: Buffer.from(first.piece.literal.subarray(-1)) };
+    first.length = 1;
   }
 
   /**

@@ -127,10 +127,6 @@ Napi::Value infoOfFd(const Info &info) {
   return guarded(info.Env(), [&] { return convert::fromInfo(info.Env(), infoOf(fdOf(info))); });
 }
 
-Napi::Value clockOfFd(const Info &info) {
-  return guarded(info.Env(), [&] { return convert::fromClock(info.Env(), clockOf(fdOf(info))); });
-}
-
 Napi::Value endpointsOfFd(const Info &info) {
   return guarded(info.Env(), [&] { return convert::fromEndpoints(info.Env(), endpointsOf(fdOf(info))); });
 }
@@ -324,7 +320,6 @@ Napi::Value open(const Info &info) {
   member("connection", connection);
   member("spool", spool);
   member("info", infoOfFd);
-  member("clock", clockOfFd);
   member("endpoints", endpointsOfFd);
   member("prepare", prepareSocket);
   member("rebuild", rebuildSocket);

@@ -105,6 +105,10 @@ export interface Connection {
   setLimit(offset: number): void;
   /** Stream offset behind the last byte handed to the kernel. */
   sentOffset(): number;
+  /** Stream offset behind the last byte that the peer has acknowledged. Cheap. */
+  acknowledged(): number;
+  /** Value of the socket's timestamp clock (TCP_TIMESTAMP), whose last bit says whether it counts microseconds. */
+  timestampClock(): number;
   info(): TcpInfo;
   pauseInput(): void;
   resumeInput(): void;
@@ -158,8 +162,6 @@ export interface Native {
   spool(options: { start: number; end: number; onBroken: (code: string) => void }): Spool;
 
   info(fd: number): TcpInfo;
-  /** Current value of the socket's timestamp clock (TCP_TIMESTAMP) and TCP_MAXSEG, readable at any time. */
-  clock(fd: number): { timestamp: number; usec: boolean; mss: number };
   endpoints(fd: number): Endpoints;
 
   /** A socket in repair mode, bound to the VIP: all that can be done before the client's ack is known. */

@@ -28,6 +28,8 @@ Napi::Function Connection::define(Napi::Env env) {
                          InstanceMethod<&Connection::append>("append"),
                          InstanceMethod<&Connection::setLimit>("setLimit"),
                          InstanceMethod<&Connection::sentOffset>("sentOffset"),
+                         InstanceMethod<&Connection::acknowledged>("acknowledged"),
+                         InstanceMethod<&Connection::timestampClock>("timestampClock"),
                          InstanceMethod<&Connection::info>("info"),
                          InstanceMethod<&Connection::pauseInput>("pauseInput"),
                          InstanceMethod<&Connection::resumeInput>("resumeInput"),
@@ -94,6 +96,19 @@ void Connection::setLimit(const Napi::CallbackInfo &info) {
 Napi::Value Connection::sentOffset(const Napi::CallbackInfo &info) {
   open(info.Env());
   return Napi::Number::New(info.Env(), static_cast<double>(instance_.pump.sentOffset(stream_)));
+}
+
+Napi::Value Connection::acknowledged(const Napi::CallbackInfo &info) {
+  int fd = open(info.Env()).fd;
+  // In this order: bytes that are sent in between make it smaller, never larger.
+  int64_t sent = instance_.pump.sentOffset(stream_);
+  return guarded(info.Env(),
+                 [&] { return Napi::Number::New(info.Env(), static_cast<double>(sent - sendQueueBytesOf(fd))); });
+}
+
+Napi::Value Connection::timestampClock(const Napi::CallbackInfo &info) {
+  int fd = open(info.Env()).fd;
+  return guarded(info.Env(), [&] { return Napi::Number::New(info.Env(), timestampClockOf(fd)); });
 }
 
 Napi::Value Connection::info(const Napi::CallbackInfo &info) {

@@ -27,6 +27,8 @@ class Connection : public Napi::ObjectWrap<Connection> {
   void append(const Napi::CallbackInfo &info);
   void setLimit(const Napi::CallbackInfo &info);
   Napi::Value sentOffset(const Napi::CallbackInfo &info);
+  Napi::Value acknowledged(const Napi::CallbackInfo &info);
+  Napi::Value timestampClock(const Napi::CallbackInfo &info);
   Napi::Value info(const Napi::CallbackInfo &info);
   void pauseInput(const Napi::CallbackInfo &info);
   void resumeInput(const Napi::CallbackInfo &info);

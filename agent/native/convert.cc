@@ -206,14 +206,6 @@ Napi::Object fromInfo(Napi::Env env, const Info &info) {
   return made;
 }
 
-Napi::Object fromClock(Napi::Env env, const Clock &clock) {
-  auto made = Napi::Object::New(env);
-  made["timestamp"] = number(env, clock.timestamp);
-  made["usec"] = Napi::Boolean::New(env, clock.usec);
-  made["mss"] = number(env, clock.mss);
-  return made;
-}
-
 Napi::Object fromDigest(Napi::Env env, const Digest &digest) {
   auto made = Napi::Object::New(env);
   made["sha256"] = Napi::String::New(env, digest.sha256);

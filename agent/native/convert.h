@@ -23,7 +23,6 @@ std::string toBytes(Napi::Value value);
 Napi::Object fromEndpoints(Napi::Env env, const Endpoints &ends);
 Napi::Object fromImage(Napi::Env env, const Image &image);
 Napi::Object fromInfo(Napi::Env env, const Info &info);
-Napi::Object fromClock(Napi::Env env, const Clock &clock);
 Napi::Object fromDigest(Napi::Env env, const Digest &digest);
 Napi::Buffer<char> fromBytes(Napi::Env env, const std::string &bytes);
 

@@ -11,8 +11,6 @@ Info infoOf(int fd) {
   tcp_info raw{};
   socklen_t length = sizeof raw;
   check(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &raw, &length), "info", "getsockopt(TCP_INFO)");
-  int queued = 0;
-  check(ioctl(fd, SIOCOUTQ, &queued), "info", "ioctl(SIOCOUTQ)");
   return {
       .state = raw.tcpi_state,
       .options = raw.tcpi_options,
@@ -26,13 +24,16 @@ Info infoOf(int fd) {
       .bytesAcked = raw.tcpi_bytes_acked,
       .bytesReceived = raw.tcpi_bytes_received,
       .notSentBytes = raw.tcpi_notsent_bytes,
-      .sendQueueBytes = static_cast<uint32_t>(queued),
+      .sendQueueBytes = sendQueueBytesOf(fd),
   };
 }
 
-Clock clockOf(int fd) {
-  auto timestamp =
-      static_cast<uint32_t>(getOption(fd, IPPROTO_TCP, TCP_TIMESTAMP, "clock", "getsockopt(TCP_TIMESTAMP)"));
-  int mss = getOption(fd, IPPROTO_TCP, TCP_MAXSEG, "clock", "getsockopt(TCP_MAXSEG)");
-  return {timestamp, (timestamp & 1) != 0, static_cast<uint16_t>(mss)};
+uint32_t sendQueueBytesOf(int fd) {
+  int queued = 0;
+  check(ioctl(fd, SIOCOUTQ, &queued), "info", "ioctl(SIOCOUTQ)");
+  return queued;
+}
+
+uint32_t timestampClockOf(int fd) {
+  return getOption(fd, IPPROTO_TCP, TCP_TIMESTAMP, "clock", "getsockopt(TCP_TIMESTAMP)");
 }

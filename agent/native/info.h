@@ -22,11 +22,8 @@ struct Info {
 /** @throws Failure */
 Info infoOf(int fd);
 
-struct Clock {
-  uint32_t timestamp; // bit 0 is the microsecond flag, as the kernel gives it
-  bool usec;
-  uint16_t mss; // mss_cache: without the timestamp option's 12 bytes; in repair mode the negotiated clamp
-};
+/** SIOCOUTQ: bytes that the peer has not acknowledged, sent or not. Cheap, beside infoOf. @throws Failure */
+uint32_t sendQueueBytesOf(int fd);
 
-/** @throws Failure */
-Clock clockOf(int fd);
+/** TCP_TIMESTAMP: the clock's value, whose last bit says whether it counts microseconds. @throws Failure */
+uint32_t timestampClockOf(int fd);

@@ -1,3 +1,4 @@
+#include "info.h"
 #include "repair.h"
 
 #include <linux/socket.h>
@@ -215,7 +216,7 @@ void readImage(int fd, Image &image, Sent sent) {
   image.sack = info.tcpi_options & TCPI_OPT_SACK;
   image.timestamps = info.tcpi_options & TCPI_OPT_TIMESTAMPS;
   image.mss = getOption(fd, IPPROTO_TCP, TCP_MAXSEG, "mss", "getsockopt(TCP_MAXSEG)");
-  image.timestampClock = getOption(fd, IPPROTO_TCP, TCP_TIMESTAMP, "clock", "getsockopt(TCP_TIMESTAMP)");
+  image.timestampClock = timestampClockOf(fd);
   image.timestampUsec = image.timestampClock & 1;
   image.ends = endpointsOf(fd);
   readWindow(fd, image);

@@ -35,6 +35,15 @@ export class Body {
     return Buffer.concat(parts);
   }
 
+  /** All of it, where that has come with the head and is no more than `max` bytes; undefined else, and nothing is taken then. */
+  atOnce(max: number): Buffer | undefined {
+    const { message } = this;
+    if (!message.complete || message.readableLength > max) return undefined;
+    const bytes: Buffer | null = message.read();
+    message.resume(); // the connection is free at its end
+    return bytes ?? Buffer.alloc(0);
+  }
+
   /** All of it, as it comes. Rejects where it ends early, or stands still while it is waited for. */
   async *parts(): AsyncGenerator<Buffer, void> {
     const late = () => new BatonError("UPSTREAM_FAILED", `nothing came of a body for ${this.idleMs} ms`);

@@ -35,8 +35,8 @@ const LITERAL_KILOBYTES_MIN = 64;
 /** The largest record that a connection can come to. Bytes. */
 export function recordBytesMax({ limits, services }: Pick<Config, "limits" | "services">): number {
   const literal = Math.max(LITERAL_KILOBYTES_MIN, ...services.map((service) => service.limits.responseKilobytes));
-  // Two: the one that goes past the bound of those ahead, and the one before, whose last byte a probe needs.
-  return limits.inputBytes + RECORD_REST_BYTES + 2 * literal * KIBIBYTE;
+  // It goes past the bound of those ahead.
+  return limits.inputBytes + RECORD_REST_BYTES + literal * KIBIBYTE;
 }
 
 /**

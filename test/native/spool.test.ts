@@ -63,7 +63,7 @@ async function client(t: ExecutionContext): Promise<Client> {
   return { connection, socket, received, length: () => received.reduce((sum, part) => sum + part.length, 0) };
 }
 
-const until = (what: string, condition: () => boolean) => eventually(what, condition, 5_000, 1);
+const until = (what: string, condition: () => boolean) => eventually(what, condition, 20_000, 1);
 
 function send({ connection }: Client, spool: Spool, offset: number, length: number): void {
   connection.append([{ fd: spool.fd, offset, length, spool }]);

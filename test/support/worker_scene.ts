@@ -103,9 +103,6 @@ class FakeNative {
   closeInRepair(fd: number): void {
     this.open.delete(fd);
   }
-  clock() {
-    return { timestamp: 5, usec: false, mss: 1448 };
-  }
   sendSegments(segments: Segment[]): number {
     this.sent.push(...segments);
     return segments.length;
@@ -119,6 +116,8 @@ class FakeNative {
       append: () => {},
       setLimit: () => {},
       sentOffset: () => sendOffset,
+      acknowledged: () => sendOffset,
+      timestampClock: () => 4,
       info: () => ({ sendQueueBytes: 0, state: 1 }),
       pauseInput: () => {
         this.paused = true;

@@ -72,9 +72,12 @@ test("what is acknowledged goes, but the piece with the byte before stays", (t) 
   t.is(output.pieces.length, 2);
   t.is(output.floorAt(103), undefined);
   t.is(source.closed, 0);
+  output.trim(115);
+  t.deepEqual(output.pieces, [{ offset: 113, literal: Buffer.from("xyz") }]);
   output.trim(116);
-  t.is(output.pieces.length, 1);
+  t.deepEqual(output.pieces, [{ offset: 115, literal: Buffer.from("z") }], "of a literal one byte");
   t.is(source.closed, 1);
+  t.is(output.tail, 116);
   t.deepEqual(output.floorAt(116), { floor: 116, byte: "z".charCodeAt(0) });
 });
 

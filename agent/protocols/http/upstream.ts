@@ -125,7 +125,10 @@ export class UpstreamHandler implements Handler {
     const announced = length === undefined && inChunks ? announcement(headers) : [];
     const { literalBytes } = this.policy;
     if (length === undefined || length <= literalBytes) {
-      const begun = await beginning(body.parts(), literalBytes).catch(() => undefined);
+      const whole = body.atOnce(literalBytes);
+      const begun: Beginning | undefined = whole
+        ? { bytes: whole }
+        : await beginning(body.parts(), literalBytes).catch(() => undefined);
       if (!begun) return plain(502, { close: false });
       const { bytes, rest } = begun;
       if (rest) {
@@ -235,11 +238,14 @@ function stated(length: number | undefined): { length?: number } {
   return length === undefined ? {} : { length };
 }
 
-/** What comes at once, if it is no more than `max` bytes. `rest`: all of it, where that was not all. */
-async function beginning(
-  parts: AsyncGenerator<Buffer, void>,
-  max: number,
-): Promise<{ bytes: Buffer; rest?: AsyncGenerator<Buffer, void> }> {
+interface Beginning {
+  bytes: Buffer;
+  /** All of it, where `bytes` was not all. */
+  rest?: AsyncGenerator<Buffer, void>;
+}
+
+/** What comes soon, if it is no more than `max` bytes. */
+async function beginning(parts: AsyncGenerator<Buffer, void>, max: number): Promise<Beginning> {
   const got: Buffer[] = [];
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<"late">((resolve) => {

@@ -151,7 +151,6 @@ export const functions = {
   destroyOrphans: (address: string) => native.destroyOrphans([{ address, port: 80 }]),
   destroyOrphan: (endpoints: Endpoints) => native.destroyOrphan(endpoints),
   endpoints: () => native.endpoints(fd),
-  clock: () => native.clock(fd),
 };
 
 /** Buffers arrive from the other process as plain byte arrays. */
