@@ -120,8 +120,11 @@ export class Origin {
       path: target,
       headers: headers.flat() as unknown as Record<string, string>, // as a list they are sent as they are
       setHost: false,
-      signal: gone,
     });
+    // Not by the option for it, which watches the whole stream for the signal's sake.
+    const stop = () => void sent.destroy(new OriginError(502, `nobody waits for ${this.url} any more`));
+    if (gone.aborted) stop();
+    else gone.addEventListener("abort", stop);
     const response = new Promise<OriginResponse>((resolve, reject) => {
       const late = (ms: number, what: string) =>
         setTimeout(() => sent.destroy(new OriginError(504, `${this.url} ${what} within ${ms} ms`)), ms);
@@ -159,6 +162,7 @@ export class Origin {
       });
       sent.once("close", () => {
         clearTimeout(timer);
+        gone.removeEventListener("abort", stop);
         if (!came) reject(new OriginError(502, `${this.url} closed without an answer`));
       });
     });
