@@ -78,6 +78,19 @@ export class Dialer {
   }
 }
 
+/** What Node does not name: the libuv handle of a socket. */
+interface Handle {
+  readStart(): void;
+  readStop(): void;
+}
+
+/** Nothing is read of the socket, not even ahead into Node's own buffers. @returns what ends that */
+export function stopReading(socket: Socket): () => void {
+  const { _handle } = socket as Socket & { _handle: Handle };
+  _handle.readStop();
+  return () => _handle.readStart();
+}
+
 function dial(request: Request): void {
   const socket = connect({
     host: request.host,

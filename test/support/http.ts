@@ -10,7 +10,7 @@ export interface Response extends Head {
   sha256: string;
 }
 
-/** Reads HTTP/1.1 responses with a Content-Length, one after the other, from a socket; nothing is read ahead of a call. */
+/** Reads HTTP/1.1 responses, one after the other, from a socket; nothing is read ahead of a call. */
 export class ResponseReader {
   readonly #chunks: AsyncIterator<Buffer>;
   #rest: Buffer = Buffer.alloc(0);
@@ -21,24 +21,23 @@ export class ResponseReader {
 
   /** @param headOnly the answer to a HEAD request: Content-Length, but no body */
   async next(headOnly = false): Promise<Response> {
-    const head = await this.head();
+    return this.body(await this.head(), headOnly);
+  }
+
+  /** What follows a head that was read. */
+  async body(head: Head, headOnly = false): Promise<Response> {
+    if (head.headers["transfer-encoding"] === "chunked" && !headOnly) return { ...head, ...(await this.#chunked()) };
     const bytes = headOnly ? 0 : Number(head.headers["content-length"] ?? 0);
     return { ...head, bytes, sha256: await this.digest(bytes) };
   }
 
   /** Status line and headers; the body is the caller's to read. */
   async head(): Promise<Head> {
-    let end = this.#rest.indexOf("\r\n\r\n");
-    while (end < 0) {
-      this.#rest = Buffer.concat([this.#rest, await this.#chunk()]);
-      end = this.#rest.indexOf("\r\n\r\n");
-    }
-    const [first, ...lines] = this.#rest.toString("latin1", 0, end).split("\r\n");
+    const [first, ...lines] = (await this.#until("\r\n\r\n")).split("\r\n");
     const pairs = lines.map((line) => {
       const colon = line.indexOf(":");
       return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()];
     });
-    this.#rest = this.#rest.subarray(end + 4);
     return { status: Number(first!.split(" ")[1]), headers: Object.fromEntries(pairs) };
   }
 
@@ -63,6 +62,30 @@ export class ResponseReader {
   /** Resolves to whether the server ended the stream without another byte. */
   async ended(): Promise<boolean> {
     return this.#rest.length === 0 && (await this.#chunks.next()).done === true;
+  }
+
+  /** RFC 9112 section 7.1, without extensions and trailers. */
+  async #chunked(): Promise<{ bytes: number; sha256: string }> {
+    const hash = createHash("sha256");
+    for (let bytes = 0; ; ) {
+      const length = Number.parseInt(await this.#until("\r\n"), 16);
+      await this.read(length, hash);
+      await this.#until("\r\n");
+      if (length === 0) return { bytes, sha256: hash.digest("hex") };
+      bytes += length;
+    }
+  }
+
+  /** What comes ahead of the mark, which is read as well. */
+  async #until(mark: string): Promise<string> {
+    let end = this.#rest.indexOf(mark);
+    while (end < 0) {
+      this.#rest = Buffer.concat([this.#rest, await this.#chunk()]);
+      end = this.#rest.indexOf(mark);
+    }
+    const text = this.#rest.toString("latin1", 0, end);
+    this.#rest = this.#rest.subarray(end + mark.length);
+    return text;
   }
 
   async #chunk(): Promise<Buffer> {
