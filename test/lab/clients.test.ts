@@ -107,3 +107,14 @@ test("ab over kept connections: every request succeeds", async (t) => {
   t.notRegex(output, /Non-2xx/);
   t.log(/Requests per second.*/.exec(output)?.[0]);
 });
+
+test("wrk, 32 connections for some seconds: every request succeeds", async (t) => {
+  const client = new Client(() => ["wrk", "-t2", "-c32", "-d6s", "--timeout", "5s", `${BASE}/1k.bin`]);
+  await killUnder(t, client, 16);
+  const { exit, output } = await client.done;
+  t.is(exit, 0, output);
+  t.regex(output, /[1-9]\d* requests in/);
+  // It says so only where there are any.
+  t.notRegex(output, /Socket errors|Non-2xx/);
+  t.log(/\d+ requests in.*/.exec(output)?.[0]);
+});
