@@ -285,10 +285,13 @@ const LOSE: Record<Loss, (t: ExecutionContext, server: string, plays: Play[]) =>
     return async () => {};
   },
   drained: async (t, server, plays) => {
+    const begun = performance.now();
     const drained = lab.control.drain(server, WAIT_MS);
     await Promise.all(plays.filter(({ stage }) => !stage.stays).map((play) => elsewhere(server, play)));
+    const movedMs = Math.round(performance.now() - begun);
     return async () => {
       const { remaining, reasons } = await drained;
+      t.log(`what moves at once was gone after ${movedMs} ms, all after ${Math.round(performance.now() - begun)} ms`);
       t.is(remaining, 0, JSON.stringify(reasons));
     };
   },
