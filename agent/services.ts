@@ -69,7 +69,9 @@ export class Services {
   get checked(): Checked[] {
     return [...this.byName].flatMap(([name, { content, origin }]) => {
       const behind = content ?? origin;
-      return behind ? [{ name, health: () => behind.health() }] : [];
+      if (!behind) return [];
+      const checked: Checked = { name, health: () => behind.health() };
+      return origin ? [{ ...checked, onTrouble: (listener) => origin.onTrouble(listener) }] : [checked];
     });
   }
 

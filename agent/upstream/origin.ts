@@ -50,6 +50,7 @@ export class Origin {
     timeout: IDLE_MS,
     scheduling: "lifo",
   });
+  private troubled: () => void = () => {};
   /** What it is called where the client does not say. */
   readonly host: string;
   private readonly address: { host: string; port: number } | { socketPath: string };
@@ -78,6 +79,7 @@ export class Origin {
       } catch (error) {
         const closed = ["ECONNRESET", "EPIPE"].includes((error as NodeJS.ErrnoException).code ?? "");
         if (mayRepeat && attempt.request.reusedSocket && closed) continue;
+        if (!asked.gone.aborted) this.troubled();
         if (error instanceof OriginError) throw error;
         throw new OriginError(502, `${this.url} failed: ${(error as Error).message}`, error);
       }
@@ -97,13 +99,22 @@ export class Origin {
     }
   }
 
+  /** Calls back whenever a request has failed that somebody waits for. */
+  onTrouble(listener: () => void): void {
+    this.troubled = listener;
+  }
+
   close(): void {
     this.agent.destroy();
   }
 
   /** Asks on a new connection, with a body that follows; its headers say its length, or that it is chunked. */
   upload(asked: OriginRequest): { request: ClientRequest; response: Promise<OriginResponse> } {
-    return this.begin(asked, HEAD_MS, false, false);
+    const attempt = this.begin(asked, HEAD_MS, false, false);
+    attempt.response.catch(() => {
+      if (!asked.gone.aborted) this.troubled();
+    });
+    return attempt;
   }
 
   /** @param isWhole the request ends here; else the time for an answer begins at its end */

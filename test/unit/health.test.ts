@@ -30,7 +30,11 @@ test("three results in a row change the verdict, and nothing less", (t) => {
 
 test("a service that fails, hangs, and is well again", async (t) => {
   let health = () => Promise.resolve();
-  const watch = new HealthWatch([{ name: "http", health: () => health() }], { everyMs: 10, deadlineMs: 5 });
+  const watch = new HealthWatch([{ name: "http", health: () => health() }], {
+    everyMs: 10,
+    doubtMs: 10,
+    deadlineMs: 5,
+  });
   t.teardown(() => watch.close());
   t.deepEqual(watch.unhealthy, []);
   health = () => Promise.reject(new Error("its directory /srv does not exist"));
@@ -52,6 +56,36 @@ test("a service that fails, hangs, and is well again", async (t) => {
   health = () => Promise.resolve();
   wake();
   await eventually("it is well again", () => watch.unhealthy.length === 0);
+});
+
+test("a client's trouble has a service looked at closely, until it is well or certain not to be", async (t) => {
+  let calls = 0;
+  let health = () => Promise.resolve();
+  let trouble = () => {};
+  const service = {
+    name: "web",
+    health: () => {
+      calls++;
+      return health();
+    },
+    onTrouble: (listener: () => void) => {
+      trouble = listener;
+    },
+  };
+  const watch = new HealthWatch([service], { everyMs: 3_600_000, doubtMs: 1, deadlineMs: 1_000 });
+  t.teardown(() => watch.close());
+  trouble();
+  trouble();
+  await eventually("one check", () => calls === 1);
+  await new Promise((resolve) => setImmediate(resolve));
+  health = () => Promise.reject(new Error("it is gone"));
+  trouble();
+  trouble();
+  await eventually("it is not healthy", () => watch.unhealthy.length === 1);
+  t.is(calls, 4, "three in a row");
+  trouble();
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  t.is(calls, 4, "that is known");
 });
 
 test("a directory is healthy while it can be read", async (t) => {
