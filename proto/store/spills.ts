@@ -4,6 +4,7 @@ import {
   type JetStreamManager,
   RetentionPolicy,
   StorageType,
+  type StoredMsg,
 } from "@nats-io/jetstream";
 import { nanos } from "@nats-io/transport-node";
 import { BatonError } from "../errors.js";
@@ -54,11 +55,10 @@ export class Spills {
   async *read(id: string, from: number, to: number): AsyncGenerator<Spilled, void> {
     let sequence = 1;
     for (let at = from; at < to; ) {
-      const piece = await this.#next(id, sequence);
-      if (!piece || piece.offset > at) {
-        throw new BatonError("NOT_FOUND", `the store has not kept the client's stream from ${at} to ${to}`);
-      }
+      const piece = await this.#next(id, sequence, at);
+      if (!piece) throw new BatonError("NOT_FOUND", `the store has not kept the client's stream from ${at} to ${to}`);
       sequence = piece.sequence + 1;
+      if (piece.offset > at) continue; // of an owner whose next record never was; the one after it has begun further back
       const bytes = piece.bytes.subarray(at - piece.offset, to - piece.offset);
       if (bytes.length === 0) continue; // another owner's of the same bytes, or used already
       yield { offset: at, bytes, sequence: piece.sequence };
@@ -72,14 +72,19 @@ export class Spills {
     await this.#context.manager.streams.purge(STREAM, upTo === undefined ? { filter } : { filter, seq: upTo + 1 });
   }
 
-  async #next(id: string, seq: number): Promise<Spilled | undefined> {
+  /**
+   * The next piece from `seq` on. Any replica answers a direct get, also one that has yet to apply what the others have acknowledged:
+   * whatever does not go on at `at` there is the leader's to say.
+   */
+  async #next(id: string, seq: number, at: number): Promise<Spilled | undefined> {
+    const { direct, streams } = this.#context.manager;
     const deadline = performance.now() + READ_DEADLINE_MS;
+    const query = { next_by_subj: subjectOf(id), seq };
     for (;;) {
       try {
-        const query = { next_by_subj: subjectOf(id), seq };
-        const message = await this.#context.manager.direct.getMessage(STREAM, query);
-        if (!message) return undefined;
-        return { offset: Number(message.header.get(OFFSET)), bytes: Buffer.from(message.data), sequence: message.seq };
+        const near = spilledOf(await direct.getMessage(STREAM, query));
+        if (near && near.offset <= at) return near;
+        return spilledOf(await streams.getMessage(STREAM, query));
       } catch (cause) {
         if (performance.now() > deadline) {
           throw new BatonError("STORE_UNAVAILABLE", `the spilled input of ${id} could not be read`, cause);
@@ -88,6 +93,11 @@ export class Spills {
       await new Promise((resolve) => setTimeout(resolve, READ_PAUSE_MS));
     }
   }
+}
+
+function spilledOf(message: StoredMsg | null): Spilled | undefined {
+  if (!message) return undefined;
+  return { offset: Number(message.header.get(OFFSET)), bytes: Buffer.from(message.data), sequence: message.seq };
 }
 
 /** Makes the stream if it is not there. @throws BatonError STORE_FAILED where the store has no disk for it */
@@ -103,7 +113,7 @@ export async function ensureSpills(manager: JetStreamManager, replicas: number, 
       max_age: nanos(AGE_MAX_MS),
       num_replicas: replicas,
       duplicate_window: nanos(120_000),
-      allow_direct: true, // a piece never changes, and what is committed was acknowledged by a quorum
+      allow_direct: true, // a piece never changes, and what a replica does not have yet its leader is asked for
     });
   } catch (error) {
     if (!(error instanceof JetStreamApiError)) throw error;

@@ -1,6 +1,10 @@
 import "../../support/quiet.js";
+import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
+import { connect } from "@nats-io/transport-node";
 import test, { type ExecutionContext } from "ava";
+import type { BucketContext } from "../../../proto/store/bucket.js";
 import { connectStore, StoreRefusal } from "../../../proto/store/index.js";
+import { Spills } from "../../../proto/store/spills.js";
 import { NatsServer } from "./_nats_server.js";
 
 const STREAM = Buffer.from(Array.from({ length: 5_000 }, (_, at) => at % 251));
@@ -16,12 +20,23 @@ async function setUp(t: ExecutionContext, spillBytesMax = 1_048_576) {
   let writes = 0;
   const append = (id: string, from: number, to: number) =>
     spills.append(id, from, STREAM.subarray(from, to), `m${++writes}`);
-  const read = async (id: string, from: number, to: number) => {
-    const parts: Buffer[] = [];
-    for await (const { bytes } of spills.read(id, from, to)) parts.push(bytes);
-    return Buffer.concat(parts);
-  };
-  return { spills, append, read };
+  const read = (id: string, from: number, to: number) => readAll(spills, id, from, to);
+  return { nats, spills, append, read };
+}
+
+async function readAll(spills: Spills, id: string, from: number, to: number): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  for await (const { bytes } of spills.read(id, from, to)) parts.push(bytes);
+  return Buffer.concat(parts);
+}
+
+/** The same stream, where every direct get is answered by a replica that has none of it. */
+async function behindStale(t: ExecutionContext, nats: NatsServer): Promise<Spills> {
+  const connection = await connect({ servers: nats.url });
+  t.teardown(() => connection.close());
+  const { streams } = await jetstreamManager(connection);
+  const manager = { streams, direct: { getMessage: async () => null } } as unknown as JetStreamManager;
+  return new Spills({ manager } as BucketContext);
 }
 
 test("what is read is the client's stream, whatever the pieces, from and to any byte", async (t) => {
@@ -47,6 +62,24 @@ test("what is not all there is not made up", async (t) => {
   ] as const) {
     await t.throwsAsync(read("a", from, to), { code: "NOT_FOUND" }, `${from}`);
   }
+});
+
+test("a piece that lies further on is passed over: the wanted one may follow in the stream", async (t) => {
+  const { append, read } = await setUp(t);
+  await append("a", 0, 1_000);
+  await append("a", 3_000, 4_000); // of an owner that was fenced before a record said so
+  await append("a", 1_000, 2_500);
+  await append("a", 2_500, 3_500);
+  t.deepEqual(await read("a", 0, 3_500), STREAM.subarray(0, 3_500));
+});
+
+test("what the replica that answers does not have yet is had of the leader", async (t) => {
+  const { nats, append } = await setUp(t);
+  const stale = await behindStale(t, nats);
+  await append("a", 0, 1_000);
+  await append("a", 1_000, 2_000);
+  t.deepEqual(await readAll(stale, "a", 500, 2_000), STREAM.subarray(500, 2_000));
+  await t.throwsAsync(readAll(stale, "a", 500, 2_001), { code: "NOT_FOUND" });
 });
 
 test("what is purged is gone, and nothing of others", async (t) => {
