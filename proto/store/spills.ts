@@ -8,6 +8,7 @@ import {
 } from "@nats-io/jetstream";
 import { nanos } from "@nats-io/transport-node";
 import { BatonError } from "../errors.js";
+import { logger } from "../log.js";
 import type { BucketContext } from "./bucket.js";
 
 const STREAM = "SPILL";
@@ -100,7 +101,10 @@ function spilledOf(message: StoredMsg | null): Spilled | undefined {
   return { offset: Number(message.header.get(OFFSET)), bytes: Buffer.from(message.data), sequence: message.seq };
 }
 
-/** Makes the stream if it is not there. @throws BatonError STORE_FAILED where the store has no disk for it */
+/**
+ * Makes the stream if it is not there; one that is there gets its bounds. @throws BatonError STORE_FAILED where the store has no disk for
+ * it, or has it with settings under which pieces would be lost
+ */
 export async function ensureSpills(manager: JetStreamManager, replicas: number, bytesMax: number): Promise<void> {
   try {
     await manager.streams.add({
@@ -117,13 +121,45 @@ export async function ensureSpills(manager: JetStreamManager, replicas: number, 
     });
   } catch (error) {
     if (!(error instanceof JetStreamApiError)) throw error;
-    if (error.code === streamNameInUse) return; // an operator's choice is left alone
-    if (error.code !== insufficientResources) throw error;
-    const megabytes = Math.round(bytesMax / 1_048_576);
+    if (error.code === streamNameInUse) return adjust(manager, bytesMax);
+    throw error.code === insufficientResources ? noRoom(bytesMax, error) : error;
+  }
+}
+
+/** Another process made it first, or it exists with other replicas, storage, ...: an operator's choice is left alone. */
+async function adjust(manager: JetStreamManager, bytesMax: number): Promise<void> {
+  const { config, state } = await manager.streams.info(STREAM);
+  const { subjects, retention, discard, max_msgs_per_subject, allow_direct } = config;
+  const takesAll = subjects?.length === 1 && subjects[0] === subjectOf(">");
+  const keepsAll = retention === RetentionPolicy.Limits && discard === DiscardPolicy.New && max_msgs_per_subject <= 0;
+  if (!takesAll || !keepsAll || !allow_direct) {
     throw new BatonError(
       "STORE_FAILED",
-      `The store has no room for ${megabytes} MiB of request bodies: lower limits.spillMegabytes, or give NATS more disk.`,
-      error,
+      `stream ${STREAM} exists, but not as Baton needs it: its subject must be ${subjectOf(">")}, retention limits, discard new, max_msgs_per_subject none, and allow_direct on`,
     );
   }
+  const age = nanos(AGE_MAX_MS);
+  // Whatever is above a new bound, the oldest pieces first, the server would throw away.
+  const grows = config.max_bytes > 0 && bytesMax >= config.max_bytes;
+  const fits = grows || 2 * state.bytes <= bytesMax;
+  if (!fits)
+    logger("store").warn({ bytes: state.bytes, bytesMax }, `too much is in stream ${STREAM} to make it smaller`);
+  const max_bytes = fits ? bytesMax : config.max_bytes;
+  if (max_bytes === config.max_bytes && age === config.max_age) return;
+  try {
+    await manager.streams.update(STREAM, { max_bytes, max_age: age });
+  } catch (error) {
+    const isRoom = error instanceof JetStreamApiError && error.code === insufficientResources;
+    throw isRoom ? noRoom(bytesMax, error) : error;
+  }
+}
+
+function noRoom(bytesMax: number, cause: Error): BatonError {
+  const megabytes = Math.round(bytesMax / 1_048_576);
+  const advice = "lower limits.spillMegabytes, or give NATS more disk";
+  return new BatonError(
+    "STORE_FAILED",
+    `The store has no room for ${megabytes} MiB of request bodies: ${advice}.`,
+    cause,
+  );
 }

@@ -31,7 +31,7 @@ export interface StoreOptions {
   replicas?: number;
   /** What the servers' max_payload must have room for, bytes. */
   messageBytesMax?: number;
-  /** Room for spilled input, bytes; missing: who connects has none. Only for a stream that does not exist yet. */
+  /** Room for spilled input, bytes; missing: who connects has none. */
   spillBytesMax?: number;
   reconnectWaitMs?: number;
   connectTimeoutMs?: number;

@@ -1,5 +1,5 @@
 import "../../support/quiet.js";
-import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
+import { DiscardPolicy, type JetStreamManager, jetstreamManager, RetentionPolicy } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
 import test, { type ExecutionContext } from "ava";
 import type { BucketContext } from "../../../proto/store/bucket.js";
@@ -30,11 +30,15 @@ async function readAll(spills: Spills, id: string, from: number, to: number): Pr
   return Buffer.concat(parts);
 }
 
-/** The same stream, where every direct get is answered by a replica that has none of it. */
-async function behindStale(t: ExecutionContext, nats: NatsServer): Promise<Spills> {
+async function managerOf(t: ExecutionContext, nats: NatsServer): Promise<JetStreamManager> {
   const connection = await connect({ servers: nats.url });
   t.teardown(() => connection.close());
-  const { streams } = await jetstreamManager(connection);
+  return jetstreamManager(connection);
+}
+
+/** The same stream, where every direct get is answered by a replica that has none of it. */
+async function behindStale(t: ExecutionContext, nats: NatsServer): Promise<Spills> {
+  const { streams } = await managerOf(t, nats);
   const manager = { streams, direct: { getMessage: async () => null } } as unknown as JetStreamManager;
   return new Spills({ manager } as BucketContext);
 }
@@ -113,4 +117,42 @@ test("a store without disk for that much is said in a sentence", async (t) => {
     code: "STORE_FAILED",
     message: /lower limits\.spillMegabytes/,
   });
+});
+
+test("a stream that is there gets the bounds of the configuration, and nothing in it is lost by that", async (t) => {
+  const { nats, append, read } = await setUp(t, 20_000);
+  const { streams } = await managerOf(t, nats);
+  for (let at = 0; at < 3; at++) await append("a", at * 1_000, at * 1_000 + 1_000);
+  for (const [wanted, had] of [
+    [40_000, 40_000],
+    [10_000, 10_000],
+    [2_000, 10_000],
+  ] as const) {
+    await (await connectStore({ servers: nats.url, name: "other", spillBytesMax: wanted })).close();
+    t.is((await streams.info("SPILL")).config.max_bytes, had);
+    t.is((await read("a", 0, 3_000)).length, 3_000);
+  }
+});
+
+test("a stream that is there and would lose pieces is refused", async (t) => {
+  for (const wrong of [
+    { subjects: ["baton.spill.a"] },
+    { discard: DiscardPolicy.Old },
+    { retention: RetentionPolicy.Interest },
+    { max_msgs_per_subject: 1 },
+    { allow_direct: false },
+  ]) {
+    const nats = await NatsServer.start();
+    t.teardown(() => nats.stop());
+    const { streams } = await managerOf(t, nats);
+    await streams.add({
+      ...{ name: "SPILL", subjects: ["baton.spill.>"], discard: DiscardPolicy.New, allow_direct: true },
+      ...wrong,
+    });
+    await t.throwsAsync(
+      connectStore({ servers: nats.url, name: "test", spillBytesMax: 1_048_576 }),
+      { code: "STORE_FAILED", message: /not as Baton needs it/ },
+      JSON.stringify(wrong),
+    );
+  }
 });
