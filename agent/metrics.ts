@@ -18,6 +18,8 @@ export interface WorkerSources {
   /** Packets that were no answers to a probe, by reason. */
   ignored(): Tally;
   commitsRefused(): number;
+  /** Request bodies that the store did not take. */
+  spillsRefused(): number;
   /** Changes in the store that were passed over. */
   passedOver(): number;
   controllers(): number;
@@ -48,6 +50,11 @@ export class WorkerMetrics {
     ]);
     counted("connections_ended_total", "Connections that ended here", sources.ended);
     counted("commits_refused_total", "Writes that the store did not take, tried again", sources.commitsRefused);
+    counted(
+      "spills_refused_total",
+      "Request bodies that the store did not take, kept no longer",
+      sources.spillsRefused,
+    );
     counted("takeovers_retried_total", "Takeovers that failed and were tried again", sources.takeoversRetried);
     counted("illegal_transitions_total", "Changes of phase that the table does not have", illegalTransitions);
     counted("store_passed_over_total", "Changes in the store that could not be taken in", sources.passedOver);

@@ -97,6 +97,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     exposures: exposures.tally,
     ignored: () => desk.ignored,
     commitsRefused: () => host.commits.refused,
+    spillsRefused: () => host.commits.spills.total,
     passedOver: () => store.passedOver,
     controllers: () => link.connected().length,
     unacknowledged: () => link.unacknowledged(),

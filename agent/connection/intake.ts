@@ -47,10 +47,11 @@ export class Intake {
 
   constructor(
     private readonly port: IntakePort,
-    private readonly host: Pick<ConnectionHost, "spills" | "limits" | "unprotected" | "writer">,
-    { id, recorded, service }: Pick<Identity, "id" | "recorded" | "service">,
+    private readonly host: Pick<ConnectionHost, "spills" | "limits" | "unprotected" | "writer" | "commits">,
+    private readonly identity: Pick<Identity, "id" | "recorded" | "service">,
     start: Pick<ConnectionRecord, "processed" | "consumed" | "clientFinished" | "spilled">,
   ) {
+    const { id, recorded, service } = identity;
     const { processed, consumed, clientFinished, spilled } = start;
     this.input = new Input(processed, consumed, clientFinished, spilled);
     this.spilling = new Spilling(host.spills, id, host.writer, spilled > processed ? spilled : 0);
@@ -203,9 +204,11 @@ export class Intake {
         this.port.commit();
         this.regulate();
       },
-      () => {
-        this.letGo(); // no room for it in the store
-        if (!this.port.isOver) this.port.commit();
+      (error) => {
+        if (this.port.isOver) return;
+        this.host.commits.spills.add(this.identity.id, error);
+        this.letGo();
+        this.port.commit();
       },
     );
   }

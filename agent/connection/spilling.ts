@@ -37,8 +37,8 @@ export class Spilling {
   }
 
   /**
-   * Resolves when the bytes are in the store; undefined: they are too few, or a write is in flight already. Rejects with StoreRefusal where
-   * there is no room for them.
+   * Resolves when the bytes are in the store; undefined: they are too few, or a write is in flight already. Rejects where the store is there and
+   * does not take them.
    */
   write(from: Offset, bytes: Buffer): Promise<Offset> | undefined {
     if (this.running || bytes.length < PIECE_MIN) return undefined;

@@ -60,6 +60,7 @@ export class Publisher {
   #counter = 0;
   #timer: NodeJS.Timeout | undefined;
   #connected = true;
+  #connectedSince = performance.now();
   #unsent: Pending[] = [];
   resent = 0;
 
@@ -70,6 +71,11 @@ export class Publisher {
 
   get pending(): number {
     return this.#pending.size;
+  }
+
+  /** performance.now() since which the store was there without a break; infinite while it is away. */
+  get connectedSince(): number {
+    return this.#connected ? this.#connectedSince : Number.POSITIVE_INFINITY;
   }
 
   /** Rejects with StoreRefusal, or BatonError STORE_UNAVAILABLE (outcome unknown), LIMIT_REACHED or STORE_TOO_SMALL (not sent). */
@@ -122,6 +128,7 @@ export class Publisher {
   reconnected(): void {
     this.#connected = true;
     const now = performance.now();
+    this.#connectedSince = now;
     for (const entry of [...this.#pending.values()]) {
       if (entry.deadline <= now) this.#expire(entry);
       else this.#resend(entry, now);

@@ -10,6 +10,7 @@ import { nanos } from "@nats-io/transport-node";
 import { BatonError } from "../errors.js";
 import { logger } from "../log.js";
 import type { BucketContext } from "./bucket.js";
+import { streamOf } from "./streams.js";
 
 const STREAM = "SPILL";
 const OFFSET = "Baton-Offset";
@@ -44,12 +45,30 @@ export class Spills {
 
   /**
    * @returns the piece's sequence in the stream
-   * @throws StoreRefusal where there is no room for it, BatonError STORE_UNAVAILABLE (outcome unknown; may be tried again)
+   * @throws StoreRefusal where there is no room for it, BatonError STORE_UNAVAILABLE while the store is away (outcome unknown; may be tried
+   * again), STORE_FAILED where it is there and the stream is not
    */
   async append(id: string, offset: number, bytes: Uint8Array, messageId: string): Promise<number> {
     const { publisher, deadlineMs, resendMs } = this.#context;
     const options = { messageId, more: [OFFSET, String(offset)] as [string, string], deadlineMs, resendMs };
-    return (await publisher.publish(subjectOf(id), bytes, options)).sequence;
+    const begunAt = performance.now();
+    try {
+      return (await publisher.publish(subjectOf(id), bytes, options)).sequence;
+    } catch (error) {
+      const isLate = error instanceof BatonError && error.code === "STORE_UNAVAILABLE";
+      if (!isLate || publisher.connectedSince > begunAt || !(await this.#recordsAnswer())) throw error;
+      throw new BatonError("STORE_FAILED", `stream ${STREAM} does not answer, and the records' does`, error);
+    }
+  }
+
+  /** A store without its quorum is away, whoever is connected to what is left of it. */
+  async #recordsAnswer(): Promise<boolean> {
+    try {
+      await this.#context.manager.streams.info(streamOf("connections"));
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   /** The client's stream from `from` to `to`. Throws NOT_FOUND where it is not all there, STORE_UNAVAILABLE. */

@@ -1,6 +1,7 @@
 import "../support/quiet.js";
 import test from "ava";
 import fc from "fast-check";
+import { CommitMeter } from "../../agent/connection/commit_meter.js";
 import { Intake, type IntakePort } from "../../agent/connection/intake.js";
 import type { ApplicationLayer } from "../../agent/protocols/application.js";
 import { BatonError } from "../../proto/errors.js";
@@ -82,9 +83,10 @@ function scene(start = NOTHING, spills = new FakeSpills()) {
     limits: { inputBytes: 65_536, bodyBytes: () => 1_000_000, recordBytes: 0 },
     unprotected: false,
     writer: "s1/1",
+    commits: new CommitMeter(() => {}),
   };
   const intake: Intake = new Intake(port, host, { id: "a", recorded: true, service: "http" }, start);
-  return { intake, spills, state, parts, seen: () => Buffer.concat(seen) };
+  return { intake, host, spills, state, parts, seen: () => Buffer.concat(seen) };
 }
 
 /** What a record has of the client's stream, and what is beside it, is that stream; and it is all of it up to `consumed`. */
@@ -176,8 +178,8 @@ test("the twin is given what was spilled, then the spool, no faster than it take
   t.is(intake.part(true).consumed, 301_001);
 });
 
-test("a piece whose outcome is not known is sent again; where there is no room the layer lets go", async (t) => {
-  const { intake, spills, state } = scene();
+test("a piece whose outcome is not known is sent again; where the store does not take it the layer lets go", async (t) => {
+  const { intake, host, spills, state } = scene();
   intake.receive(STREAM.subarray(0, 20_000));
   intake.took(20_000);
   await spills.refuse("STORE_UNAVAILABLE");
@@ -185,6 +187,7 @@ test("a piece whose outcome is not known is sent again; where there is no room t
   t.is(state.letGo, 0);
   await spills.refuse("STORE_FAILED");
   t.is(state.letGo, 1);
+  t.is(host.commits.spills.total, 1);
   intake.end(true);
   t.is(spills.purged, 1, "nothing is left behind");
 });

@@ -11,7 +11,7 @@ const STREAM = Buffer.from(Array.from({ length: 5_000 }, (_, at) => at % 251));
 
 async function setUp(t: ExecutionContext, spillBytesMax = 1_048_576) {
   const nats = await NatsServer.start();
-  const store = await connectStore({ servers: nats.url, name: "test", spillBytesMax });
+  const store = await connectStore({ servers: nats.url, name: "test", spillBytesMax, commitDeadlineMs: 1_000 });
   t.teardown(async () => {
     await store.close();
     await nats.stop();
@@ -108,6 +108,17 @@ test("where there is no room it is refused at once, and there is room again when
   await spills.purge("a");
   await append("b", 0, 5_000);
   t.pass();
+});
+
+test("whether the store is away or only the stream is told apart", async (t) => {
+  const { nats, append } = await setUp(t);
+  const { streams } = await managerOf(t, nats);
+  await streams.delete("SPILL");
+  await t.throwsAsync(append("a", 0, 100), { code: "STORE_FAILED", message: /SPILL does not answer/ });
+  await streams.delete("KV_connections"); // as without a quorum
+  await t.throwsAsync(append("a", 0, 100), { code: "STORE_UNAVAILABLE" });
+  await nats.kill();
+  await t.throwsAsync(append("a", 0, 100), { code: "STORE_UNAVAILABLE" });
 });
 
 test("a store without disk for that much is said in a sentence", async (t) => {
