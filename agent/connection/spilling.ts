@@ -1,10 +1,8 @@
 import { BatonError } from "../../proto/errors.js";
-import { logger } from "../../proto/log.js";
 import type { Offset } from "../../proto/sequence.js";
 import type { Spills } from "../../proto/store/index.js";
 import { life } from "./life.js";
 
-const log = logger("connection");
 /** Smaller pieces are not worth a message of their own: the record has them. */
 const PIECE_MIN = 16_384;
 /** Of this process: message ids must not come twice. */
@@ -94,8 +92,6 @@ export class Spilling {
   }
 
   private purge(upTo: number | undefined): void {
-    this.spills.purge(this.id, upTo).catch((error) => {
-      log.debug({ err: error, connection: this.id }, "spilled input stays in the store until it is old");
-    });
+    void this.spills.purge(this.id, upTo);
   }
 }

@@ -174,14 +174,18 @@ export class Heir {
     return this.pursuit.retried;
   }
 
-  /** Records that name this worker and have no connection, seen twice in a row: their removal was lost with the store. */
+  /** Records that name this worker and have no connection, seen twice in a row: their removal was lost with the store, and their pieces' with it. */
   removeLeftovers(): void {
     const suspects = new Set<string>();
     for (const [id, { revision }] of this.own) {
       if (this.table.get(id) || this.pursuit.has(id)) continue;
       suspects.add(id);
       if (!this.leftovers.has(id)) continue;
-      this.table.host.bucket.remove(id, revision).catch((error) => log.warn({ err: error, id }, "a leftover stays"));
+      const { bucket, spills } = this.table.host;
+      bucket.remove(id, revision).then(
+        () => spills.purge(id),
+        (error) => log.warn({ err: error, id }, "a leftover stays"),
+      );
     }
     this.leftovers = suspects;
   }

@@ -96,10 +96,14 @@ export class Resumption {
   /** It is ours and not even a reset is possible: its record goes, so that nobody waits for it. Never rejects. */
   async abandon(): Promise<void> {
     log.error({ connection: this.record.id }, "a connection is given up: its client could not be reset");
-    const { bucket } = this.table.host;
-    await bucket.remove(this.record.id, this.revision).catch((error) => {
-      log.warn({ err: error, connection: this.record.id }, "its record stays for now");
-    });
+    const { bucket, spills } = this.table.host;
+    const { id } = this.record;
+    try {
+      await bucket.remove(id, this.revision);
+      void spills.purge(id);
+    } catch (error) {
+      log.warn({ err: error, connection: id }, "its record stays for now");
+    }
   }
 
   /**

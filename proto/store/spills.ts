@@ -18,6 +18,9 @@ const OFFSET = "Baton-Offset";
 const AGE_MAX_MS = 24 * 3_600_000;
 const READ_DEADLINE_MS = 10_000;
 const READ_PAUSE_MS = 50;
+/** With pauses that grow, for about a minute. */
+const PURGE_TRIES = 10;
+const PURGE_PAUSE_MS = 1_000;
 /** err_code of nats-server (server/errors.json): the name is taken by a stream of other settings; no disk for that much. */
 const streamNameInUse = 10058;
 const insufficientResources = 10047;
@@ -86,10 +89,22 @@ export class Spills {
     }
   }
 
-  /** Takes a connection's pieces away. @param upTo sequence of the last of them; missing: all */
+  /** Takes a connection's pieces away, some time or other. Never rejects. @param upTo sequence of the last of them; missing: all */
   async purge(id: string, upTo?: number): Promise<void> {
     const filter = subjectOf(id);
-    await this.#context.manager.streams.purge(STREAM, upTo === undefined ? { filter } : { filter, seq: upTo + 1 });
+    const what = upTo === undefined ? { filter } : { filter, seq: upTo + 1 };
+    for (let tries = 1; ; tries++) {
+      try {
+        await this.#context.manager.streams.purge(STREAM, what);
+        return;
+      } catch (error) {
+        if (tries === PURGE_TRIES) {
+          logger("store").warn({ err: error, connection: id }, "spilled input stays in the store until it is old");
+          return;
+        }
+      }
+      await new Promise((resolve) => setTimeout(resolve, PURGE_PAUSE_MS * tries).unref());
+    }
   }
 
   /**

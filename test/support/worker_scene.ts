@@ -73,7 +73,13 @@ class FakeGuard {
 }
 
 /** Nothing is spilled here. */
-const NO_SPILLS = {} as ConnectionHost["spills"];
+class FakeSpills {
+  readonly purged: string[] = [];
+
+  async purge(id: string): Promise<void> {
+    this.purged.push(id);
+  }
+}
 
 /** Sockets that are numbers. */
 class FakeNative {
@@ -134,6 +140,7 @@ class FakeNative {
 /** A worker without kernel and store, server s2; what is around it are fakes that can fail. */
 export class WorkerScene {
   readonly bucket = new FakeBucket();
+  readonly spills = new FakeSpills();
   readonly guard = new FakeGuard();
   readonly native = new FakeNative();
   readonly desk = new AnswerDesk();
@@ -156,7 +163,7 @@ export class WorkerScene {
       bucket: this.bucket as unknown as ConnectionHost["bucket"],
       commits: new CommitMeter(() => {}),
       exposures: new Exposures(),
-      spills: NO_SPILLS,
+      spills: this.spills as unknown as ConnectionHost["spills"],
       limits: { inputBytes: 65_536, bodyBytes: () => 0, recordBytes: 327_680 },
       unprotected: false,
       ended: (connection) => this.table.drop(connection),

@@ -86,6 +86,18 @@ test("no descriptor is to be had: after some tries the client is asked and reset
   t.false(scene.bucket.records.has(record.id));
 });
 
+test("a leftover goes with what is beside its record, once it is certain to be one", async (t) => {
+  const scene = new WorkerScene(t);
+  scene.stored({ ...record, serverId: "s2", incarnation: 1 });
+  scene.heir.removeLeftovers();
+  t.true(scene.bucket.records.has(record.id));
+  t.deepEqual(scene.spills.purged, []);
+  scene.heir.removeLeftovers();
+  await eventually("both are gone", () => scene.spills.purged.length > 0);
+  t.deepEqual(scene.spills.purged, [record.id]);
+  t.false(scene.bucket.records.has(record.id));
+});
+
 test("the guard has no room: tried again until there is", async (t) => {
   const scene = new WorkerScene(t);
   scene.guard.isFull = true;

@@ -99,6 +99,17 @@ test("what is purged is gone, and nothing of others", async (t) => {
   t.is((await read("b", 0, 100)).length, 100);
 });
 
+test("what cannot be purged now is purged later", async (t) => {
+  const tried: unknown[] = [];
+  const purge = async (_stream: string, what: unknown) => {
+    if (tried.push(what) < 3) throw new Error("no answer");
+  };
+  const alive = setInterval(() => {}, 1_000); // its own pauses keep no process
+  t.teardown(() => clearInterval(alive));
+  await new Spills({ manager: { streams: { purge } } as unknown as JetStreamManager } as BucketContext).purge("a", 7);
+  t.deepEqual(tried, Array(3).fill({ filter: "baton.spill.a", seq: 8 }));
+});
+
 test("where there is no room it is refused at once, and there is room again when something is gone", async (t) => {
   const { spills, append } = await setUp(t, 8_192);
   await append("a", 0, 5_000);
