@@ -225,7 +225,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
       if (table.size > 0) await link.leave(config.limits.drainMs);
       await endingsAreOver(guard);
     },
-    protectionChanged: () => table.each((connection) => connection.commit()),
+    protectionChanged: () => table.each((connection) => connection.lookAgain()),
     pass: () => {
       relief = new Relief(relieved);
       void relief.run();

@@ -451,6 +451,13 @@ export class LiveConnection implements ConnectionPort {
     else this.goUnrecorded();
   }
 
+  /** Goes on as things are by now: what may leave without a record has changed. */
+  lookAgain(): void {
+    if (!this.native) return; // not yet, or not any more
+    this.intake.lookAgain();
+    this.commit();
+  }
+
   /** Everything may leave as it is promised; only our FIN needs the guard's leave as always. */
   private goUnrecorded(): void {
     this.waiting.all();

@@ -67,6 +67,11 @@ export class Intake {
     return this.delivered !== undefined;
   }
 
+  /** Records wait for a piece that is on its way to the store; where they need not wait for the store there is nothing to wait for. */
+  private get awaitsPiece(): boolean {
+    return this.spilling.isRunning && !this.host.unprotected;
+  }
+
   /** A commit is to be made soon. */
   get isBehind(): boolean {
     return this.timer !== undefined;
@@ -99,6 +104,11 @@ export class Intake {
     this.moved();
   }
 
+  /** What may leave without a record may have changed. A layer whose client waits for an ack takes nothing more by itself. */
+  lookAgain(): void {
+    if (this.host.unprotected && !this.isReplaying) this.letGo();
+  }
+
   /**
    * The input's part of a record. While a piece is on its way to the store, it and what is behind it need not be in a record as well.
    * @param whole all of it is needed
@@ -106,7 +116,7 @@ export class Intake {
   part(whole: boolean): Pick<ConnectionRecord, "consumed" | "processed" | "spilled" | "clientFinished" | "spool"> {
     const { processed, spilled, consumed, ended } = this.input;
     const spool = this.input.spool();
-    if (!whole && this.spilling.isRunning && this.recordedTo < consumed) {
+    if (!whole && this.awaitsPiece && this.recordedTo < consumed) {
       const spoolAt = Math.max(processed, spilled);
       this.recordedTo = Math.max(this.recordedTo, spoolAt);
       const part = spool.subarray(0, this.recordedTo - spoolAt);
@@ -151,7 +161,7 @@ export class Intake {
   private deliver(chunk: Buffer): void {
     this.port.application.input(chunk);
     // What is being spilled is committed behind that.
-    if (this.port.isOver || this.input.held === 0 || this.spilling.isRunning) return;
+    if (this.port.isOver || this.input.held === 0 || this.awaitsPiece) return;
     if (this.input.held >= SPOOL_AT_ONCE) this.port.commit();
     else this.commitSoon(SPOOL_DELAY_MS[this.input.held <= SEGMENT_BYTES ? "segment" : "more"]);
   }
@@ -190,11 +200,12 @@ export class Intake {
   }
 
   private spill(): void {
-    if (this.keeps === 0 || this.port.isOver || this.spilling.isRunning) return;
+    if (this.keeps === 0 || this.port.isOver || this.isReplaying) return;
     if (this.host.unprotected) {
       queueMicrotask(() => this.letGo()); // the layer has the word
       return;
     }
+    if (this.spilling.isRunning) return;
     const { from, bytes } = this.input.spillable();
     this.spilling.write(from, bytes)?.then(
       (to) => {

@@ -57,6 +57,7 @@ function scene(start = NOTHING, spills = new FakeSpills()) {
     },
     letGo: () => {
       state.letGo++;
+      intake.processed(intake.input.taken);
     },
   } as Partial<ApplicationLayer> as ApplicationLayer;
   const port: IntakePort = {
@@ -206,4 +207,28 @@ test("what is more than a segment is committed soon, a segment in the time of a 
   t.deepEqual(await Promise.all(all), [1_000, 2_000, 3_000, 5_000]);
   t.is(committed[0], "upload");
   t.is(committed[3], "segment");
+});
+
+test("the store is gone, and nothing need wait for it: what is on its way there is let go of, and all of the rest goes on", async (t) => {
+  const { intake, host, spills, state, parts } = scene();
+  intake.receive(STREAM.subarray(0, 20_000));
+  intake.took(20_000);
+  intake.receive(STREAM.subarray(20_000, 90_000));
+  intake.took(85_000);
+  t.is(spills.waiting.length, 1);
+  t.true(state.paused, "nothing more will come, and nothing more be taken");
+  host.unprotected = true;
+  intake.lookAgain();
+  t.is(state.letGo, 1);
+  t.false(state.paused);
+  t.like(intake.part(false), { processed: 85_000, consumed: 90_000 });
+  intake.receive(STREAM.subarray(90_000, 100_000));
+  t.like(parts.at(-1), { consumed: 100_000 }, "the next request is acknowledged");
+  intake.took(95_000);
+  await turn();
+  t.is(state.letGo, 2);
+  host.unprotected = false;
+  await spills.acknowledge();
+  t.like(intake.part(false), { processed: 95_000, consumed: 100_000 });
+  intake.clearTimer();
 });
