@@ -39,6 +39,8 @@ export class CommitMeter {
   private readonly writes: Refusals;
   /** Request bodies that the store did not take. */
   readonly spills: Refusals;
+  /** Times that the store did not give back what it has of one. */
+  readonly replays: Refusals;
 
   /** @param observe is told the seconds of each write that was acknowledged. */
   constructor(
@@ -47,6 +49,7 @@ export class CommitMeter {
   ) {
     this.writes = new Refusals("the store does not take records: tried again", log);
     this.spills = new Refusals("the store does not take a request's body: it is kept no longer", log);
+    this.replays = new Refusals("the store does not give a request's body back: tried again", log);
   }
 
   get refused(): number {

@@ -414,9 +414,9 @@ export class LiveConnection implements ConnectionPort {
     );
   }
 
-  private unsendable(reason: string): void {
+  private unsendable(reason: string, err?: Error): void {
     if (this.finished) return;
-    log.error({ connection: this.id, reason }, "what was promised cannot be sent: the client is reset");
+    log.error({ connection: this.id, reason, err }, "it cannot be gone on with: the client is reset");
     this.reset(reason);
   }
 
@@ -436,7 +436,7 @@ export class LiveConnection implements ConnectionPort {
       pauseInput: () => this.native?.pauseInput(),
       resumeInput: () => this.native?.resumeInput(),
       commit: () => this.commit(),
-      lost: (reason) => this.reset(reason),
+      lost: (error) => this.unsendable(error.message, error),
     };
   }
 

@@ -1,3 +1,4 @@
+import { BatonError } from "../../proto/errors.js";
 import type { ConnectionRecord } from "../../proto/record.js";
 import type { Offset } from "../../proto/sequence.js";
 import type { ApplicationLayer } from "../protocols/application.js";
@@ -23,8 +24,8 @@ export interface IntakePort {
   pauseInput(): void;
   resumeInput(): void;
   commit(): void;
-  /** What the record says that it has of the client's is not there. */
-  lost(reason: string): void;
+  /** The client's stream cannot be gone on with: what the record says of it is not there, or a layer fails at it. */
+  lost(error: Error): void;
 }
 
 /**
@@ -87,7 +88,7 @@ export class Intake {
   restore(spool: Buffer): void {
     const { input } = this;
     input.refill(spool);
-    if (input.spilled > input.processed) void this.replay(spool);
+    if (input.spilled > input.processed) this.replay(spool).catch((error) => this.port.lost(error));
     else this.redeliver(spool);
   }
 
@@ -175,22 +176,31 @@ export class Intake {
 
   private async replay(spool: Buffer): Promise<void> {
     const { input, port } = this;
-    const to = input.spilled;
     this.delivered = input.processed;
     this.regulate();
-    try {
-      for await (const part of this.spilling.read(input.processed, to)) {
+    while (this.delivered < input.spilled) {
+      try {
+        await this.replayFrom(this.delivered, input.spilled);
+      } catch (error) {
         if (port.isOver) return;
-        this.delivered += part.length;
-        port.application.input(part);
-        while (!port.isOver && this.delivered - input.taken > this.host.limits.inputBytes) await this.movement();
+        if (!(error instanceof BatonError) || error.code !== "STORE_UNAVAILABLE") throw error;
+        this.host.commits.replays.add(this.identity.id, error); // the connection waits for the store as any other
       }
-    } catch (error) {
-      if (!port.isOver) port.lost((error as Error).message);
-      return;
+      if (port.isOver) return;
     }
     this.delivered = undefined;
-    if (!port.isOver) this.redeliver(spool);
+    this.redeliver(spool);
+  }
+
+  private async replayFrom(from: Offset, to: Offset): Promise<void> {
+    const { input, port } = this;
+    this.delivered = from;
+    for await (const part of this.spilling.read(from, to)) {
+      if (port.isOver) return;
+      this.delivered += part.length;
+      port.application.input(part);
+      while (!port.isOver && this.delivered - input.taken > this.host.limits.inputBytes) await this.movement();
+    }
   }
 
   private movement(): Promise<void> {

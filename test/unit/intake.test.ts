@@ -16,6 +16,8 @@ class FakeSpills {
   pieces: Spilled[] = [];
   waiting: Array<{ piece: Spilled; resolve: (sequence: number) => void; reject: (error: Error) => void }> = [];
   purged = 0;
+  /** How the next reads end, each after its first piece. */
+  failing: Array<"STORE_UNAVAILABLE" | "NOT_FOUND"> = [];
 
   append(_id: string, offset: number, bytes: Buffer): Promise<number> {
     const piece = { offset, bytes: Buffer.from(bytes), sequence: 0 };
@@ -33,9 +35,11 @@ class FakeSpills {
     await turn();
   }
   async *read(_id: string, from: number, to: number): AsyncGenerator<Spilled> {
+    const failing = this.failing.shift();
     for (const { offset, bytes, sequence } of this.pieces) {
       const part = bytes.subarray(Math.max(0, from - offset), to - offset);
       if (offset + bytes.length > from && offset < to) yield { offset: Math.max(offset, from), bytes: part, sequence };
+      if (failing) throw new BatonError(failing, "as the test wants it");
     }
   }
   async purge(): Promise<void> {
@@ -75,8 +79,9 @@ function scene(start = NOTHING, spills = new FakeSpills()) {
       intake.clearTimer();
       parts.push(intake.part(false));
     },
-    lost: (reason) => {
-      state.lost = reason;
+    lost: (error) => {
+      state.lost = error.message;
+      state.over = true;
     },
   };
   const host = {
@@ -87,7 +92,7 @@ function scene(start = NOTHING, spills = new FakeSpills()) {
     commits: new CommitMeter(() => {}),
   };
   const intake: Intake = new Intake(port, host, { id: "a", recorded: true, service: "http" }, start);
-  return { intake, host, spills, state, parts, seen: () => Buffer.concat(seen) };
+  return { intake, host, application, spills, state, parts, seen: () => Buffer.concat(seen) };
 }
 
 /** What a record has of the client's stream, and what is beside it, is that stream; and it is all of it up to `consumed`. */
@@ -177,6 +182,33 @@ test("the twin is given what was spilled, then the spool, no faster than it take
   t.true(state.ended);
   t.is(state.lost, "");
   t.is(intake.part(true).consumed, 301_001);
+});
+
+test("a store that is away while the twin reads from it is waited for; what is not in it is lost, and so is what a layer fails at", async (t) => {
+  for (const [what, lost, waits] of [
+    ["away", "", 2],
+    ["not there", "as the test wants it", 1],
+    ["fails", "a bug", 0],
+  ] as const) {
+    const spills = new FakeSpills();
+    for (let at = 0; at < 60_000; at += 20_000) {
+      spills.pieces.push({ offset: at, bytes: STREAM.subarray(at, at + 20_000), sequence: at });
+    }
+    const { intake, state, seen, host, application } = scene({ ...NOTHING, spilled: 60_000, consumed: 60_000 }, spills);
+    if (what === "away") spills.failing = ["STORE_UNAVAILABLE", "STORE_UNAVAILABLE"];
+    if (what === "not there") spills.failing = ["STORE_UNAVAILABLE", "NOT_FOUND"];
+    if (what === "fails") {
+      application.input = () => {
+        throw new Error("a bug");
+      };
+    }
+    intake.restore(Buffer.alloc(0));
+    for (let turns = 0; turns < 20; turns++) await turn();
+    if (what === "away") t.deepEqual(seen(), STREAM.subarray(0, 60_000), "each byte once");
+    t.is(state.lost, lost);
+    t.is(host.commits.replays.total, waits);
+    t.is(intake.isReplaying, what !== "away", "whoever has lost it takes nothing of the client's");
+  }
 });
 
 test("a piece whose outcome is not known is sent again; where the store does not take it the layer lets go", async (t) => {
