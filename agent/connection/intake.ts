@@ -217,7 +217,7 @@ export class Intake {
     }
     if (this.spilling.isRunning) return;
     const { from, bytes } = this.input.spillable();
-    this.spilling.write(from, bytes)?.then(
+    this.spilling.write(this.input.processed, from, bytes)?.then(
       (to) => {
         if (this.port.isOver) return;
         this.input.spill(to);

@@ -14,6 +14,8 @@ export class Spilling {
   /** Behind what is spilled, and the sequence of its last piece that is needed still. */
   private end: Offset;
   private last: number | undefined;
+  /** The same of the body before this one, which a record may need still. */
+  private before: { end: Offset; last: number } | undefined;
   /** Pieces are in the store, or may be. */
   private any: boolean;
   private stopped = false;
@@ -37,11 +39,16 @@ export class Spilling {
   /**
    * Resolves when the bytes are in the store; undefined: they are too few, or a write is in flight already. Rejects where the store is there and
    * does not take them.
+   * @param processed what lies below is used
    */
-  write(from: Offset, bytes: Buffer): Promise<Offset> | undefined {
+  write(processed: Offset, from: Offset, bytes: Buffer): Promise<Offset> | undefined {
     if (this.running || bytes.length < PIECE_MIN) return undefined;
     this.running = true;
     this.any = true;
+    if (processed >= this.end && this.last !== undefined) {
+      this.before = { end: this.end, last: this.last };
+      this.last = undefined;
+    }
     return this.append(from, bytes);
   }
 
@@ -55,6 +62,10 @@ export class Spilling {
 
   /** A record says that everything below `processed` is not needed any more. */
   release(processed: Offset): void {
+    if (this.before && processed >= this.before.end) {
+      this.purge(this.before.last);
+      this.before = undefined;
+    }
     if (this.last === undefined || processed < this.end || this.running) return;
     this.purge(this.last); // not what may follow
     this.last = undefined;
