@@ -211,7 +211,7 @@ export class Intake {
 
   private spill(): void {
     if (this.keeps === 0 || this.port.isOver || this.isReplaying) return;
-    if (this.host.unprotected) {
+    if (this.host.unprotected || this.spilling.isOld) {
       queueMicrotask(() => this.letGo()); // the layer has the word
       return;
     }

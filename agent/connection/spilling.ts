@@ -1,6 +1,6 @@
 import { BatonError } from "../../proto/errors.js";
 import type { Offset } from "../../proto/sequence.js";
-import type { Spills } from "../../proto/store/index.js";
+import { SPILL_AGE_MAX_MS, type Spills } from "../../proto/store/index.js";
 import { life } from "./life.js";
 
 /** Smaller pieces are not worth a message of their own: the record has them. */
@@ -14,7 +14,9 @@ export class Spilling {
   /** Behind what is spilled, and the sequence of its last piece that is needed still. */
   private end: Offset;
   private last: number | undefined;
-  /** The same of the body before this one, which a record may need still. */
+  /** When the first of its pieces was written, milliseconds. */
+  private since: number | undefined;
+  /** The body before this one, which a record may need still. */
   private before: { end: Offset; last: number } | undefined;
   /** Pieces are in the store, or may be. */
   private any: boolean;
@@ -36,6 +38,11 @@ export class Spilling {
     return this.running;
   }
 
+  /** It cannot be kept for much longer: the store drops what is old. */
+  get isOld(): boolean {
+    return this.since !== undefined && Date.now() - this.since > SPILL_AGE_MAX_MS / 2;
+  }
+
   /**
    * Resolves when the bytes are in the store; undefined: they are too few, or a write is in flight already. Rejects where the store is there and
    * does not take them.
@@ -48,14 +55,17 @@ export class Spilling {
     if (processed >= this.end && this.last !== undefined) {
       this.before = { end: this.end, last: this.last };
       this.last = undefined;
+      this.since = undefined;
     }
+    this.since ??= Date.now();
     return this.append(from, bytes);
   }
 
   /** What an earlier owner has spilled. Throws BatonError. */
   async *read(from: Offset, to: Offset): AsyncGenerator<Buffer, void> {
-    for await (const { bytes, sequence } of this.spills.read(this.id, from, to)) {
+    for await (const { bytes, sequence, writtenAtMs } of this.spills.read(this.id, from, to)) {
       this.last = sequence;
+      this.since ??= writtenAtMs;
       yield bytes;
     }
   }
@@ -69,6 +79,7 @@ export class Spilling {
     if (this.last === undefined || processed < this.end || this.running) return;
     this.purge(this.last); // not what may follow
     this.last = undefined;
+    this.since = undefined;
   }
 
   /** The connection is somebody else's. */

@@ -9,5 +9,5 @@ export {
   type LeasesHandlers,
 } from "./leases.js";
 export type { DocumentBucket, DocumentHandlers } from "./servers.js";
-export type { Spilled, Spills } from "./spills.js";
+export { AGE_MAX_MS as SPILL_AGE_MAX_MS, type Spilled, type Spills } from "./spills.js";
 export { connectStore, type ServerDocument, type Store, type StoreOptions } from "./store.js";

@@ -15,7 +15,7 @@ import { streamOf } from "./streams.js";
 const STREAM = "SPILL";
 const OFFSET = "Baton-Offset";
 /** For what was left behind by a server that died between the end of a connection and its removal here. */
-const AGE_MAX_MS = 24 * 3_600_000;
+export const AGE_MAX_MS = 24 * 3_600_000;
 const READ_DEADLINE_MS = 10_000;
 const READ_PAUSE_MS = 50;
 /** With pauses that grow, for about a minute. */
@@ -33,6 +33,8 @@ export interface Spilled {
   bytes: Buffer;
   /** In the stream. */
   sequence: number;
+  /** By the store's clock. */
+  writtenAtMs: number;
 }
 
 /**
@@ -84,7 +86,7 @@ export class Spills {
       if (piece.offset > at) continue; // of an owner whose next record never was; the one after it has begun further back
       const bytes = piece.bytes.subarray(at - piece.offset, to - piece.offset);
       if (bytes.length === 0) continue; // another owner's of the same bytes, or used already
-      yield { offset: at, bytes, sequence: piece.sequence };
+      yield { ...piece, offset: at, bytes };
       at += bytes.length;
     }
   }
@@ -132,7 +134,8 @@ export class Spills {
 
 function spilledOf(message: StoredMsg | null): Spilled | undefined {
   if (!message) return undefined;
-  return { offset: Number(message.header.get(OFFSET)), bytes: Buffer.from(message.data), sequence: message.seq };
+  const { seq: sequence, time, header, data } = message;
+  return { offset: Number(header.get(OFFSET)), bytes: Buffer.from(data), sequence, writtenAtMs: time.getTime() };
 }
 
 /**

@@ -20,7 +20,7 @@ class FakeSpills {
   failing: Array<"STORE_UNAVAILABLE" | "NOT_FOUND"> = [];
 
   append(_id: string, offset: number, bytes: Buffer): Promise<number> {
-    const piece = { offset, bytes: Buffer.from(bytes), sequence: 0 };
+    const piece = { offset, bytes: Buffer.from(bytes), sequence: 0, writtenAtMs: Date.now() };
     return new Promise((resolve, reject) => this.waiting.push({ piece, resolve, reject }));
   }
   async acknowledge(): Promise<void> {
@@ -36,9 +36,9 @@ class FakeSpills {
   }
   async *read(_id: string, from: number, to: number): AsyncGenerator<Spilled> {
     const failing = this.failing.shift();
-    for (const { offset, bytes, sequence } of this.pieces) {
+    for (const { offset, bytes, ...rest } of this.pieces) {
       const part = bytes.subarray(Math.max(0, from - offset), to - offset);
-      if (offset + bytes.length > from && offset < to) yield { offset: Math.max(offset, from), bytes: part, sequence };
+      if (offset + bytes.length > from && offset < to) yield { offset: Math.max(offset, from), bytes: part, ...rest };
       if (failing) throw new BatonError(failing, "as the test wants it");
     }
   }
@@ -187,7 +187,7 @@ for (const between of [0, 100]) {
 test("the twin is given what was spilled, then the spool, no faster than it takes it, and the end", async (t) => {
   const spills = new FakeSpills();
   for (let at = 0; at < 300_000; at += 50_000) {
-    spills.pieces.push({ offset: at, bytes: STREAM.subarray(at, at + 50_000), sequence: at });
+    spills.pieces.push({ offset: at, bytes: STREAM.subarray(at, at + 50_000), sequence: at, writtenAtMs: Date.now() });
   }
   const spool = STREAM.subarray(300_000, 301_000);
   const start = { processed: 1_000, spilled: 300_000, consumed: 301_001, clientFinished: true, spool };
@@ -215,7 +215,12 @@ test("a store that is away while the twin reads from it is waited for; what is n
   ] as const) {
     const spills = new FakeSpills();
     for (let at = 0; at < 60_000; at += 20_000) {
-      spills.pieces.push({ offset: at, bytes: STREAM.subarray(at, at + 20_000), sequence: at });
+      spills.pieces.push({
+        offset: at,
+        bytes: STREAM.subarray(at, at + 20_000),
+        sequence: at,
+        writtenAtMs: Date.now(),
+      });
     }
     const { intake, state, seen, host, application } = scene({ ...NOTHING, spilled: 60_000, consumed: 60_000 }, spills);
     if (what === "away") spills.failing = ["STORE_UNAVAILABLE", "STORE_UNAVAILABLE"];
@@ -286,4 +291,23 @@ test("the store is gone, and nothing need wait for it: what is on its way there 
   await spills.acknowledge();
   t.like(intake.part(false), { processed: 95_000, consumed: 100_000 });
   intake.clearTimer();
+});
+
+test("a body that has been under way for so long that the store may drop its beginning is kept no longer", async (t) => {
+  for (const hours of [11, 13]) {
+    const spills = new FakeSpills();
+    const writtenAtMs = Date.now() - hours * 3_600_000;
+    spills.pieces.push({ offset: 0, bytes: STREAM.subarray(0, 30_000), sequence: 1, writtenAtMs });
+    const { intake, state } = scene({ ...NOTHING, spilled: 30_000, consumed: 30_000 }, spills);
+    intake.restore(Buffer.alloc(0));
+    await turn();
+    intake.took(30_000);
+    await turn();
+    intake.receive(STREAM.subarray(30_000, 60_000));
+    intake.took(60_000);
+    await turn();
+    t.is(state.letGo > 0, hours > 12);
+    t.is(spills.waiting.length, hours > 12 ? 0 : 1);
+    intake.clearTimer();
+  }
 });
