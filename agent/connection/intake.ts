@@ -16,6 +16,8 @@ const SPOOL_DELAY_MS = { segment: 40, more: 5 };
 const SEGMENT_BYTES = 1_200;
 /** So much of it, in bytes, is an upload: its client waits for every ack. */
 const SPOOL_AT_ONCE = 4_096;
+/** Smaller pieces are not worth a message of their own, unless no more than that is read. */
+const PIECE_MIN = 16_384;
 
 /** What the input of a connection needs of it. */
 export interface IntakePort {
@@ -55,7 +57,8 @@ export class Intake {
     const { id, recorded, service } = identity;
     const { processed, consumed, clientFinished, spilled } = start;
     this.input = new Input(processed, consumed, clientFinished, spilled);
-    this.spilling = new Spilling(host.spills, id, host.writer, spilled > processed ? spilled : 0);
+    const pieceMin = Math.min(PIECE_MIN, host.limits.inputBytes);
+    this.spilling = new Spilling(host.spills, id, host.writer, spilled > processed ? spilled : 0, pieceMin);
     this.recordedTo = consumed;
     this.keeps = recorded ? host.limits.bodyBytes(service) : 0;
   }

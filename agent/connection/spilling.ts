@@ -3,8 +3,6 @@ import type { Offset } from "../../proto/sequence.js";
 import { SPILL_AGE_MAX_MS, type Spills } from "../../proto/store/index.js";
 import { life } from "./life.js";
 
-/** Smaller pieces are not worth a message of their own: the record has them. */
-const PIECE_MIN = 16_384;
 /** Of this process: message ids must not come twice. */
 let pieces = 0;
 
@@ -23,12 +21,16 @@ export class Spilling {
   private stopped = false;
   private removed = false;
 
-  /** @param spilled where an earlier owner's pieces end; 0 = none */
+  /**
+   * @param spilled where an earlier owner's pieces end; 0 = none
+   * @param pieceMin the record has what is less
+   */
   constructor(
     private readonly spills: Spills,
     private readonly id: string,
     private readonly writer: string,
     spilled: Offset,
+    private readonly pieceMin: number,
   ) {
     this.end = spilled;
     this.any = spilled > 0;
@@ -49,7 +51,7 @@ export class Spilling {
    * @param processed what lies below is used
    */
   write(processed: Offset, from: Offset, bytes: Buffer): Promise<Offset> | undefined {
-    if (this.running || bytes.length < PIECE_MIN) return undefined;
+    if (this.running || bytes.length < this.pieceMin) return undefined;
     this.running = true;
     this.any = true;
     if (processed >= this.end && this.last !== undefined) {

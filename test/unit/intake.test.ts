@@ -50,7 +50,7 @@ class FakeSpills {
 type Part = ReturnType<Intake["part"]>;
 const NOTHING: Part = { processed: 0, spilled: 0, consumed: 0, clientFinished: false, spool: Buffer.alloc(0) };
 
-function scene(start = NOTHING, spills = new FakeSpills()) {
+function scene(start = NOTHING, spills = new FakeSpills(), inputBytes = 65_536) {
   const seen: Buffer[] = [];
   const state = { ended: false, paused: false, letGo: 0, lost: "", over: false };
   const parts: Part[] = [];
@@ -86,7 +86,7 @@ function scene(start = NOTHING, spills = new FakeSpills()) {
   };
   const host = {
     spills: spills as unknown as Spills,
-    limits: { inputBytes: 65_536, bodyBytes: () => 1_000_000, recordBytes: 0 },
+    limits: { inputBytes, bodyBytes: () => 1_000_000, recordBytes: 0 },
     unprotected: false,
     writer: "s1/1",
     commits: new CommitMeter(() => {}),
@@ -310,4 +310,15 @@ test("a body that has been under way for so long that the store may drop its beg
     t.is(spills.waiting.length, hours > 12 ? 0 : 1);
     intake.clearTimer();
   }
+});
+
+test("an upload goes on however little is read at once", async (t) => {
+  const { intake, spills, state } = scene(NOTHING, new FakeSpills(), 4_096);
+  for (let at = 0; at < 20_480; at += 4_096) {
+    intake.receive(STREAM.subarray(at, at + 4_096));
+    intake.took(at + 4_096);
+    await spills.acknowledge();
+    t.false(state.paused);
+  }
+  intake.clearTimer();
 });
