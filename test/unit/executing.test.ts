@@ -320,3 +320,17 @@ test("a large body that is answered before its end, and one whose client ends in
     layer.closed();
   }
 });
+
+test("a client that ends right behind the head of a large body is answered", async (t) => {
+  const { port, layer, uploads } = connection();
+  layer.input(largeHead);
+  layer.inputEnd();
+  await turn();
+  t.is(uploads.length, 0, "the record does not know of it yet");
+  port.recordings.splice(0)[0]?.();
+  await turn();
+  t.regex(port.out.toString(), /^HTTP\/1\.1 400 Bad Request/);
+  t.true(port.fin);
+  t.true(uploads[0]?.isStopped);
+  layer.closed();
+});

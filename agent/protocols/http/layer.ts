@@ -203,7 +203,7 @@ export class HttpLayer implements ApplicationLayer {
 
   /** Gives the upload what it takes. Where that is not kept it is used up: it need not be in a record, and is acknowledged. */
   private feed(work: Uploads): void {
-    const { uploading, request } = work;
+    const { uploading } = work;
     const before = this.seen;
     while (!this.over && uploading.takes) {
       const chunk = this.waiting.shift();
@@ -212,14 +212,18 @@ export class HttpLayer implements ApplicationLayer {
       this.seen += used;
       if (used < chunk.length) this.waiting.unshift(chunk.subarray(used));
     }
-    if (this.seen === before || this.over) return;
+    if (this.over) return;
+    if (this.seen > before) this.passed(work);
+    if (this.inputEnded && this.waiting.length === 0) uploading.inputEnd();
+  }
+
+  private passed(work: Uploads): void {
     if (work.kept && this.seen - this.requestAt > this.port.keeps) {
       work.kept = false;
-      this.keepNoLonger(request);
+      this.keepNoLonger(work.request);
     } else if (work.kept) this.port.took(this.seen);
     else this.port.processed(this.seen);
     if (!work.kept) void this.port.recorded();
-    if (this.inputEnded && this.waiting.length === 0) uploading.inputEnd();
   }
 
   letGo(): void {
