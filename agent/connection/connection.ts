@@ -240,7 +240,7 @@ export class LiveConnection implements ConnectionPort {
     this.host.native.resume(fd);
     this.work(fd, writtenTo);
     this.goOnLive(revision);
-    this.commit();
+    this.lookAgain();
   }
 
   private goOnLive(revision: number): void {
@@ -451,7 +451,7 @@ export class LiveConnection implements ConnectionPort {
     else this.goUnrecorded();
   }
 
-  /** Goes on as things are by now: what may leave without a record has changed. */
+  /** Goes on as things are by now: what may leave without a record has changed, or the socket. */
   lookAgain(): void {
     if (!this.native) return; // not yet, or not any more
     this.intake.lookAgain();

@@ -108,9 +108,13 @@ export class Intake {
     this.moved();
   }
 
-  /** What may leave without a record may have changed. A layer whose client waits for an ack takes nothing more by itself. */
+  /**
+   * What may leave without a record may have changed, or the socket, which reads unless it is told. A layer whose client waits for an ack
+   * takes nothing more by itself.
+   */
   lookAgain(): void {
     if (this.host.unprotected && !this.isReplaying) this.letGo();
+    this.regulate();
   }
 
   /**

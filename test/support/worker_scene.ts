@@ -106,6 +106,10 @@ class FakeNative {
   activate(): void {
     if (this.noSpeech) throw this.noSpeech;
   }
+  resume(): void {}
+  capture(): never {
+    throw new Error("nothing is captured here");
+  }
   closeInRepair(fd: number): void {
     this.open.delete(fd);
   }
@@ -116,6 +120,7 @@ class FakeNative {
   connection(fd: number, { sendOffset, handlers }: { sendOffset: number; handlers: ConnectionHandlers }) {
     this.handlers = handlers;
     this.open.add(fd);
+    this.paused = false;
     const close = () => void this.open.delete(fd);
     return {
       fd,
@@ -131,6 +136,7 @@ class FakeNative {
       resumeInput: () => {
         this.paused = false;
       },
+      detach: () => ({ fd, sentOffset: sendOffset }),
       close,
       closeSilently: close,
     };

@@ -57,3 +57,14 @@ test("what no other server could go on with is logged once with its connection, 
     ["b", 1],
   ]);
 });
+
+test("an undone freeze of a full connection reads nothing more", async (t) => {
+  const scene = new WorkerScene(t);
+  const connection = scene.live(record);
+  scene.native.handlers?.onInput(Buffer.alloc(70_000));
+  await eventually("it is protected", () => connection.protectionGap === "");
+  t.true(scene.native.paused);
+  await t.throwsAsync(connection.freeze(), { message: "nothing is captured here" });
+  t.is(connection.phase.phase, "LIVE");
+  t.true(scene.native.paused);
+});
