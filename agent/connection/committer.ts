@@ -53,6 +53,11 @@ export class Committer {
     return this.dirty;
   }
 
+  /** Everything is in the store, and acknowledged. */
+  get isSettled(): boolean {
+    return !this.dirty && !this.running;
+  }
+
   /** Something changed: it will be in the store at the end of this turn of the loop, or in the write after the running one. */
   request(): void {
     this.dirty = true;

@@ -434,7 +434,10 @@ export class LiveConnection implements ConnectionPort {
         return connection.finished;
       },
       pauseInput: () => this.native?.pauseInput(),
-      resumeInput: () => this.native?.resumeInput(),
+      resumeInput: () => {
+        this.lastActivityMs = performance.now(); // from now on it is the client's turn
+        this.native?.resumeInput();
+      },
       commit: () => this.commit(),
       lost: (error) => this.unsendable(error.message, error),
     };
@@ -527,6 +530,7 @@ export class LiveConnection implements ConnectionPort {
 
   private committed(record: ConnectionRecord): void {
     if (this.finished) return;
+    this.lastActivityMs = performance.now(); // the client's ack may have waited for it
     const { guard } = this.host;
     // Later commits go further; only with the store gone can an older one be acknowledged after a newer one went ahead.
     if (record.floor >= this.floor) {
@@ -573,10 +577,16 @@ export class LiveConnection implements ConnectionPort {
       if (quietMs > LINGER_MS) this.finish("lingered");
     } else if (this.output.tail > this.acknowledged()) {
       if (quietMs > STUCK_MS) this.reset("the client took nothing for too long");
-    } else if (quietMs > idleMs && this.unmovable === "") {
+    } else if (quietMs > idleMs && (this.unmovable === "" || this.awaitsClient)) {
       this.history.add("idle");
-      this.layers.application.inputEnd();
+      this.layers.application.inputEnd(true);
     }
+  }
+
+  /** A client without its ack, or with a window that is shut, waits for us. */
+  private get awaitsClient(): boolean {
+    if (!this.intake.isSettled || !this.committer.isSettled) return false;
+    return this.layers.application.awaitsClient?.() ?? false;
   }
 
   /** Whether the clock should look at it often: a big body's floor moves, or a layer may be waiting for acks, which come unsaid. */

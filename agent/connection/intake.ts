@@ -76,6 +76,11 @@ export class Intake {
     return this.spilling.isRunning && !this.host.unprotected;
   }
 
+  /** Nothing of it waits for anybody but the client. */
+  get isSettled(): boolean {
+    return !this.isReplaying && !this.spilling.isRunning;
+  }
+
   /** A commit is to be made soon. */
   get isBehind(): boolean {
     return this.timer !== undefined;

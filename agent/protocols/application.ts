@@ -23,8 +23,11 @@ export interface ApplicationLayer extends ProtocolLayer {
   /** The next bytes of the client's stream, in order and without gaps from `inputOffset` on. The layer may keep the chunk; nobody changes it. */
   input(chunk: Buffer): void;
 
-  /** The client has finished its stream (FIN), or the core wants no more of it (idle for too long): answer what is complete, then promise the FIN. */
-  inputEnd(): void;
+  /**
+   * The client has finished its stream (FIN), or the core wants no more of it: answer what is complete, then promise the FIN.
+   * @param isLate it has sent nothing for too long
+   */
+  inputEnd(isLate?: boolean): void;
 
   /** Everything of ours below `position` is at the client. Never falls. The core calls it before `checkpoint` when it has moved. */
   acknowledged(position: number): void;
@@ -39,6 +42,9 @@ export interface ApplicationLayer extends ProtocolLayer {
 
   /** Why the connection had better not be moved now; "" = nothing stands against it. Missing: never anything. */
   unmovable?(): string;
+
+  /** Whether something has begun that only the client can bring on: then it is idle, though it is not to be moved. Missing: never. */
+  awaitsClient?(): boolean;
 
   /** Why no other server could go on with the connection if this one died now; "" = one could. Missing: one always could. */
   gap?(): string;

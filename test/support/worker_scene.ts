@@ -154,6 +154,8 @@ export class WorkerScene {
   readonly layerCalls: string[] = [];
   /** Called by the application layer to open an object. */
   open: ApplicationLayer["open"] = () => Promise.reject(new Error("nothing is opened here"));
+  /** What else the application layer does. */
+  layer: Partial<ApplicationLayer> = {};
   readonly host: ConnectionHost;
   readonly table: ConnectionTable;
   readonly heir: Heir;
@@ -253,6 +255,7 @@ export class WorkerScene {
       take: () => Promise.reject(new Error("nothing is passed here")),
       describe: () => ({ object: "", objectOffset: 0, firstByteSequence: 0, requests: 0 }),
       closed: () => note("closed"),
+      ...this.layer,
     };
     const state = () => ({ ...exampleRecord().tcp, ...identity.tcp });
     return new Stack([new IpLayer(), new TcpLayer(identity.tcp, state)], application, () => {});

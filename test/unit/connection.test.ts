@@ -68,3 +68,35 @@ test("an undone freeze of a full connection reads nothing more", async (t) => {
   t.is(connection.phase.phase, "LIVE");
   t.true(scene.native.paused);
 });
+
+test("a client that vanishes in the middle of its request is idle, unless it is waiting for us", async (t) => {
+  const scene = new WorkerScene(t);
+  let waits = false;
+  const ends: unknown[] = [];
+  scene.layer = {
+    unmovable: () => "a request is being executed",
+    awaitsClient: () => waits,
+    inputEnd: (isLate) => void ends.push(isLate),
+  };
+  const connection = scene.live(record);
+  await eventually("it is protected", () => connection.protectionGap === "");
+  const tickLater = async () => {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    connection.tick(10);
+  };
+  await tickLater();
+  t.deepEqual(ends, [], "the upstream has not taken all of it");
+  waits = true;
+  scene.bucket.trouble = new Error("the store is away");
+  connection.commit();
+  await tickLater();
+  t.deepEqual(ends, [], "it has no ack");
+  scene.bucket.trouble = undefined;
+  const commits = scene.bucket.commits;
+  await eventually("it has", () => scene.bucket.commits > commits);
+  await new Promise((resolve) => setImmediate(resolve));
+  connection.tick(10);
+  t.deepEqual(ends, [], "its time begins anew");
+  await tickLater();
+  t.deepEqual(ends, [true]);
+});

@@ -334,3 +334,30 @@ test("a client that ends right behind the head of a large body is answered", asy
   t.true(uploads[0]?.isStopped);
   layer.closed();
 });
+
+test("a large body waits for its client where all that came is handed on; one that never comes to its end is answered 408", async (t) => {
+  const { port, layer, uploads } = connection(true);
+  port.keeps = 1_000_000;
+  t.false(layer.awaitsClient());
+  layer.input(Buffer.concat([largeHead, LARGE.subarray(0, 1000)]));
+  t.true(layer.awaitsClient());
+  const [upload] = uploads as [FakeUpload];
+  upload.isCongested = true;
+  layer.input(LARGE.subarray(1000, 2000));
+  t.false(layer.awaitsClient());
+  upload.isCongested = false;
+  upload.onRoom();
+  t.true(layer.awaitsClient());
+  layer.inputEnd(true);
+  await turn();
+  t.regex(port.out.toString(), /^HTTP\/1\.1 408 Request Timeout\r\n.*Connection: close\r\n/s);
+  t.true(port.fin);
+  t.true(upload.isStopped);
+  layer.closed();
+
+  const whole = connection(true);
+  whole.port.keeps = 1_000_000;
+  whole.layer.input(Buffer.concat([largeHead, LARGE]));
+  t.false(whole.layer.awaitsClient(), "it waits for its answer");
+  whole.layer.closed();
+});

@@ -59,6 +59,8 @@ export class HttpLayer implements ApplicationLayer {
   private received: number;
   private seen: number;
   private inputEnded = false;
+  /** What a request is answered of which nothing more will come. */
+  private incomplete = 400;
 
   private reader: RequestReader | undefined;
   /** Client stream offset of the request that is being read. */
@@ -98,9 +100,10 @@ export class HttpLayer implements ApplicationLayer {
     else this.advance();
   }
 
-  inputEnd(): void {
+  inputEnd(isLate = false): void {
     this.inputEnded = true;
-    if (this.work?.kind === "uploading" && this.waiting.length === 0) this.work.uploading.inputEnd();
+    if (isLate) this.incomplete = 408;
+    if (this.work?.kind === "uploading" && this.waiting.length === 0) this.work.uploading.inputEnd(this.incomplete);
     this.advance();
   }
 
@@ -125,9 +128,9 @@ export class HttpLayer implements ApplicationLayer {
     if (this.inputEnded && !this.over && !this.work) this.end();
   }
 
-  /** Nothing more will come. A request that was left unfinished is a bad one. */
   private end(): void {
-    if (this.request || this.reader?.begun) this.promise(plain(400, { close: true }), this.request ?? NO_REQUEST);
+    if (this.request || this.reader?.begun)
+      this.promise(plain(this.incomplete, { close: true }), this.request ?? NO_REQUEST);
     else this.port.respond({ pieces: [], fin: true, processed: this.received });
     this.discard();
   }
@@ -214,7 +217,7 @@ export class HttpLayer implements ApplicationLayer {
     }
     if (this.over) return;
     if (this.seen > before) this.passed(work);
-    if (this.inputEnded && this.waiting.length === 0) uploading.inputEnd();
+    if (this.inputEnded && this.waiting.length === 0) uploading.inputEnd(this.incomplete);
   }
 
   private passed(work: Uploads): void {
@@ -386,6 +389,10 @@ export class HttpLayer implements ApplicationLayer {
   unmovable(): string {
     if (this.work?.kind === "making") return "a response is being made that could only be made again";
     return this.begun || (this.work && !isSafe(this.work.request)) ? "a request is being executed" : "";
+  }
+
+  awaitsClient(): boolean {
+    return this.work?.kind === "uploading" && this.work.uploading.takes && this.waiting.length === 0;
   }
 
   gap(): string {

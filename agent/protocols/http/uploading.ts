@@ -48,9 +48,9 @@ export class Uploading {
     return progress.taken;
   }
 
-  /** Nothing more will come of the client's. */
-  inputEnd(): void {
-    if (!this.ended) this.fail(400);
+  /** Nothing more will come of the client's. @param status of a request that is not complete */
+  inputEnd(status: number): void {
+    if (!this.ended) this.fail(status);
   }
 
   stop(): void {
