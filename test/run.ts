@@ -11,10 +11,10 @@ import { closingLine, parseTapLine, type Tally } from "./support/tap.js";
  * than any test of it may take; whether its files may run side by side.
  */
 const GROUPS: Record<string, { minutes: number; quietMinutes: number; parallel: boolean }> = {
-  unit: { minutes: 3, quietMinutes: 1, parallel: true },
-  bpf: { minutes: 3, quietMinutes: 1, parallel: false },
-  native: { minutes: 3, quietMinutes: 1, parallel: false },
-  lab: { minutes: 25, quietMinutes: 3, parallel: false },
+  unit: { minutes: 8, quietMinutes: 1, parallel: true },
+  bpf: { minutes: 6, quietMinutes: 1, parallel: false },
+  native: { minutes: 6, quietMinutes: 1, parallel: false },
+  lab: { minutes: 40, quietMinutes: 3, parallel: false },
   long: { minutes: 240, quietMinutes: 60, parallel: false },
 };
 

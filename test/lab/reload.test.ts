@@ -27,7 +27,7 @@ const isUp = async (server: string) =>
 test("a file that is not right changes nothing, and one that is changes services under live connections", async (t) => {
   const written = readFileSync(configFile(), "utf8");
   const capture = await Capture.start();
-  const downloads = Array.from({ length: 12 }, () => new Download(`/${FILE}`, { rate: "4M", seconds: 110 }));
+  const downloads = Array.from({ length: 12 }, () => new Download(`/${FILE}`, { rate: "6M", seconds: 110 }));
   await Promise.all(downloads.map((download) => download.reached(64 * 1024)));
   const supervisors = () => SERVERS.map((server) => pidOf(server, "supervisor"));
   const [before, controller] = [supervisors(), pidOf("lb1", "controller")];
