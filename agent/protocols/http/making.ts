@@ -17,9 +17,11 @@ const NOT_TWICE = "its request may not be executed again to make its response on
 /** How long a takeover waits until it is certain that the response can be made again. */
 const CERTAIN_MS = 500;
 
+const NO_BYTES_SHA256 = createHash("sha256").digest();
+
 /** Where a making begins. @param length of its body, bytes, where the head states it */
 export function nothingMade(framing: Framing, length = 0): State {
-  return { bytes: 0, sha256: createHash("sha256").digest(), framing, length };
+  return { bytes: 0, sha256: NO_BYTES_SHA256, framing, length };
 }
 
 /**

@@ -42,8 +42,8 @@ const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
  * @param head the message's header lines, whose Connection may name more that stay here
  */
 export function passedTrailers(trailers: readonly Line[], head: readonly Line[]): Line[] {
+  if (trailers.length === 0 || bytesOf(trailers) > TRAILERS_MAX) return []; // as a rule there are none
   const mayPass = passing(head);
-  if (bytesOf(trailers) > TRAILERS_MAX) return [];
   return trailers.filter(([name, value]) => mayPass(name) && VALUE.test(value));
 }
 

@@ -119,9 +119,7 @@ export class UpstreamHandler implements Handler {
     }
     const length = lengthOf(headers);
     const others = lines.filter(([name]) => name.toLowerCase() !== "content-length");
-    const stop = () => body.discard();
     const inChunks = asked.request.minorVersion > 0;
-    const trailers = () => passedTrailers(body.trailers, headers);
     const announced = length === undefined && inChunks ? announcement(headers) : [];
     const { literalBytes } = this.policy;
     if (length === undefined || length <= literalBytes) {
@@ -131,19 +129,13 @@ export class UpstreamHandler implements Handler {
         : await beginning(body.parts(), literalBytes).catch(() => undefined);
       if (!begun) return plain(502, { close: false });
       const { bytes, rest } = begun;
-      if (rest) {
-        return {
-          ...answer,
-          headers: [...others, ...announced],
-          made: { ...stated(length), parts: rest, trailers, stop },
-        };
-      }
-      if (inChunks && trailers().length > 0) {
-        const chunks = bytes.length > 0 ? [chunkOf(bytes), lastChunk(trailers())] : [lastChunk(trailers())];
+      if (rest) return { ...answer, headers: [...others, ...announced], made: madeOf(body, headers, rest) };
+      const trailers = inChunks ? passedTrailers(body.trailers, headers) : [];
+      if (trailers.length > 0) {
         return {
           ...answer,
           headers: [...others, ...announced, ["Transfer-Encoding", "chunked"]],
-          body: Buffer.concat(chunks),
+          body: Buffer.concat([...(bytes.length > 0 ? [chunkOf(bytes)] : []), lastChunk(trailers)]),
         };
       }
       return { ...answer, headers: [...others, ["Content-Length", String(bytes.length)]], body: bytes };
@@ -157,7 +149,7 @@ export class UpstreamHandler implements Handler {
       !isStrong(etag) ||
       !acceptsRanges(status, headers)
     ) {
-      return { ...answer, headers: others, made: { length, parts: body.parts(), stop } };
+      return { ...answer, headers: others, made: madeOf(body, headers) };
     }
     const file = new Source(this.native, offset + length, (from, to, gone) =>
       this.range({ ...asked, gone }, etag, from, to),
@@ -176,10 +168,7 @@ export class UpstreamHandler implements Handler {
   async repeat(asked: Asked, status: number): Promise<MadeBody> {
     const response = await this.origin.ask(this.handedOn(asked), true);
     const { body, headers } = response;
-    if (response.status === status) {
-      const trailers = () => passedTrailers(body.trailers, headers);
-      return { ...stated(lengthOf(headers)), parts: body.parts(), trailers, stop: () => body.discard() };
-    }
+    if (response.status === status) return madeOf(body, headers);
     body.discard();
     if (response.status >= 500) throw new OriginError(502, `${this.origin.url} answered ${response.status}`);
     throw new RefusedError("response changed", `its upstream answers ${response.status} now, and not ${status}`);
@@ -234,8 +223,15 @@ export class UpstreamHandler implements Handler {
 
 const NO_VALIDATOR = "its upstream gives it no strong validator, or no ranges";
 
-function stated(length: number | undefined): { length?: number } {
-  return length === undefined ? {} : { length };
+/** @param parts all of it, where it has been begun with */
+function madeOf(body: Body, headers: OriginResponse["headers"], parts = body.parts()): MadeBody {
+  const length = lengthOf(headers);
+  return {
+    ...(length === undefined ? {} : { length }),
+    parts,
+    trailers: () => passedTrailers(body.trailers, headers),
+    stop: () => body.discard(),
+  };
 }
 
 interface Beginning {
