@@ -8,6 +8,7 @@ import type { Transit } from "../connection/transit.js";
 import { type Answer, compareAnswer, expectationOf } from "./compare.js";
 import { Pursuit, type Quarry } from "./pursuit.js";
 import type { AnswerDesk } from "./reattachment.js";
+import { removeRecord } from "./removal.js";
 import { Resumption, type ResumptionResult } from "./resumption.js";
 
 const log = logger("heir");
@@ -181,11 +182,7 @@ export class Heir {
       if (this.table.get(id) || this.pursuit.has(id)) continue;
       suspects.add(id);
       if (!this.leftovers.has(id)) continue;
-      const { bucket, spills } = this.table.host;
-      bucket.remove(id, revision).then(
-        () => spills.purge(id),
-        (error) => log.warn({ err: error, id }, "a leftover stays"),
-      );
+      removeRecord(this.table.host, id, revision).catch((error) => log.warn({ err: error, id }, "a leftover stays"));
     }
     this.leftovers = suspects;
   }

@@ -12,6 +12,7 @@ import { TimestampClock } from "./clock.js";
 import { expectationOf } from "./compare.js";
 import { exactReset } from "./probe.js";
 import { type AnswerDesk, type Outcome, Reattachment, type Subject } from "./reattachment.js";
+import { removeRecord } from "./removal.js";
 import type { RepairSocket } from "./repair_socket.js";
 import { beginSpeechless, beginUnready, type ObjectRefusal, prepareUnready } from "./unready.js";
 import { watchLate } from "./watch_late.js";
@@ -96,14 +97,9 @@ export class Resumption {
   /** It is ours and not even a reset is possible: its record goes, so that nobody waits for it. Never rejects. */
   async abandon(): Promise<void> {
     log.error({ connection: this.record.id }, "a connection is given up: its client could not be reset");
-    const { bucket, spills } = this.table.host;
-    const { id } = this.record;
-    try {
-      await bucket.remove(id, this.revision);
-      void spills.purge(id);
-    } catch (error) {
-      log.warn({ err: error, connection: id }, "its record stays for now");
-    }
+    await removeRecord(this.table.host, this.record.id, this.revision).catch((error) => {
+      log.warn({ err: error, connection: this.record.id }, "its record stays for now");
+    });
   }
 
   /**
