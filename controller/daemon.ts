@@ -52,11 +52,11 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   const own = controllerOf(config, id);
   mkdirSync(own.state, { recursive: true });
   if (!becomeRealtime()) log.warn("no real-time priority: on a busy machine deaths are found later");
-  let hungUp = false;
-  const early = () => {
+  let hungUp = false; // before there is anything to reload
+  let hangUp = () => {
     hungUp = true;
   };
-  process.on("SIGHUP", early);
+  process.on("SIGHUP", () => hangUp());
   writePidFile(own.state, "controller", process.pid);
 
   const nats = await startNats(config, id);
@@ -354,9 +354,8 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     // Steering goes on without us, and so does the embedded store: the connections must not notice.
     process.exit(0);
   };
-  process.on("SIGHUP", () => reload.request());
-  process.off("SIGHUP", early);
-  if (hungUp) reload.request();
+  hangUp = () => reload.request();
+  if (hungUp) hangUp();
   for (const signal of ["SIGTERM", "SIGINT"] as const)
     process.once(signal, () => inBackground(log, "stopping", stop()));
 }
