@@ -1,4 +1,3 @@
-#include "info.h"
 #include "repair.h"
 
 #include <linux/socket.h>
@@ -10,6 +9,7 @@
 #include <algorithm>
 
 #include "descriptor.h"
+#include "info.h"
 #include "option.h"
 
 namespace {
