@@ -6,26 +6,18 @@ import { eventually } from "../support/eventually.js";
 import { killAgent, signal } from "../support/fault.js";
 import { assertOneConnection, labTest } from "../support/fixture.js";
 import { LAB, lives, pidOf, runOn, VIP } from "../support/host.js";
+import { labConfigFile, logOf } from "../support/lab.js";
 
 const { test, lab } = labTest();
 const SERVERS = ["s1", "s2", "s3"];
 const FILE = "100m.bin";
 const PORT = 81;
 
-const configFile = () => /^CONFIG=(.*)$/m.exec(readFileSync(`${LAB}/env`, "utf8"))![1]!;
-
-/** What a daemon says from now on. */
-function logOf(host: string, daemon: "agent" | "controller"): () => string {
-  const file = `${LAB}/${host}/${daemon}.log`;
-  const known = readFileSync(file).length;
-  return () => readFileSync(file).toString("utf8", known);
-}
-
 const isUp = async (server: string) =>
   (await lab.control.servers()).some(({ id, state }) => id === server && state === "UP");
 
 test("a file that is not right changes nothing, and one that is changes services under live connections", async (t) => {
-  const written = readFileSync(configFile(), "utf8");
+  const written = readFileSync(labConfigFile(), "utf8");
   const capture = await Capture.start();
   const downloads = Array.from({ length: 12 }, () => new Download(`/${FILE}`, { rate: "6M", seconds: 110 }));
   await Promise.all(downloads.map((download) => download.reached(64 * 1024)));
@@ -45,7 +37,7 @@ test("a file that is not right changes nothing, and one that is changes services
   ] as const) {
     t.not(text, written);
     const logs = [...SERVERS.map((server) => logOf(server, "agent")), logOf("lb1", "controller")];
-    writeFileSync(configFile(), text);
+    writeFileSync(labConfigFile(), text);
     hangUp();
     await eventually("each has said why it goes on as before", () =>
       logs.every((log) => /is not taken over/.test(log()) && sentence.test(log())),
@@ -65,7 +57,7 @@ test("a file that is not right changes nothing, and one that is changes services
   const next = parse(written);
   next.services.push({ name: "other", port: PORT, protocol: "http", directory: other });
   next.overload = { mode: "dry-run" };
-  writeFileSync(configFile(), stringify(next));
+  writeFileSync(labConfigFile(), stringify(next));
   hangUp();
   await eventually(
     "the agents are others",
@@ -88,7 +80,7 @@ test("a file that is not right changes nothing, and one that is changes services
 });
 
 test("the last of several hangups counts", async (t) => {
-  const written = readFileSync(configFile(), "utf8");
+  const written = readFileSync(labConfigFile(), "utf8");
   const first = pidOf("s2", "supervisor");
   const services = [
     { name: "first", port: 82, protocol: "app" },
@@ -98,7 +90,7 @@ test("the last of several hangups counts", async (t) => {
   for (const count of [1, 2]) {
     const next = parse(written);
     next.services.push(...services.slice(0, count));
-    writeFileSync(configFile(), stringify(next));
+    writeFileSync(labConfigFile(), stringify(next));
     signal(first, "SIGHUP");
     await eventually("a successor is on its way", () => /an agent with the new configuration is started/.test(log()));
   }

@@ -1,5 +1,4 @@
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
 import type { ExecutionContext } from "ava";
 import type { ConnectionMessage } from "../../proto/rpc/index.js";
 import { Capture, factsOf } from "../support/capture.js";
@@ -8,8 +7,9 @@ import { Download } from "../support/download.js";
 import { eventually } from "../support/eventually.js";
 import { killAgent, signal } from "../support/fault.js";
 import { assertOneConnection, labTest } from "../support/fixture.js";
-import { LAB, lives, pidOf } from "../support/host.js";
+import { lives, pidOf } from "../support/host.js";
 import { get, ResponseReader } from "../support/http.js";
+import { logOf } from "../support/lab.js";
 import { Replacement } from "../support/replacement.js";
 import { Witness } from "../support/witness.js";
 
@@ -127,16 +127,12 @@ test("every agent is replaced twice, and no client notices", async (t) => {
 test("a successor that dies before it is prepared: the old agent goes on, and can be replaced afterwards", async (t) => {
   const downloads = await started(10, "5M");
   const [supervisor, worker] = [pidOf("s1", "supervisor"), pidOf("s1", "agent")];
-  const known = readFileSync(`${LAB}/s1/agent.log`, "utf8").length;
+  const log = logOf("s1", "agent");
   const failing = new Replacement("s1");
-  await eventually("it has asked", () =>
-    readFileSync(`${LAB}/s1/agent.log`, "utf8").slice(known).includes("another agent prepares"),
-  );
+  await eventually("it has asked", () => log().includes("another agent prepares"));
   signal(failing.pid, "SIGKILL");
   await failing.ended;
-  await eventually("the old one has said that it goes on", () =>
-    readFileSync(`${LAB}/s1/agent.log`, "utf8").slice(known).includes("this agent is not replaced"),
-  );
+  await eventually("the old one has said that it goes on", () => log().includes("this agent is not replaced"));
   t.deepEqual([pidOf("s1", "supervisor"), pidOf("s1", "agent")], [supervisor, worker]);
   t.true(lives(supervisor) && lives(worker));
   await new Replacement("s1").done();

@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { root } from "../../proto/paths.js";
@@ -48,6 +49,18 @@ export function labUp(options: LabOptions = {}): Promise<void> {
 /** Restarts what a test killed, stopped or cut; every server is UP afterwards. */
 export function labHeal(): Promise<void> {
   return lab("heal");
+}
+
+/** The configuration file that the standing lab goes by. */
+export function labConfigFile(): string {
+  return /^CONFIG=(.*)$/m.exec(readFileSync(`${LAB}/env`, "utf8"))![1]!;
+}
+
+/** What a daemon of a host says from now on, whenever it is asked. */
+export function logOf(host: string, daemon: "agent" | "controller"): () => string {
+  const file = `${LAB}/${host}/${daemon}.log`;
+  const known = readFileSync(file).length;
+  return () => readFileSync(file).toString("utf8", known);
 }
 
 /** Starts a host's daemon as the lab does, and nothing else. */

@@ -1,9 +1,10 @@
 import type { ChildProcess } from "node:child_process";
-import { closeSync, openSync, readFileSync } from "node:fs";
+import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "../../proto/paths.js";
 import { eventually } from "./eventually.js";
 import { LAB, lives, pidOf, spawnOn } from "./host.js";
+import { labConfigFile } from "./lab.js";
 
 /** `baton agent --replace` on a server of the lab, as its operator would start it: it is the server's agent from then on. */
 export class Replacement {
@@ -48,11 +49,10 @@ function pidIn(server: string): number | undefined {
 }
 
 function start(server: string): ChildProcess {
-  const config = /^CONFIG=(.*)$/m.exec(readFileSync(`${LAB}/env`, "utf8"))![1]!;
   const main = join(root, "dist/controller/cli/main.js");
   const log = openSync(`${LAB}/${server}/agent.log`, "a");
   try {
-    const command = [process.execPath, main, "agent", "--replace", "--config", config, "--id", server];
+    const command = [process.execPath, main, "agent", "--replace", "--config", labConfigFile(), "--id", server];
     return spawnOn(server, command, { stdio: ["ignore", log, "pipe"], detached: true });
   } finally {
     closeSync(log);
