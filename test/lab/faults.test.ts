@@ -71,8 +71,10 @@ for (const [phase, row] of Object.entries(EXITS) as Array<[PhaseName, (typeof EX
           await eventually("the store is back", async () => (await lab.control.status()).store?.connected);
         unpark();
         await answer;
+        download.pause(); // it is not to be over before it can be seen whose it is
         await labHeal();
         t.log(await exitOf(way, events.seen, exits));
+        download.goOn();
       });
       events.close();
       assertSurvived(t, outcome, await lab.digestOf(FILE));

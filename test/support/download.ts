@@ -75,6 +75,15 @@ export class Download {
     return new Promise((resolve, reject) => this.#waiting.push({ bytes, resolve, reject }));
   }
 
+  /** The client reads nothing more, its kernel goes on; `goOn` ends it. */
+  pause(): void {
+    this.#child.kill("SIGSTOP");
+  }
+
+  goOn(): void {
+    this.#child.kill("SIGCONT");
+  }
+
   abort(): void {
     this.#child.kill("SIGKILL");
   }

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -52,6 +52,14 @@ export class NatsServer {
 
   signal(signal: NodeJS.Signals): void {
     this.#child?.kill(signal);
+  }
+
+  /** Resolves when each of its threads stands still: until then one that runs may answer yet. SIGCONT ends it. */
+  async freeze(): Promise<void> {
+    this.signal("SIGSTOP");
+    const tasks = `/proc/${this.pid}/task`;
+    const stands = (task: string) => readFileSync(`${tasks}/${task}/stat`, "utf8").split(") ")[1]?.startsWith("T");
+    while (!readdirSync(tasks).every(stands)) await new Promise((resolve) => setTimeout(resolve, 1));
   }
 
   forget(): void {

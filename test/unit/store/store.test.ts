@@ -205,7 +205,7 @@ test("a write is given up at its deadline when the store is gone, and says so", 
 test("a stopped server answers everything once it goes on, each write once", async (t) => {
   const { nats, store } = await setUp(t);
   await store.connections.commit("a", bytes("1"), 0, "m1");
-  nats.signal("SIGSTOP");
+  await nats.freeze();
   const commit = store.connections.commit("a", bytes("2"), 1, "m2");
   await until(() => store.resent > 0);
   nats.signal("SIGCONT");
