@@ -125,7 +125,7 @@ static __always_inline int ingress(struct xdp_md *ctx)
 		return may_be_tcp_fragment(protocol, &h) ? BATON_GUARD_IN_MALFORMED : BATON_GUARD_IN_NOT_VIP;
 	if (parse_tcp(&c, &h) < 0)
 		return BATON_GUARD_IN_MALFORMED;
-	flow_from_client(&flow, &h);
+	flow_from_client(&flow, &h, BATON_PROTO_TCP);
 	if (!is_service(flow.vip_port, BATON_PROTO_TCP))
 		return BATON_GUARD_IN_NOT_VIP;
 	g = bpf_map_lookup_elem(&flows, &flow);
@@ -237,7 +237,7 @@ static __always_inline int egress(struct __sk_buff *skb)
 		return out_other(protocol, &c, &h);
 	if (parse_tcp(&c, &h) < 0)
 		return BATON_GUARD_OUT_MALFORMED;
-	flow_from_server(&flow, &h);
+	flow_from_server(&flow, &h, BATON_PROTO_TCP);
 	if (!is_service(flow.vip_port, BATON_PROTO_TCP))
 		return BATON_GUARD_OUT_NOT_VIP;
 	if (h.tcp->syn && h.tcp->ack)

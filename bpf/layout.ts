@@ -192,6 +192,36 @@ export function decodeException(bytes: Buffer): Exception {
   };
 }
 
+/** Field offsets of struct baton_related. */
+export const relatedLayout = { client_port: 0, vip_port: 2, client_isn: 4 } as const;
+export const RELATED_BYTES = 8;
+
+/** The control connection of a related flow, which has the same addresses. */
+export interface Control {
+  clientPort: number;
+  vipPort: number;
+  clientIsn: number;
+}
+
+export function encodeRelated(control: Control): Buffer {
+  const bytes = Buffer.alloc(RELATED_BYTES);
+  bytes.writeUInt16BE(control.clientPort, relatedLayout.client_port);
+  bytes.writeUInt16BE(control.vipPort, relatedLayout.vip_port);
+  bytes.writeUInt32LE(control.clientIsn, relatedLayout.client_isn);
+  return bytes;
+}
+
+export function decodeRelated(bytes: Buffer): Control {
+  return {
+    clientPort: bytes.readUInt16BE(relatedLayout.client_port),
+    vipPort: bytes.readUInt16BE(relatedLayout.vip_port),
+    clientIsn: bytes.readUInt32LE(relatedLayout.client_isn),
+  };
+}
+
+/** BATON_SERVICE_*: values of `services` on the appliance. */
+export const serviceKind = { OWN: 1, RELATED: 2 } as const;
+
 /** Field offsets of struct baton_maglev: two positions an element. */
 export const maglevLayout = { main: 0, heir: 4 } as const;
 export const MAGLEV_BYTES = 8;

@@ -16,6 +16,7 @@
 #include <linux/ipv6.h>
 #include <linux/tcp.h>
 #include <linux/types.h>
+#include <linux/udp.h>
 #endif
 #include "shared.h"
 
@@ -60,7 +61,10 @@ struct baton_headers {
 		struct ipv6hdr *ip6; /* version 6 */
 	};
 	__u32 version;       /* 4 or 6 as soon as the fixed header is known to be there, whatever else is wrong; 0 before */
-	struct tcphdr *tcp;
+	union {
+		struct tcphdr *tcp;
+		struct udphdr *udp;
+	};
 	__u32 length;        /* bytes from the transport header on, by the IP header; behind parse_tcp: of payload */
 	__u32 tcp_bytes;     /* TCP header with options, behind parse_tcp */
 };
@@ -214,6 +218,19 @@ static __always_inline int parse_tcp(struct baton_cursor *c, struct baton_header
 	return 0;
 }
 
+/* Returns 0; h->length is the payload. The UDP length of a datagram of the kernel's own may be beyond one packet (GSO): not looked at. */
+static __always_inline int parse_udp(struct baton_cursor *c, struct baton_headers *h)
+{
+	struct udphdr *udp = (void *)c->at;
+
+	if ((__u8 *)(udp + 1) > c->end || h->length < sizeof(*udp))
+		return BATON_PARSE_MALFORMED;
+	h->udp = udp;
+	h->length -= sizeof(*udp);
+	c->at += sizeof(*udp);
+	return 0;
+}
+
 /* Sequence number behind the segment: payload, SYN and FIN occupy one each (RFC 9293 section 3.4). */
 static __always_inline __u32 tcp_segment_end(const struct baton_headers *h)
 {
@@ -323,11 +340,12 @@ struct baton_quote {
 		struct ipv6hdr *ip6;
 	};
 	__be16 source, dest;
+	__u8 transport;
 };
 
 /*
  * Cursor at the ICMP or ICMPv6 header. Returns 0 for "fragmentation needed" (3/4) and "packet too big" (2/0) that quote
- * a TCP packet, 1 for any other ICMP. The quote may end 8 bytes behind its IP header (RFC 792).
+ * a TCP or UDP packet, 1 for any other ICMP. The quote may end 8 bytes behind its IP header (RFC 792).
  */
 static __always_inline int parse_icmp_quote(struct baton_cursor *c, int v6, struct baton_quote *q)
 {
@@ -342,7 +360,7 @@ static __always_inline int parse_icmp_quote(struct baton_cursor *c, int v6, stru
 	next = v6 ? parse_ipv6(c, &inner) : parse_ipv4(c, &inner);
 	if (next < 0)
 		return next;
-	if (next != BATON_PROTO_TCP)
+	if (next != BATON_PROTO_TCP && next != BATON_PROTO_UDP)
 		return 1;
 	if (c->at + 4 > c->end)
 		return BATON_PARSE_MALFORMED;
@@ -352,6 +370,7 @@ static __always_inline int parse_icmp_quote(struct baton_cursor *c, int v6, stru
 		q->ip4 = inner.ip4;
 	q->source = *(__be16 *)c->at;
 	q->dest = *(__be16 *)(c->at + 2);
+	q->transport = next;
 	return 0;
 }
 
@@ -371,8 +390,8 @@ static __always_inline void address_from_ipv6(__u8 address[16], const void *ipv6
 	((__u64 *)address)[1] = ((const __u64 *)ipv6)[1];
 }
 
-/* TCP flow of a packet that a client sent: source is the client. */
-static __always_inline void flow_from_client(struct baton_flow *f, const struct baton_headers *h)
+/* Flow of a packet that a client sent: source is the client. TCP and UDP have their ports at the same place. */
+static __always_inline void flow_from_client(struct baton_flow *f, const struct baton_headers *h, __u8 transport)
 {
 	if (h->version == 4) {
 		address_from_ipv4(f->client, h->ip4->saddr);
@@ -383,12 +402,12 @@ static __always_inline void flow_from_client(struct baton_flow *f, const struct 
 	}
 	f->client_port = h->tcp->source;
 	f->vip_port = h->tcp->dest;
-	f->transport = BATON_PROTO_TCP;
+	f->transport = transport;
 	f->pad[0] = f->pad[1] = f->pad[2] = 0;
 }
 
-/* TCP flow of a packet that a server sent: source is the VIP. */
-static __always_inline void flow_from_server(struct baton_flow *f, const struct baton_headers *h)
+/* Flow of a packet that a server sent: source is the VIP. */
+static __always_inline void flow_from_server(struct baton_flow *f, const struct baton_headers *h, __u8 transport)
 {
 	if (h->version == 4) {
 		address_from_ipv4(f->client, h->ip4->daddr);
@@ -399,7 +418,7 @@ static __always_inline void flow_from_server(struct baton_flow *f, const struct 
 	}
 	f->client_port = h->tcp->dest;
 	f->vip_port = h->tcp->source;
-	f->transport = BATON_PROTO_TCP;
+	f->transport = transport;
 	f->pad[0] = f->pad[1] = f->pad[2] = 0;
 }
 

@@ -103,7 +103,7 @@ static __always_inline int tentative_fits(const struct baton_recent *line, const
 {
 	if (s->syn)
 		return server->state == BATON_SERVER_UP;
-	return !s->icmp && s->start == line->new_syn.isn + 1;
+	return is_own(s) && s->start == line->new_syn.isn + 1;
 }
 
 /* Finds the owner in the flow's line. Returns whether it did. */
@@ -157,7 +157,7 @@ BATON_GLOBAL int recent_learn(const struct steered *s BATON_NONNULL, int verdict
 	struct baton_recent *line = recent_find(&s->key);
 	int known, living, tentative, confirmed;
 
-	if (s->icmp)
+	if (!is_own(s))
 		return 0;
 	tentative = line && (line->flags & BATON_RECENT_TENTATIVE);
 	known = line && !tentative;

@@ -106,6 +106,17 @@ struct baton_exception {
 #define BATON_EXCEPTION_HOLD 1 /* a migration: look into `holds` first; without an entry there `slot` holds */
 
 /*
+ * related: flows that go where their control connection goes, FTP's data connections for instance. Its key is the flow itself, with
+ * client port 0 where any will do; the control connection has the same addresses. The control plane writes.
+ */
+struct baton_related {
+	__be16 client_port; /* of the control connection, as is all here */
+	__be16 vip_port;
+	__u32 client_isn;   /* tells it from a later one of the same 5-tuple; the packet path does not look at it */
+};
+BATON_ASSERT(sizeof(struct baton_related) == 8, "baton_related is 8 bytes");
+
+/*
  * Both Maglev tables, two positions an element (an array's elements are 8 bytes at least): position p is in element
  * p / 2 at [p % 2]. 0: nobody.
  */
@@ -177,6 +188,10 @@ struct baton_service {
 	__u8 transport; /* IPPROTO_TCP, IPPROTO_UDP */
 	__u8 pad;
 };
+
+/* Value of `services` on the appliance. */
+#define BATON_SERVICE_OWN 1     /* each of its flows has an owner of its own */
+#define BATON_SERVICE_RELATED 2 /* only flows in `related` have this port */
 
 /* Key of `appliances`, and the element of `way_back`, where `set` says whether there is one. */
 struct baton_mac {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * The appliance: finds the owner of every TCP flow to a VIP and sends its packets there, or holds them.
+ * The appliance: finds the owner of every flow to a VIP and sends its packets there, or holds them.
  *
  *   frame ──► for a VIP? ──► recent, no exception, owner well ──────────────────────────────► forward
  *                 │                     │ anything else
  *                 ▼ no                  ▼
- *           own stack        exceptions ► recent ► service? Maglev ──► owner held? ──► hold ──► ring buffer
+ *           own stack        of a related flow? from here on it is its control connection's
+ *                                       ▼
+ *                            exceptions ► recent ► service? Maglev ──► owner held? ──► hold ──► ring buffer
  *                                                                          │ no            released ──► forward
  *                                                                          ▼
  *                                                               sent by that owner itself? ──► ring buffer
@@ -119,7 +121,7 @@ static __always_inline void describe_tcp(struct steered *s, const struct baton_c
 	const struct tcphdr *tcp = h->tcp;
 
 	key_of_tcp(&s->key, h, vip);
-	flow_from_client(&s->flow, h);
+	flow_from_client(&s->flow, h, BATON_PROTO_TCP);
 	s->syn = tcp->syn && !tcp->ack;
 	s->acks = tcp->ack && !tcp->syn;
 	s->pure = tcp->rst || (tcp->ack && !tcp->syn && !tcp->fin && !h->length);
@@ -137,6 +139,35 @@ static __always_inline void describe_tcp(struct steered *s, const struct baton_c
 	} else {
 		parse_tcp_timestamps(c, h, &s->tsval, &s->tsecr);
 	}
+}
+
+/*
+ * A packet of a related flow becomes one of its control connection, so that a bundle has one owner and one hold by construction. Its
+ * numbers are not that connection's; a SYN goes to the owner of the bundle like everything else. Returns BATON_GO_ON or a verdict.
+ */
+static __always_inline int relate(struct steered *s, const struct vip *vip)
+{
+	struct baton_service service = { .port = s->flow.vip_port, .transport = s->flow.transport };
+	const __u32 *kind = bpf_map_lookup_elem(&services, &service);
+	const struct baton_related *control;
+
+	if (!kind || *kind != BATON_SERVICE_RELATED)
+		return s->flow.transport == BATON_PROTO_TCP ? BATON_GO_ON : BATON_STEER_PASS_VIP_OTHER;
+	control = bpf_map_lookup_elem(&related, &s->flow);
+	if (!control) {
+		s->flow.client_port = 0;
+		control = bpf_map_lookup_elem(&related, &s->flow);
+	}
+	if (!control)
+		return BATON_STEER_DROP_NOT_RELATED;
+	s->flow.client_port = control->client_port;
+	s->flow.vip_port = control->vip_port;
+	s->flow.transport = BATON_PROTO_TCP;
+	set_key(&s->key, vip, ((__u64 *)s->flow.client)[0], ((__u64 *)s->flow.client)[1],
+		control->client_port | (__u32)control->vip_port << 16);
+	s->related = 1;
+	s->syn = 0;
+	return BATON_GO_ON;
 }
 
 /*
@@ -167,9 +198,9 @@ static __always_inline int describe_icmp(struct steered *s, struct baton_cursor 
 	s->icmp = 1;
 	s->flow.client_port = q.dest;
 	s->flow.vip_port = q.source;
-	s->flow.transport = BATON_PROTO_TCP;
+	s->flow.transport = q.transport;
 	set_key(&s->key, vip, ((__u64 *)s->flow.client)[0], ((__u64 *)s->flow.client)[1], q.dest | (__u32)q.source << 16);
-	return BATON_GO_ON;
+	return relate(s, vip);
 }
 
 /*
@@ -188,12 +219,18 @@ BATON_GLOBAL int describe(struct xdp_md *ctx, struct steered *s BATON_NONNULL)
 	__builtin_memcpy(s->source.bytes, h.eth->h_source, 6);
 	if (protocol == (h.version == 4 ? BATON_PROTO_ICMP : BATON_PROTO_ICMPV6))
 		return describe_icmp(s, &c, &h, &vip);
+	if (protocol == BATON_PROTO_UDP) {
+		if (parse_udp(&c, &h))
+			return BATON_STEER_DROP_MALFORMED;
+		flow_from_client(&s->flow, &h, BATON_PROTO_UDP);
+		return relate(s, &vip);
+	}
 	if (protocol != BATON_PROTO_TCP)
 		return BATON_STEER_PASS_VIP_OTHER;
 	if (parse_tcp(&c, &h))
 		return BATON_STEER_DROP_MALFORMED;
 	describe_tcp(s, &c, &h, &vip);
-	return BATON_GO_ON;
+	return relate(s, &vip);
 }
 
 /* ---- owner --------------------------------------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
  * maglev             control           XDP               fixed
  * server_macs        control           XDP               fixed, as servers
  * services           control           XDP               the controller refuses the configuration
+ * related            control           XDP               the controller relates nothing more (LIMIT_REACHED)
  * recent             XDP               XDP, control      another flow is forgotten: it costs a Maglev walk
  * exceptions         control           XDP               the controller moves nothing more (LIMIT_REACHED)
  * exceptions_filter  control           XDP               fixed; more bits set mean more lookups, never a wrong one
@@ -62,10 +63,18 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 256);
+	__uint(max_entries, 4096);
 	__type(key, struct baton_service);
-	__type(value, __u32); /* 1 */
+	__type(value, __u32); /* BATON_SERVICE_* */
 } services SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC); /* as exceptions */
+	__uint(max_entries, 1 << 16);
+	__type(key, struct baton_flow);
+	__type(value, struct baton_related);
+} related SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

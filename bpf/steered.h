@@ -29,6 +29,7 @@ struct steered {
 	struct steer_key key;
 	struct baton_flow flow;
 	__u8 icmp;          /* an ICMP error about this flow: steered as it, nothing is learnt from it */
+	__u8 related;       /* of a flow that goes where this one does: likewise */
 	__u8 syn;           /* SYN without ACK */
 	__u8 pure;          /* ACK without payload, SYN and FIN, or an RST: all that answers a probe */
 	__u8 acks;          /* `ack` means something */
@@ -42,6 +43,12 @@ struct steered {
 	struct baton_syn offered; /* by a SYN */
 	struct baton_mac source;  /* who sent the frame */
 };
+
+/* Whether the packet is a segment of the flow itself: only then do its numbers say anything of it. */
+static __always_inline int is_own(const struct steered *s)
+{
+	return !s->icmp && !s->related;
+}
 
 static __always_inline int is_forward(int verdict)
 {

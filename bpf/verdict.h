@@ -19,7 +19,7 @@ enum baton_steer_verdict {
 	BATON_STEER_FORWARD_BOUNCED = 8,    /* F sent back by a server, forwarded to the owner in exceptions */
 	BATON_STEER_HELD = 9,               /* H in the ring buffer */
 	BATON_STEER_HELD_BOUNCED = 10,      /* H sent back by a server, to be resolved by user space */
-	BATON_STEER_PASS_VIP_OTHER = 11,    /* P VIP, but neither TCP service nor ICMP error (ping, ...) */
+	BATON_STEER_PASS_VIP_OTHER = 11,    /* P VIP, but neither TCP, related UDP nor ICMP error (ping, ...) */
 	BATON_STEER_DROP_NO_SERVER = 12,    /* D no server takes new flows */
 	BATON_STEER_DROP_NO_SERVICE = 13,   /* D VIP, but no service on that port */
 	BATON_STEER_DROP_MALFORMED = 14,    /* D headers cut short or contradictory */
@@ -28,7 +28,8 @@ enum baton_steer_verdict {
 	BATON_STEER_DROP_HOLD_EXPIRED = 17, /* D hold's deadline is past and no committed owner lives */
 	BATON_STEER_DROP_TOO_LARGE = 18,    /* D frame larger than can be held */
 	BATON_STEER_PASS_VLAN = 19,         /* P tagged more than twice */
-	BATON_STEER_VERDICTS = 20
+	BATON_STEER_DROP_NOT_RELATED = 20,  /* D a port of related flows, but no control connection has named this one */
+	BATON_STEER_VERDICTS = 21
 };
 
 /* A server. I: ingress, E: egress. */

@@ -22,6 +22,7 @@ export const steerVerdicts = [
   "drop_hold_expired",
   "drop_too_large",
   "pass_vlan",
+  "drop_not_related",
 ] as const;
 export type SteerVerdict = (typeof steerVerdicts)[number];
 

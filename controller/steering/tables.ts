@@ -1,11 +1,14 @@
 import type { BpfMap } from "../../bpf/binding/index.js";
 import { encodeService } from "../../bpf/guard_layout.js";
 import {
+  type Control,
   decodeException,
   decodeRecent,
+  decodeRelated,
   decodeServer,
   encodeException,
   encodeHold,
+  encodeRelated,
   encodeServer,
   flowFromKey,
   flowKey,
@@ -16,6 +19,7 @@ import {
   RECENT_BYTES,
   type Server,
   type Syn,
+  serviceKind,
 } from "../../bpf/layout.js";
 import { flowHashOfKey, MAGLEV_SIZE, maglevTable } from "../../bpf/maglev.js";
 import { type ServerState, type SteerVerdict, steerVerdicts } from "../../bpf/vocabulary.js";
@@ -30,6 +34,7 @@ export const steerMaps = [
   "server_macs",
   "maglev",
   "services",
+  "related",
   "recent",
   "exceptions",
   "exceptions_filter",
@@ -40,7 +45,6 @@ export const steerMaps = [
 export type SteerMaps = Record<(typeof steerMaps)[number], BpfMap>;
 
 const TRANSPORT = { tcp: 6, udp: 17 } as const;
-const ONE = indexKey(1);
 const BPF_NOEXIST = 1;
 const RECENT_SETS = 2 ** 18;
 
@@ -48,6 +52,15 @@ const RECENT_SETS = 2 ** 18;
 export interface TableMember {
   name: string;
   slot: number;
+}
+
+/** What takes part on every VIP. */
+export interface SteeredPort {
+  port: number;
+  /** TCP if left out. */
+  transport?: Flow["transport"];
+  /** Only flows that a control connection has named have this port. */
+  related?: boolean;
 }
 
 /** Where a flow lives. */
@@ -98,11 +111,15 @@ export class Tables {
   }
 
   /** Exactly these take part from now on. */
-  setServices(services: Array<{ port: number; transport?: Flow["transport"] }>): void {
-    const wanted = services.map(({ port, transport }) => encodeService(port, TRANSPORT[transport ?? "tcp"]));
-    for (const key of wanted) this.maps.services.update(key, ONE);
+  setServices(services: SteeredPort[]): void {
+    const wanted = new Set<string>();
+    for (const { port, transport, related } of services) {
+      const key = encodeService(port, TRANSPORT[transport ?? "tcp"]);
+      wanted.add(key.toString("latin1"));
+      this.maps.services.update(key, indexKey(related ? serviceKind.RELATED : serviceKind.OWN));
+    }
     for (const [key] of this.maps.services.entries()) {
-      if (!wanted.some((other) => other.equals(key))) this.maps.services.delete(key);
+      if (!wanted.has(key.toString("latin1"))) this.maps.services.delete(key);
     }
   }
 
@@ -182,6 +199,30 @@ export class Tables {
 
   exceptions(): Array<{ flow: Flow } & Owner> {
     return [...this.excepted].map(([key, owner]) => ({ flow: flowFromKey(Buffer.from(key, "latin1")), ...owner }));
+  }
+
+  /**
+   * Packets of the flow go where its control connection's go. @param flow its client port is 0 where any will do.
+   * Throws LIMIT_REACHED when the table is full.
+   */
+  relate(flow: Flow, control: Control): void {
+    try {
+      this.maps.related.update(flowKey(flow), encodeRelated(control));
+    } catch (error) {
+      if ((error as { code?: string }).code !== "E2BIG") throw error;
+      const { maxEntries } = this.maps.related;
+      throw new BatonError("LIMIT_REACHED", `the appliance's table of ${maxEntries} related flows is full`, error);
+    }
+  }
+
+  unrelate(flow: Flow): void {
+    this.maps.related.delete(flowKey(flow));
+  }
+
+  relations(): Array<{ flow: Flow; control: Control }> {
+    return this.maps.related
+      .entries()
+      .map(([key, value]) => ({ flow: flowFromKey(key), control: decodeRelated(value) }));
   }
 
   private writeFilter(): void {

@@ -4,8 +4,18 @@ import { flowHash, flowHashOfKey } from "../../bpf/maglev.js";
 import { steerVerdicts } from "../../bpf/vocabulary.js";
 import type { Flow } from "../../proto/flow.js";
 import { isIPv6 } from "../../proto/flow.js";
-import { type Frame, TCP, tcpFrame, timestamps, wrap } from "./guard/packet.js";
-import { ACTION, OTHER_VIP, OWN_MAC, PACKETS_MAX, serverMac, TestAppliance, VIP, VIP6 } from "./steer/appliance.js";
+import { type Frame, TCP, tcpFrame, timestamps, udpFrame, wrap } from "./guard/packet.js";
+import {
+  ACTION,
+  OTHER_VIP,
+  OWN_MAC,
+  PACKETS_MAX,
+  RELATED_PORT,
+  serverMac,
+  TestAppliance,
+  VIP,
+  VIP6,
+} from "./steer/appliance.js";
 import {
   fragmentBody,
   icmpError,
@@ -46,15 +56,22 @@ function flowOf(slot: number, vip = VIP): Flow {
   }
 }
 
+/** A flow from the same client to a port of related flows. */
+function dataFlow({ client, vip }: Flow, transport: Flow["transport"] = "tcp"): Flow {
+  return { client: { ...client, port: port++ }, vip: { ...vip, port: RELATED_PORT }, transport };
+}
+
+function ends(flow: Flow) {
+  return { from: flow.client, to: flow.vip, sourceMac: CLIENT_MAC, destinationMac: OWN_MAC };
+}
+
 /** A segment of the client. */
 function segment(flow: Flow, frame: Partial<Frame> = {}): Buffer {
-  const from = { from: flow.client, to: flow.vip, sourceMac: CLIENT_MAC, destinationMac: OWN_MAC };
-  return tcpFrame({ ...from, seq: SEQ, ack: 9000, ...frame });
+  return tcpFrame({ ...ends(flow), seq: SEQ, ack: 9000, ...frame });
 }
 
 function raw(flow: Flow, protocol: number, body: Buffer): Buffer {
-  const from = { from: flow.client, to: flow.vip, sourceMac: CLIENT_MAC, destinationMac: OWN_MAC };
-  return wrap(from, protocol, body);
+  return wrap(ends(flow), protocol, body);
 }
 
 function verdictOf(data: Buffer): string {
@@ -286,6 +303,36 @@ const cases: Case[] = [
     action: ACTION.REDIRECT,
   },
   { what: "UDP", packet: () => raw(newFlow(), 17, Buffer.alloc(12)), verdict: "pass_vip_other", action: ACTION.PASS },
+  {
+    what: "UDP on a TCP service's port",
+    packet: () => udpFrame({ ...ends(newFlow()), payload: HELLO }),
+    verdict: "pass_vip_other",
+    action: ACTION.PASS,
+  },
+  {
+    what: "UDP header cut short",
+    packet: () => raw(newFlow(), 17, Buffer.alloc(7)),
+    verdict: "drop_malformed",
+    action: ACTION.DROP,
+  },
+  {
+    what: "UDP to a port of related flows, of nobody",
+    packet: () => udpFrame(ends(dataFlow(newFlow(), "udp"))),
+    verdict: "drop_not_related",
+    action: ACTION.DROP,
+  },
+  {
+    what: "SYN to a port of related flows, of nobody",
+    packet: () => segment(dataFlow(newFlow()), { flags: TCP.SYN }),
+    verdict: "drop_not_related",
+    action: ACTION.DROP,
+  },
+  {
+    what: "a fragment of UDP to a port of related flows",
+    packet: () => patched(udpFrame(ends(dataFlow(newFlow(), "udp"))), 20, 0x20, 0),
+    verdict: "pass_vip_other",
+    action: ACTION.PASS,
+  },
   {
     what: "ping",
     packet: () => raw(newFlow(), 1, Buffer.from([8, 0, 0, 0, 0, 0, 0, 0])),
@@ -628,6 +675,130 @@ for (const [family, vip, protocol, type, code] of [
     t.is(verdictOf(router(flow, icmpError({ type: 1, code: 1, quoted: reply(flow) }))), "pass_vip_other");
   });
 }
+
+// ---- related flows ----
+
+/** Says that the flow goes where this control connection does. @param any whatever its client's port */
+function relate(flow: Flow, control: Flow, any = false): void {
+  const key = any ? { ...flow, client: { ...flow.client, port: 0 } } : flow;
+  appliance.tables.relate(key, { clientPort: control.client.port, vipPort: control.vip.port, clientIsn: SEQ });
+}
+
+for (const [family, vip] of [
+  ["IPv4", VIP],
+  ["IPv6", VIP6],
+] as const) {
+  for (const any of [false, true]) {
+    const which = any ? "from any port of the client" : "from the port that was named";
+    test.serial(`related over ${family}, ${which}: it goes where its control connection goes`, (t) => {
+      const control = flowOf(2, vip);
+      const [data, media] = [dataFlow(control), dataFlow(control, "udp")];
+      for (const flow of [data, media]) relate(flow, control, any);
+      const packets = [
+        ["SYN", segment(data, { flags: TCP.SYN, options: OFFER })],
+        ["data", segment(data, { payload: HELLO })],
+        ["FIN", segment(data, { flags: TCP.FIN | TCP.ACK })],
+        ["UDP", udpFrame({ ...ends(media), payload: HELLO })],
+      ] as const;
+      const all = (verdict: string, slot: number) => {
+        for (const [what, packet] of packets) {
+          const { out, ...rest } = appliance.run(packet);
+          t.deepEqual(rest, { verdict, action: ACTION.REDIRECT, slot }, what);
+          t.deepEqual(out.subarray(12), packet.subarray(12));
+        }
+      };
+      all("forward_maglev", 2);
+      t.is(appliance.tables.hintsOf(data), undefined);
+      t.is(appliance.tables.hintsOf(control), undefined, "nothing is learnt from it");
+      appliance.run(segment(control, { ack: 9111 }));
+      const before = appliance.tables.hintsOf(control);
+      all("forward_recent", 2);
+      t.deepEqual(appliance.tables.hintsOf(control), before);
+      appliance.tables.putExceptions([{ flow: control, slot: 3, generation: 1 }]);
+      all("forward_exception", 3);
+      appliance.tables.unrelate(any ? { ...data, client: { ...data.client, port: 0 } } : data);
+      t.is(verdictOf(segment(data)), "drop_not_related");
+    });
+  }
+
+  const [protocol, type, code] = isIPv6(vip) ? [58, 2, 0] : [1, 3, 4];
+  test.serial(`related over ${family}: an ICMP error about one goes to the owner of the bundle`, (t) => {
+    const control = flowOf(1, vip);
+    const error = (quoted: Buffer) =>
+      verdictOf(raw(control, protocol!, icmpError({ type: type!, code: code!, quoted })));
+    for (const flow of [dataFlow(control), dataFlow(control, "udp")]) {
+      const answer = { from: flow.vip, to: flow.client };
+      const quoted = flow.transport === "udp" ? udpFrame(answer) : tcpFrame(answer);
+      t.is(error(quoted), "drop_not_related");
+      relate(flow, control);
+      t.is(error(quoted), "forward_icmp");
+    }
+  });
+}
+
+test.serial("related: the port that was named goes before any port, and another client's flow is nobody's", (t) => {
+  const [control, other] = [flowOf(1), flowOf(2)];
+  const data = dataFlow(control);
+  relate(data, control, true);
+  relate(data, other);
+  t.like(appliance.run(segment(data)), { verdict: "forward_maglev", slot: 2 });
+  t.like(appliance.run(segment(dataFlow(control))), { verdict: "forward_maglev", slot: 1 });
+  t.is(verdictOf(segment({ ...data, client: { address: "10.77.0.11", port: data.client.port } })), "drop_not_related");
+  t.is(verdictOf(segment({ ...data, vip: { ...data.vip, address: OTHER_VIP } })), "drop_not_related");
+});
+
+test.serial("related: a bundle's packets are held together, in one order, and released together", async (t) => {
+  const control = flowOf(1);
+  const [data, media] = [dataFlow(control), dataFlow(control, "udp")];
+  for (const flow of [data, media]) relate(flow, control);
+  appliance.run(segment(control));
+  const line = appliance.tables.hintsOf(control);
+  appliance.tables.beginHold(control, { slot: 1, generation: 1 }, appliance.now() + 10_000_000_000n);
+  const packets = [
+    segment(data, { payload: HELLO }),
+    udpFrame({ ...ends(media), payload: HELLO }),
+    segment(data, { flags: TCP.SYN }),
+  ];
+  for (const packet of packets) t.like(appliance.run(packet), { verdict: "held", action: ACTION.DROP });
+  t.deepEqual(appliance.tables.hintsOf(control), line);
+  packets.push(segment(control, { payload: HELLO }));
+  t.is(verdictOf(packets[3]!), "held");
+  t.deepEqual(
+    (await appliance.held(4)).map(({ flow, ticket, frame }) => ({ flow, ticket, frame })),
+    packets.map((frame, ticket) => ({ flow: control, ticket, frame })),
+  );
+  t.is(appliance.hold(data), undefined);
+  t.is(appliance.release(control, 4, 2), 1);
+  for (const packet of packets) t.like(appliance.run(packet), { verdict: "forward_released", slot: 2 });
+});
+
+test.serial(
+  "related: while their server is taken over a pure ACK goes to the bundle's heir, datagrams are held",
+  async (t) => {
+    const control = flowOf(1);
+    const [data, media] = [dataFlow(control), dataFlow(control, "udp")];
+    for (const flow of [data, media]) relate(flow, control);
+    appliance.suspect(1, "takeover");
+    const slot = appliance.heir(control, 1);
+    for (const flags of [TCP.ACK, TCP.RST]) {
+      t.like(appliance.run(segment(data, { flags })), { verdict: "forward_heir_ack", slot });
+    }
+    t.is(verdictOf(segment(data, { payload: HELLO })), "held");
+    t.is(verdictOf(segment(data, { flags: TCP.SYN })), "held", "the bundle is not new, whatever this is");
+    t.is(verdictOf(udpFrame(ends(media))), "held");
+    const records = await appliance.held(3);
+    t.true(records.every(({ flow }) => flowKey(flow).equals(flowKey(control))));
+  },
+);
+
+test.serial("related: sent back by the bundle's owner → to user space, as of its control connection", async (t) => {
+  const control = flowOf(1);
+  const data = dataFlow(control);
+  relate(data, control);
+  const back = segment(data, { sourceMac: macText(serverMac(1)) });
+  t.is(verdictOf(back), "held_bounced");
+  t.like((await appliance.held(1))[0], { flow: control, slot: 1, reason: heldReason.BOUNCED, frame: back });
+});
 
 // ---- sent back ----
 

@@ -16,6 +16,7 @@ const structures: Array<[string, Record<string, number>, number]> = [
   ["baton_recent", layout.recentLayout, layout.RECENT_BYTES],
   ["baton_recent_set", { way: 0 }, 4 * layout.RECENT_BYTES],
   ["baton_exception", layout.exceptionLayout, layout.EXCEPTION_BYTES],
+  ["baton_related", layout.relatedLayout, layout.RELATED_BYTES],
   ["baton_maglev", layout.maglevLayout, layout.MAGLEV_BYTES],
   ["baton_hold", layout.holdLayout, layout.HOLD_BYTES],
   ["baton_held_packet", layout.heldPacketLayout, layout.HELD_PACKET_BYTES],
@@ -36,6 +37,8 @@ const constants: Record<string, number> = {
   BATON_HELD_BOUNCED: layout.heldReason.BOUNCED,
   BATON_RECENT_TENTATIVE: 1,
   BATON_EXCEPTION_HOLD: 1,
+  BATON_SERVICE_OWN: layout.serviceKind.OWN,
+  BATON_SERVICE_RELATED: layout.serviceKind.RELATED,
   BATON_HOLD_HOLDING: 1,
   BATON_HOLD_RELEASED: 2,
 };
@@ -84,6 +87,8 @@ test("what is encoded is decoded again", (t) => {
   t.deepEqual(layout.decodeServer(layout.encodeServer(server)), server);
   const exception = { slot: 1023, generation: 7, hold: true };
   t.deepEqual(layout.decodeException(layout.encodeException(exception)), exception);
+  const control = { clientPort: 51_234, vipPort: 21, clientIsn: 4_000_000_000 };
+  t.deepEqual(layout.decodeRelated(layout.encodeRelated(control)), control);
   const hold = { deadlineNs: 2n ** 63n, slot: 9 };
   t.deepEqual(layout.decodeHold(layout.encodeHold(hold)), { ...hold, held: 0, bytes: 0n, state: "holding" });
 });

@@ -89,6 +89,16 @@ export function tcpFrame(frame: Frame): Buffer {
   return wrap(frame, frame.protocol ?? 6, segment);
 }
 
+/** Payload and ports only; the checksum, which IPv4 does not ask for, is left out. */
+export function udpFrame(frame: Pick<Frame, "from" | "to" | "payload" | "sourceMac" | "destinationMac">): Buffer {
+  const payload = frame.payload ?? Buffer.alloc(0);
+  const header = Buffer.alloc(8);
+  header.writeUInt16BE(frame.from.port, 0);
+  header.writeUInt16BE(frame.to.port, 2);
+  header.writeUInt16BE(header.length + payload.length, 4);
+  return wrap(frame, 17, Buffer.concat([header, payload]));
+}
+
 /** What is in a TCP frame, and whether its TCP checksum holds. */
 export interface Seen {
   sourceMac: string;

@@ -25,6 +25,8 @@ export const OWN_MAC = "02:00:00:00:00:01";
 export const ACTION = { DROP: 1, PASS: 2, REDIRECT: 4 } as const;
 export const MEMBERS: TableMember[] = [1, 2, 3].map((slot) => ({ name: `s${slot}`, slot }));
 export const PACKETS_MAX = 4;
+export const RELATED_PORT = 30_000;
+const RELATED_PORTS = (["tcp", "udp"] as const).map((transport) => ({ port: RELATED_PORT, transport, related: true }));
 
 export function serverMac(slot: number): Buffer {
   return Buffer.from([2, 0, 0, 0, 1, slot]);
@@ -70,7 +72,7 @@ export class TestAppliance {
     });
     this.maps = Object.fromEntries(steerMaps.map((name) => [name, this.object.map(name)])) as SteerMaps;
     this.tables = new Tables(this.maps);
-    this.tables.setServices([{ port: 80 }]);
+    this.tables.setServices([{ port: 80 }, ...RELATED_PORTS]);
     this.ring = binding.ringBuffer(this.maps.held_packets, (bytes) =>
       this.records.push({
         flow: flowFromKey(bytes),
@@ -89,6 +91,7 @@ export class TestAppliance {
     this.tables.setTables(MEMBERS, MEMBERS);
     this.tables.removeExceptions(this.tables.exceptions().map(({ flow }) => flow));
     for (const [key] of this.maps.holds.entries()) this.maps.holds.delete(key);
+    for (const { flow } of this.tables.relations()) this.tables.unrelate(flow);
   }
 
   set(slot: number, state: ServerState, generation = 1): void {
