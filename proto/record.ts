@@ -1,6 +1,6 @@
 import protobuf from "protobufjs/minimal.js";
 import { BatonError } from "./errors.js";
-import { addressBytes, addressText, type Flow } from "./flow.js";
+import { addressBytes, addressText, type Flow, type Transport } from "./flow.js";
 import { baton } from "./gen/record.js";
 import { keepUnknown, type UnknownField } from "./unknown.js";
 import { type Phase, phases } from "./vocabulary.js";
@@ -15,6 +15,7 @@ const SPILLED_VERSION = 2;
 /** Of ConnectionRecord in record.proto. */
 const SERVER_ID_FIELD = 3;
 const INCARNATION_FIELD = 4;
+const BUNDLE_ID_FIELD = 7;
 
 /** TCP's part of a record. Sequence numbers and the clock are unsigned 32-bit numbers; see TcpState in record.proto. */
 export interface TcpState {
@@ -59,6 +60,21 @@ export type OutputPiece = { offset: number; unknown?: UnknownField[] } & (
   | { fin: true; literal?: undefined; object?: undefined }
 );
 
+/** A flow of a bundle that has no record: UDP. Offsets and bytes in bytes. */
+export interface RelatedFlow {
+  transport: Transport;
+  /** 0: any. */
+  clientPort: number;
+  vipPort: number;
+  /** Where it is not the control connection's: a multicast group, for instance. */
+  clientAddress?: string;
+  /** What it carries: "video rtp". */
+  name: string;
+  /** Sent so far. */
+  bytes: number;
+  unknown?: UnknownField[];
+}
+
 /**
  * The shared state of one connection; the fields' meaning is written in record.proto. Offsets are 64-bit on the wire and
  * safe integers here. `unknown` (here and in the nested values): fields of a later version, written back as they came;
@@ -71,6 +87,7 @@ export interface ConnectionRecord {
   incarnation: number;
   epoch: number;
   takenAtUs: number;
+  /** Id of the control connection that this one goes with, its own where it is one; "": by itself. */
   bundleId: string;
   flow: Flow;
   service: string;
@@ -91,6 +108,8 @@ export interface ConnectionRecord {
   processed: number;
   /** See Input in agent/connection/input.ts; at most `processed` where nothing of it is beside the record. */
   spilled: number;
+  /** Of a control connection: flows of its bundle that have no record. Left out where there is none. */
+  flows?: RelatedFlow[];
   unknown?: UnknownField[];
 }
 
@@ -140,8 +159,14 @@ export function encodeRecord(record: ConnectionRecord): Buffer {
         clientPort: record.flow.client.port,
         vipAddress: addressBytes(record.flow.vip.address),
         vipPort: record.flow.vip.port,
-        transport: record.flow.transport === "tcp" ? v1.Transport.TCP : v1.Transport.UDP,
+        transport: transportNumber(record.flow.transport),
       },
+      flows: record.flows?.map((flow) => ({
+        ...flow,
+        transport: transportNumber(flow.transport),
+        clientAddress: flow.clientAddress === undefined ? Buffer.alloc(0) : addressBytes(flow.clientAddress),
+        bytes: counter(flow.bytes),
+      })),
       phase: phases.indexOf(record.phase) + 1,
     });
   });
@@ -185,6 +210,7 @@ export function decodeRecord(bytes: Uint8Array): ConnectionRecord {
       bornAtUs: number(wire.bornAtUs),
       processed: number(wire.processed),
       spilled: number(wire.spilled),
+      ...(wire.flows.length > 0 ? { flows: wire.flows.map(decodeRelatedFlow) } : {}),
       ...unknownOf(wire),
     };
     invariants(record);
@@ -193,20 +219,25 @@ export function decodeRecord(bytes: Uint8Array): ConnectionRecord {
 }
 
 /**
- * Whose a record is, without the cost of decoding it: every server sees every record, and needs most of them only for this.
- * Throws RECORD_INVALID.
+ * Whose a record is and of which bundle, without the cost of decoding it: every server sees every record, and needs most of them only
+ * for this. Throws RECORD_INVALID.
  */
-export function ownerOfRecord(bytes: Uint8Array): Pick<ConnectionRecord, "serverId" | "incarnation"> {
+export function ownerOfRecord(bytes: Uint8Array): Pick<ConnectionRecord, "serverId" | "incarnation" | "bundleId"> {
   return decoding("record", () => {
     const reader = protobuf.Reader.create(bytes);
     let serverId = "";
-    while (reader.pos < reader.len) {
+    let incarnation: number | undefined;
+    let bundleId = "";
+    for (let field = 0; reader.pos < reader.len && field < BUNDLE_ID_FIELD; ) {
       const tag = reader.uint32();
-      if (tag >>> 3 === SERVER_ID_FIELD) serverId = reader.string();
-      else if (tag >>> 3 === INCARNATION_FIELD) return { serverId, incarnation: number(reader.uint64()) };
+      field = tag >>> 3; // encoders write fields in their order
+      if (field === SERVER_ID_FIELD) serverId = reader.string();
+      else if (field === INCARNATION_FIELD) incarnation = number(reader.uint64());
+      else if (field === BUNDLE_ID_FIELD) bundleId = reader.string();
       else reader.skipType(tag & 7);
     }
-    throw new TypeError("it names no owner");
+    if (incarnation === undefined) throw new TypeError("it names no owner");
+    return { serverId, incarnation, bundleId };
   });
 }
 
@@ -340,6 +371,23 @@ function decodeFlow(wire: baton.v1.IFlow | null | undefined): Flow {
   };
 }
 
+function transportNumber(transport: Transport): baton.v1.Transport {
+  return transport === "udp" ? v1.Transport.UDP : v1.Transport.TCP;
+}
+
+function decodeRelatedFlow(nested: baton.v1.IRelatedFlow): RelatedFlow {
+  const wire = nested as baton.v1.RelatedFlow;
+  return {
+    transport: wire.transport === v1.Transport.UDP ? "udp" : "tcp",
+    clientPort: wire.clientPort,
+    vipPort: wire.vipPort,
+    ...(wire.clientAddress.length > 0 ? { clientAddress: addressText(wire.clientAddress) } : {}),
+    name: wire.name,
+    bytes: number(wire.bytes),
+    ...unknownOf(wire),
+  };
+}
+
 function decodeSection(nested: baton.v1.ILayerSection): LayerSection {
   const wire = nested as baton.v1.LayerSection;
   return { layer: wire.layer, version: wire.version, state: buffer(wire.state), ...unknownOf(wire) };
@@ -407,7 +455,9 @@ export const wireTypes = {
     22: 0,
     23: 0,
     24: 0,
+    25: 2,
   },
+  RelatedFlow: { 1: 0, 2: 0, 3: 0, 4: 2, 5: 2, 6: 0 },
   TcpState: { 1: 5, 2: 5, 3: 5, 4: 5, 5: 0, 6: 0, 7: 0, 8: 0, 9: 0, 10: 0, 11: 5, 12: 0 },
   LayerSection: { 1: 2, 2: 0, 3: 2 },
   OutputPiece: { 1: 0, 2: 2, 3: 2, 4: 0 },

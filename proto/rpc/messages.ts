@@ -121,6 +121,35 @@ export interface AgentMessage {
   prepared?: PrepareAnswer;
   bye?: { reason: string };
   drain?: { timeoutMs: number };
+  relate?: Relate;
+  unrelate?: Unrelate;
+}
+
+/** A flow that goes where its control connection goes. Its addresses are that connection's. */
+export interface Relation {
+  transport: FlowMessage["transport"];
+  vipPort: number;
+  /** 0: any. */
+  clientPort: number;
+}
+
+export interface Relate {
+  request: number;
+  /** The control connection's id. */
+  bundle: string;
+  relations: Relation[];
+}
+
+export interface RelateAnswer {
+  request: number;
+  ok: boolean;
+  reason: string;
+}
+
+export interface Unrelate {
+  bundle: string;
+  /** None: all of the bundle. */
+  relations: Relation[];
 }
 
 // agent.proto, controller to agent
@@ -187,6 +216,7 @@ export interface ControllerMessage {
   freeze?: Freeze;
   cancel?: { migration: string };
   drained?: { remaining: number };
+  related?: RelateAnswer;
 }
 
 // agent.proto, agent to agent

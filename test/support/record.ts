@@ -1,6 +1,12 @@
 import fc from "fast-check";
 import { connectionId, type Flow } from "../../proto/flow.js";
-import { type ConnectionRecord, type OutputPiece, pieceLength, type TcpState } from "../../proto/record.js";
+import {
+  type ConnectionRecord,
+  type OutputPiece,
+  pieceLength,
+  type RelatedFlow,
+  type TcpState,
+} from "../../proto/record.js";
 import { phases } from "../../proto/vocabulary.js";
 
 /** A plausible record: 200 bytes of a 300-byte response head acknowledged, 5 GB of an object and the FIN to come. */
@@ -155,7 +161,24 @@ const rest = fc.record({
   bornAtUs: fc.maxSafeNat(),
 });
 
+const port = fc.nat(65535);
+const relatedFlow: fc.Arbitrary<RelatedFlow> = fc.record(
+  {
+    transport: fc.constantFrom("tcp" as const, "udp" as const),
+    clientPort: port,
+    vipPort: port,
+    clientAddress: address,
+    name: fc.string(),
+    bytes: fc.maxSafeNat(),
+  },
+  { requiredKeys: ["transport", "clientPort", "vipPort", "name", "bytes"] },
+);
+const flows = fc.oneof(
+  fc.constant({}),
+  fc.array(relatedFlow, { minLength: 1, maxLength: 4 }).map((value) => ({ flows: value })),
+);
+
 /** Any record that keeps the rules. */
 export const anyRecord: fc.Arbitrary<ConnectionRecord> = fc
-  .tuple(rest, output, input)
-  .map(([common, promised, taken]) => ({ ...common, ...promised, ...taken }));
+  .tuple(rest, output, input, flows)
+  .map(([common, promised, taken, related]) => ({ ...common, ...promised, ...taken, ...related }));

@@ -108,6 +108,8 @@ const fromAgent: AgentMessage[] = [
   { bye: { reason: "r" } },
   { prepared: { request: 4, ready: true, reason: "r", elapsedUs: 5 } },
   { drain: { timeoutMs: 6 } },
+  { relate: { request: 5, bundle: "c.1", relations: [{ transport: "UDP", vipPort: 30000, clientPort: 5004 }] } },
+  { unrelate: { bundle: "c.1", relations: [{ transport: "TCP", vipPort: 30001, clientPort: 0 }] } },
 ];
 for (const message of fromAgent) {
   const [what = ""] = Object.keys(message);
@@ -123,6 +125,7 @@ const toAgent: ControllerMessage[] = [
   { freeze: { migration: "m", connectionId: "c.1", target: "s2", deadlineMs: 8 } },
   { cancel: { migration: "m" } },
   { drained: { remaining: 9 } },
+  { related: { request: 5, ok: true, reason: "r" } },
   { describe: { request: 1, connectionIds: ["a", "b"], all: true, detail: true } },
   {
     adopt: {
