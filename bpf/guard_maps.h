@@ -40,10 +40,10 @@ struct {
 	__type(value, __u32);
 } vips SEC(".maps");
 
-/* Ports that are guarded on each VIP. Written by the supervisor at its start. */
+/* Ports that are guarded on each VIP, those of related flows among them. Written by the supervisor at its start. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
+	__uint(max_entries, 4096);
 	__type(key, struct baton_service);
 	__type(value, __u32);
 } services SEC(".maps");

@@ -1,6 +1,7 @@
 import { isIPv6 } from "../flow.js";
 import { listenEndpoint, notUnicast } from "./address.js";
 import type { Complaint, Path } from "./problem.js";
+import { type PortRange, relatedPortsOf, relatedTransports } from "./related.js";
 import { type Config, type ServiceConfig, servesDirectory } from "./schema.js";
 import { describePath } from "./sentence.js";
 import { suggest } from "./suggest.js";
@@ -8,9 +9,19 @@ import { suggest } from "./suggest.js";
 /** Most VIP addresses of one family (BATON_VIPS_MAX in bpf/shared.h). */
 const vipsMax = 8;
 
+/** Ports that the packet path can know, each with its transport (`services` in bpf/steer_maps.h and bpf/guard_maps.h). */
+const portsMax = 4096;
+
 /** What a schema cannot say: things that must differ, things that must exist, things that must fit together. */
 export function check(config: Config): Complaint[] {
-  return [...addresses(config), ...identities(config), ...listeners(config), ...services(config), ...lease(config)];
+  return [
+    ...addresses(config),
+    ...identities(config),
+    ...listeners(config),
+    ...services(config),
+    ...related(config),
+    ...lease(config),
+  ];
 }
 
 /** Reports every value that an earlier one has already. */
@@ -134,6 +145,38 @@ function content(service: ServiceConfig, path: Path): Complaint[] {
   if (directory !== undefined) return unwanted(["upstreams"], "the service has a directory");
   const message = `${describePath([...path, "directory"])} is missing.`;
   return [{ path: [...path, "directory"], message }];
+}
+
+/** Ports of related flows belong to one service, and to nothing else of it. */
+function related({ services: all }: Config): Complaint[] {
+  const complaints: Complaint[] = [];
+  let known = all.length;
+  all.forEach((service, index) => {
+    const { relatedPorts: range, protocol } = service;
+    if (!range) return;
+    const path = ["services", index, "relatedPorts"];
+    const name = describePath(path);
+    if (relatedTransports[protocol].length === 0) {
+      const message = `${name} must be left out: connections of protocol ${protocol} stand alone.`;
+      complaints.push({ path, key: true, message });
+      return;
+    }
+    const text = `${name} ${range.from}-${range.to}`;
+    const inside = all.findIndex(({ port }) => port >= range.from && port <= range.to);
+    if (inside >= 0) complaints.push({ path, message: `${text} has the port of services[${inside}].` });
+    const other = all.findIndex((one, earlier) => earlier < index && overlap(one.relatedPorts, range));
+    if (other >= 0) complaints.push({ path, message: `${text} overlaps services[${other}].relatedPorts.` });
+    known += relatedPortsOf(service).length;
+    if (known > portsMax) {
+      const message = `${text} is too much: all services together may have at most ${portsMax} ports, each transport counted.`;
+      complaints.push({ path, message });
+    }
+  });
+  return complaints;
+}
+
+function overlap(one: PortRange | undefined, other: PortRange): boolean {
+  return one !== undefined && one.from <= other.to && other.from <= one.to;
 }
 
 function lease({ lease: { durationMs, renewMs } }: Config): Complaint[] {

@@ -7,7 +7,8 @@ import { endpointText, normaliseAddress } from "../flow.js";
 import { listenEndpoint } from "./address.js";
 import { check } from "./check.js";
 import { type Complaint, ConfigError, type ConfigProblem } from "./problem.js";
-import { type Config, schema, type WrittenConfig } from "./schema.js";
+import { portRange, relatedPortsDefault } from "./related.js";
+import { type Config, type ServiceConfig, schema, type WrittenConfig } from "./schema.js";
 import { sentences } from "./sentence.js";
 
 /** Reads and checks a configuration file. Throws ConfigError with everything that is wrong, or CONFIG_UNREADABLE. */
@@ -96,8 +97,9 @@ function complete(written: WrittenConfig, file: string, text: string): Config {
       ...server,
       address: normaliseAddress(server.address),
     })),
-    services: written.services.map((service) => ({
+    services: written.services.map(({ relatedPorts, ...service }) => ({
       ...service,
+      ...rangeOf(relatedPorts ?? relatedPortsDefault[service.protocol]),
       ...(service.directory === undefined ? {} : { directory: resolve(from, service.directory) }),
       directories: Object.fromEntries(
         Object.entries(service.directories).map(([server, path]) => [server, resolve(from, path)]),
@@ -105,6 +107,11 @@ function complete(written: WrittenConfig, file: string, text: string): Config {
       limits: { bodyMegabytes: written.limits.bodyMegabytes, ...service.limits },
     })),
   };
+}
+
+function rangeOf(text: string | undefined): Pick<ServiceConfig, "relatedPorts"> {
+  const relatedPorts = text === undefined ? undefined : portRange(text);
+  return relatedPorts ? { relatedPorts } : {};
 }
 
 function sentence(text: string): string {

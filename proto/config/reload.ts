@@ -33,8 +33,16 @@ export function reloadProblem(running: Config, next: Config): string {
     return "responseKilobytes has grown, so that records may be larger than the store was told, which takes effect with a restart only";
   }
   const lost = lostService(running.services, next.services);
-  if (!lost) return "";
+  if (!lost) return changedPorts(running, next);
   return `the service ${lost.name} (${lost.protocol}, port ${lost.port}) is gone or another one, and may have connections: that takes a restart`;
+}
+
+function changedPorts(running: Config, next: Config): string {
+  const changed = running.services.find(({ name, relatedPorts }) => {
+    const same = next.services.find((service) => service.name === name);
+    return !isDeepStrictEqual(relatedPorts, same?.relatedPorts);
+  });
+  return changed ? `relatedPorts of service ${changed.name} has changed, which takes effect with a restart only` : "";
 }
 
 /** The first service of `old` that connections would not find in `next`. */

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { type Protocol, protocols } from "../vocabulary.js";
 import { isAddress, listenEndpoint } from "./address.js";
+import { type PortRange, portCount, portRange, RELATED_PORTS_MAX } from "./related.js";
 
 const id = z
   .string()
@@ -59,6 +60,16 @@ const server = z.strictObject({
   cgroup: absolute.optional().describe("cgroup2 directory of this host's daemons; needed by the agent's guard"),
 });
 
+const ports = z
+  .string()
+  .refine((text) => portRange(text) !== undefined, {
+    error: "must be FROM-TO, two ports of 1 to 65535, the lower one first",
+    abort: true,
+  })
+  .refine((text) => portCount(portRange(text) ?? { from: 1, to: 1 }) <= RELATED_PORTS_MAX, {
+    error: `must have at most ${RELATED_PORTS_MAX} ports`,
+  });
+
 const bodyMegabytes = z.int().min(0, "must be at least 0").max(16_384, "must be at most 16384");
 
 const serviceLimits = z.strictObject({
@@ -75,6 +86,9 @@ const service = z.strictObject({
   name: id,
   port: z.int().min(1, "must be 1 to 65535").max(65535, "must be 1 to 65535"),
   protocol: z.enum(protocols),
+  relatedPorts: ports
+    .optional()
+    .describe("FROM-TO: ports on the VIPs for what goes with a connection, data or media; of protocols that have that"),
   directory: directory
     .optional()
     .describe("What is served, relative to the configuration file; protocol app serves no files and has none"),
@@ -203,8 +217,9 @@ type Filled<T, K extends keyof T> = Omit<T, K> & { [P in K]-?: NonNullable<T[P]>
 export type ControllerConfig = Filled<Written["controllers"][number], "socket" | "state" | "pins">;
 export type ServerConfig = Filled<Written["servers"][number], "state" | "pins" | "handover">;
 type WrittenService = Written["services"][number];
-export type ServiceConfig = Omit<WrittenService, "limits"> & {
+export type ServiceConfig = Omit<WrittenService, "limits" | "relatedPorts"> & {
   limits: Filled<WrittenService["limits"], "bodyMegabytes">;
+  relatedPorts?: PortRange;
 };
 /** `listen` of the embedded server, or the `urls` of servers that others run. */
 export type NatsConfig = { embedded: true; listen: string } | { embedded: false; urls: string[] };

@@ -1,0 +1,53 @@
+import type { Transport } from "../flow.js";
+import type { Protocol } from "../vocabulary.js";
+
+/** Of a protocol's related flows; none: its connections stand alone. */
+export const relatedTransports: Record<Protocol, readonly Transport[]> = { http: [], app: [] };
+
+/** `relatedPorts` where a service does not say, of those that have related flows. */
+export const relatedPortsDefault: Partial<Record<Protocol, string>> = {};
+
+/** The most that one service may have. */
+export const RELATED_PORTS_MAX = 1024;
+
+/** Both ends are part of it. */
+export interface PortRange {
+  from: number;
+  to: number;
+}
+
+/** The range that is written as FROM-TO; undefined where that is none. */
+export function portRange(text: string): PortRange | undefined {
+  const match = /^(\d{1,5})-(\d{1,5})$/.exec(text);
+  const [from, to] = [Number(match?.[1]), Number(match?.[2])];
+  return match && from >= 1 && from <= to && to <= 65535 ? { from, to } : undefined;
+}
+
+export function portCount({ from, to }: PortRange): number {
+  return to - from + 1;
+}
+
+/** Whether a service has related flows at this port. */
+export function isRelatedPort(
+  services: Array<{ protocol: Protocol; relatedPorts?: PortRange }>,
+  port: number,
+  transport: Transport,
+): boolean {
+  return services.some(
+    ({ protocol, relatedPorts: range }) =>
+      range && port >= range.from && port <= range.to && relatedTransports[protocol].includes(transport),
+  );
+}
+
+/** What is steered and guarded for a service beside its own port. */
+export function relatedPortsOf(service: {
+  protocol: Protocol;
+  relatedPorts?: PortRange;
+}): Array<{ port: number; transport: Transport }> {
+  const { protocol, relatedPorts } = service;
+  if (!relatedPorts) return [];
+  const { from } = relatedPorts;
+  return relatedTransports[protocol].flatMap((transport) =>
+    Array.from({ length: portCount(relatedPorts) }, (_, i) => ({ port: from + i, transport })),
+  );
+}
