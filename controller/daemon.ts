@@ -1,5 +1,5 @@
 import { mkdirSync } from "node:fs";
-import { type Config, controllerOf, natsUrls, recordBytesMax } from "../proto/config/index.js";
+import { type Config, controllerOf, isRelatedPort, natsUrls, recordBytesMax } from "../proto/config/index.js";
 import { BatonError } from "../proto/errors.js";
 import { writePidFile } from "../proto/files.js";
 import { interfaceMac } from "../proto/interface.js";
@@ -11,7 +11,7 @@ import type { ServerState } from "../proto/vocabulary.js";
 import { AgentSessions } from "./agents/index.js";
 import { ApiServer } from "./api/index.js";
 import { inBackground } from "./background.js";
-import { type ConnectionEntry, ConnectionIndex } from "./connections/index.js";
+import { asBundles, type ConnectionEntry, ConnectionIndex } from "./connections/index.js";
 import { EventLog } from "./events/index.js";
 import { Membership } from "./membership/index.js";
 import { ControllerMetrics } from "./metrics/index.js";
@@ -29,6 +29,7 @@ import {
   thresholdsOf,
 } from "./policy/index.js";
 import { becomeRealtime } from "./realtime.js";
+import { Relations } from "./relations/index.js";
 import { Reload } from "./reload.js";
 import { TakeoverCoordinator } from "./takeover/coordinator.js";
 import { Crowding } from "./takeover/crowding.js";
@@ -91,6 +92,12 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     appliance.exceptions(),
     appliance.holding().map(({ flow }) => flow),
   );
+  const relations = new Relations({
+    table: appliance.relations,
+    index,
+    isRelatedPort: (port, transport) => isRelatedPort(reload.config.services, port, transport),
+  });
+  relations.adopt();
   const strays: Strays = new Strays({
     appliance,
     placement,
@@ -228,6 +235,10 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
       log.error({ err: error, server, reason }, "who gets new connections stays as it was");
     }
   });
+  sessions.on("relate", (server, { bundle, relations: wanted }, answer) => {
+    inBackground(log, "relating flows", relations.relate(server, bundle, wanted).then(answer));
+  });
+  sessions.on("unrelate", (server, { bundle, relations: over }) => relations.unrelate(server, bundle, over));
   sessions.on("leaving", (server, timeoutMs) => inBackground(log, "a drain", leave(server, timeoutMs)));
   sessions.on("closed", (server, incarnation, reason) => membership.goodbye(server, incarnation, reason));
   sessions.on("takenOver", (server, batch, acknowledge, fail) => {
@@ -249,7 +260,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   const overload = new OverloadDriver(overloadPolicy(config), {
     servers: () => membership.members().map(({ id: server, state }) => loadView(server, state)),
     blocked: () => (coordinator.isBusy ? "a takeover is under way" : heldServer()),
-    describe: (server) => sessions.describe(server, { all: true }, DESCRIBE_MS),
+    describe: async (server) => asBundles(await sessions.describe(server, { all: true }, DESCRIBE_MS), index),
     move: (connection, to, why) => migrations.move(connection, to, why),
     event: (event) => events.append(event),
   });
@@ -293,7 +304,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   }
 
   const reload = new Reload(config, (next) => {
-    appliance.setServices(next.services);
+    appliance.setServices(next);
     overload.use(overloadPolicy(next));
     if (next.overload.mode === "off") overload.close();
     else overload.start();
@@ -328,7 +339,8 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   inBackground(log, "counting events", observe(events, metrics));
 
   // Who is dead and where flows live is decided on every record that there is.
-  await watchConnections(store, index, coordinator, placement);
+  await watchConnections(store, index, coordinator, placement, relations);
+  relations.dropOrphans();
   setTimeout(() => inBackground(log, "ending the moves of an earlier controller", migrations.recover()), RECOVER_MS);
   membership.start();
   if (config.overload.mode !== "off") overload.start();
@@ -370,6 +382,7 @@ async function watchConnections(
   index: ConnectionIndex,
   coordinator: TakeoverCoordinator,
   placement: Placement,
+  relations: Relations,
 ): Promise<void> {
   let complete: () => void = () => {};
   const caughtUp = new Promise<void>((resolve) => {
@@ -379,6 +392,7 @@ async function watchConnections(
     onRecord: (id, revision, bytes) => {
       try {
         index.apply(id, revision, bytes);
+        relations.seen(id);
       } catch (error) {
         if (!(error instanceof BatonError)) throw error;
         log.error({ err: error, connection: id }, "a record cannot be read");
@@ -387,6 +401,7 @@ async function watchConnections(
     onRemoved: (id) => {
       const entry = index.removed(id);
       if (entry) placement.ended(entry);
+      relations.ended(id);
       coordinator.ended(id);
     },
     onTakeover: (_key, revision, bytes) => coordinator.seen(bytes, revision),

@@ -14,11 +14,13 @@ import {
   type LoadReport,
   type Prepare,
   type PrepareAnswer,
+  type Relation,
   type TakenOver,
   type TakeoverResult,
   type Welcome,
 } from "../../proto/rpc/index.js";
 import { Outbox } from "./outbox.js";
+import { Relations } from "./relations.js";
 
 const log = logger("link");
 
@@ -48,6 +50,7 @@ interface Peer {
 export class AgentLink {
   readonly #handlers: LinkHandlers;
   readonly #peers: Peer[];
+  readonly #relations: Relations;
   #batches = 0;
   #load: LoadReport | undefined;
   #repeat: NodeJS.Timeout | undefined;
@@ -67,11 +70,13 @@ export class AgentLink {
           message: (message) => this.#message(peer, message),
           closed: () => {
             peer.welcomed = false;
+            this.#relations.closed(peer);
           },
         }),
       };
       return peer;
     });
+    this.#relations = new Relations(this.#peers);
   }
 
   start(): void {
@@ -106,6 +111,24 @@ export class AgentLink {
   reportLoad(load: LoadReport): void {
     this.#load = load;
     for (const { session } of this.#peers) session.send({ load });
+  }
+
+  /**
+   * From now on these flows go where the bundle's control connection goes, whose record is committed as this server's. Resolves when every
+   * controller that is connected has said so. Throws RefusedError ("taken": another bundle has one of them); then none of the new ones is there.
+   */
+  relate(bundle: string, relations: Relation[], deadlineMs: number): Promise<void> {
+    return this.#relations.relate(bundle, relations, deadlineMs);
+  }
+
+  /** @param relations none: all of the bundle. Where the control connection ends, controllers see to it themselves: `forgetRelations` then. */
+  unrelate(bundle: string, relations: Relation[] = []): void {
+    this.#relations.unrelate(bundle, relations);
+  }
+
+  /** The bundle is over or another server's: controllers that connect later are not told of it any more. */
+  forgetRelations(bundle: string): void {
+    this.#relations.forget(bundle);
   }
 
   /** Asks a controller to move every connection away. Resolves when it has done what it could, or is not there, or time is over. */
@@ -156,6 +179,7 @@ export class AgentLink {
   #opened(peer: Peer): void {
     peer.session.send({ hello: this.#handlers.hello() });
     if (this.#load) peer.session.send({ load: this.#load });
+    this.#relations.opened(peer);
     this.#flush(peer, Number.POSITIVE_INFINITY);
   }
 
@@ -172,6 +196,7 @@ export class AgentLink {
     else if (message.prepare) void this.#prepare(peer, message.prepare);
     else if (message.freeze) this.#handlers.freeze(message.freeze);
     else if (message.drained) this.#left();
+    else if (message.related) this.#relations.answered(peer, message.related);
     else if (message.cancel) this.#handlers.cancel(message.cancel.migration);
     else if (message.welcome) this.#welcome(peer, message.welcome);
   }

@@ -12,8 +12,10 @@ import type {
   LoadReport,
   Prepare,
   PrepareAnswer,
+  Relate,
   TakenOver,
   TakeoverResult,
+  Unrelate,
 } from "../../proto/rpc/index.js";
 import { AgentSession, type AgentStream, accept, SeenBatches } from "./session.js";
 
@@ -40,6 +42,9 @@ interface Events {
   adopted: [server: string, result: TakeoverResult];
   /** It is being stopped and wants to be empty first. Answer with send(server, {drained}). */
   leaving: [server: string, timeoutMs: number];
+  /** Flows are to go where a connection of it goes. Call `answer` with why not, or "". */
+  relate: [server: string, request: Relate, answer: (reason: string) => void];
+  unrelate: [server: string, request: Unrelate];
   /** The stream is over. Suspicion at most, never a proof of death. */
   closed: [server: string, incarnation: number, reason: string];
 }
@@ -167,6 +172,11 @@ export class AgentSessions extends EventEmitter<Events> {
       const { request, result } = message.adopted;
       if (!session.answer(request, result)) this.emit("adopted", server, result);
     } else if (message.prepared) session.answer(message.prepared.request, message.prepared);
+    else if (message.relate) {
+      const { request } = message.relate;
+      const answer = (reason: string) => session.send({ related: { request, ok: reason === "", reason } });
+      this.emit("relate", server, message.relate, answer);
+    } else if (message.unrelate) this.emit("unrelate", server, message.unrelate);
     else if (message.drain) this.emit("leaving", server, message.drain.timeoutMs);
     else if (message.bye) log.info({ server, reason: message.bye.reason }, "agent leaves");
   }

@@ -13,8 +13,12 @@ export class ConnectionEntry {
    */
   readonly #bytes: string;
   #flowHash: number | undefined;
-  readonly serverId: string;
-  readonly incarnation: number;
+  /** As the record itself says. */
+  readonly #owner: { serverId: string; incarnation: number };
+  /** Id of the control connection that it goes with, its own where it is one; "": by itself. */
+  readonly bundleId: string;
+  /** Of a related connection, as far as it is known: who owns that one owns this one. Set by the index. */
+  control: ConnectionEntry | undefined;
 
   /**
    * @param revision of the key in the store.
@@ -25,10 +29,23 @@ export class ConnectionEntry {
     readonly revision: number,
     bytes: Uint8Array,
   ) {
-    const { serverId, incarnation } = ownerOfRecord(bytes);
-    this.serverId = serverId;
-    this.incarnation = incarnation;
+    const { bundleId, ...owner } = ownerOfRecord(bytes);
+    this.bundleId = bundleId;
+    this.#owner = owner;
     this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
+  }
+
+  /** Whether it goes where another connection goes: it has no place of its own then, neither in Maglev nor in exceptions and holds. */
+  get isRelated(): boolean {
+    return this.bundleId !== "" && this.bundleId !== this.id;
+  }
+
+  get serverId(): string {
+    return (this.control ?? this).#owner.serverId;
+  }
+
+  get incarnation(): number {
+    return (this.control ?? this).#owner.incarnation;
   }
 
   /** The whole record. Throws RECORD_INVALID or RECORD_VERSION. */
@@ -49,9 +66,9 @@ export class ConnectionEntry {
     return this.id.slice(0, this.id.lastIndexOf("."));
   }
 
-  /** The hash that Maglev goes by. */
+  /** The hash that Maglev goes by: a bundle's is its control connection's. */
   get flowHash(): number {
-    this.#flowHash ??= flowHash(this.flow());
+    this.#flowHash ??= flowHash(this.isRelated ? parseConnectionId(this.bundleId).flow : this.flow());
     return this.#flowHash;
   }
 }

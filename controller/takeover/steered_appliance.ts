@@ -1,13 +1,21 @@
-import type { Config, ControllerConfig } from "../../proto/config/index.js";
+import { type Config, type ControllerConfig, relatedPortsOf } from "../../proto/config/index.js";
 import type { Flow } from "../../proto/flow.js";
 import { interfaceMac } from "../../proto/interface.js";
-import { Steering } from "../steering/index.js";
+import type { RelationTable } from "../relations/index.js";
+import { type SteeredPort, Steering } from "../steering/index.js";
 import type { Appliance, HeldFlow, Member, Released, Seen, SlotState } from "./appliance.js";
 
 export interface SteeredHandlers {
   /** Packets are being held for flows that had none held before. */
   onHeld(flows: Flow[]): void;
   onBounced(packets: Array<{ flow: Flow; slot: number; frame: Buffer }>): void;
+}
+
+function steeredPorts({ services }: Pick<Config, "services">): SteeredPort[] {
+  return services.flatMap((service) => [
+    { port: service.port },
+    ...relatedPortsOf(service).map((related) => ({ ...related, related: true })),
+  ]);
 }
 
 /** The appliance that this controller runs on. */
@@ -23,7 +31,7 @@ export class SteeredAppliance implements Appliance {
         pins: own.pins,
         vips: config.vips,
         ownMac: interfaceMac(own.interface),
-        services: config.services,
+        services: steeredPorts(config),
         holdMs,
         holdMegabytes,
         holdPacketsPerFlow,
@@ -33,8 +41,13 @@ export class SteeredAppliance implements Appliance {
   }
 
   /** Exactly these take part from now on. */
-  setServices(services: Array<{ port: number }>): void {
-    this.steering.tables.setServices(services);
+  setServices(config: Pick<Config, "services">): void {
+    this.steering.tables.setServices(steeredPorts(config));
+  }
+
+  /** Where flows are that go where others go. */
+  get relations(): RelationTable {
+    return this.steering.tables;
   }
 
   setServer({ slot, generation, mac }: Member, state: SlotState): void {

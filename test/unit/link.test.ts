@@ -1,9 +1,16 @@
 import "../support/quiet.js";
 import { once } from "node:events";
-import test from "ava";
+import test, { type ExecutionContext } from "ava";
 import { AgentLink, type LinkHandlers } from "../../agent/link/index.js";
 import type { AgentSessions } from "../../controller/agents/index.js";
-import type { AgentHello, LiveConnection, TakenOver, TakeoverResult, Welcome } from "../../proto/rpc/index.js";
+import type {
+  AgentHello,
+  LiveConnection,
+  Relation,
+  TakenOver,
+  TakeoverResult,
+  Welcome,
+} from "../../proto/rpc/index.js";
 import { FakeApi } from "../support/api.js";
 import { eventually } from "../support/eventually.js";
 
@@ -252,6 +259,72 @@ test("reports go to every controller", async (t) => {
   await eventually("both acknowledgements", () => link.unacknowledged() === 0);
   t.is(first.length, 1);
   t.is(second.length, 1);
+});
+
+/** A link to two controllers that say what came, and answer as they are told. */
+async function related(t: ExecutionContext) {
+  const apis = [await new FakeApi(t).start(), await new FakeApi(t).start()];
+  const said: string[] = [];
+  const answers: Array<string | undefined> = ["", ""];
+  const listen = (api: FakeApi, i: number) => {
+    api.agents.on("relate", (_server, { bundle, relations }, answer) => {
+      said.push(`${i} relate ${bundle} ${relations.map(({ vipPort }) => vipPort)}`);
+      const reason = answers[i];
+      if (reason !== undefined) answer(reason);
+    });
+    api.agents.on("unrelate", (_server, { bundle, relations }) => {
+      said.push(`${i} unrelate ${bundle} ${relations.map(({ vipPort }) => vipPort)}`);
+    });
+  };
+  apis.forEach(listen);
+  const targets = apis.map(({ target }, i) => ({ id: `lb${i}`, target }));
+  const link = new AgentLink(targets, handlers());
+  t.teardown(() => link.close("test over"));
+  link.start();
+  await eventually("both controllers", () => link.connected().length === 2);
+  const taken = () => said.splice(0).sort();
+  return { apis, answers, link, taken };
+}
+
+const relation = (vipPort: number): Relation => ({ transport: "TCP", vipPort, clientPort: 0 });
+
+test("flows are related when every controller has said so, and said again to one that connects later", async (t) => {
+  const { apis, link, taken } = await related(t);
+  await link.relate("b.1", [relation(30_000), relation(30_001)], 1_000);
+  t.deepEqual(taken(), ["0 relate b.1 30000,30001", "1 relate b.1 30000,30001"]);
+  link.unrelate("b.1", [relation(30_000)]);
+  await eventually("two words", () => taken().length === 2);
+  await apis[1]?.stop();
+  await eventually("one controller", () => link.connected().length === 1);
+  await link.relate("b.2", [relation(30_002)], 1_000);
+  t.deepEqual(taken(), ["0 relate b.2 30002"]);
+  link.forgetRelations("b.1");
+  await apis[1]?.start();
+  const seen: string[] = [];
+  await eventually("what was agreed", () => seen.push(...taken()) > 0);
+  t.deepEqual(seen, ["1 relate b.2 30002"]);
+});
+
+test("what one controller refuses no controller keeps; what was there before stays", async (t) => {
+  const { answers, link, taken } = await related(t);
+  await link.relate("b.1", [relation(30_000)], 1_000);
+  taken();
+  answers[1] = "taken";
+  const error = await t.throwsAsync(link.relate("b.1", [relation(30_000), relation(30_001)], 1_000));
+  t.like(error, { code: "REFUSED", reason: "taken" });
+  await eventually("the words", () => taken().includes("0 unrelate b.1 30001"));
+});
+
+test("a controller that says nothing refuses, one that goes does not count, and one has to be there", async (t) => {
+  const { apis, answers, link } = await related(t);
+  answers[1] = undefined;
+  t.like(await t.throwsAsync(link.relate("b.1", [relation(30_000)], 50)), { reason: "no controller answered in time" });
+  const asked = link.relate("b.1", [relation(30_000)], 5_000);
+  await apis[1]?.stop();
+  await asked;
+  await apis[0]?.stop();
+  await eventually("nobody", () => link.connected().length === 0);
+  t.like(await t.throwsAsync(link.relate("b.1", [relation(30_000)], 50)), { reason: "no controller is connected" });
 });
 
 test("an agent that does not answer is waited for only so long", async (t) => {

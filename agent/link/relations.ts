@@ -1,0 +1,119 @@
+import { RefusedError } from "../../proto/errors.js";
+import { logger } from "../../proto/log.js";
+import type { AgentMessage, RelateAnswer, Relation } from "../../proto/rpc/index.js";
+
+const log = logger("link");
+
+/** A controller, as far as it is asked. */
+export interface RelationsPeer {
+  controller: string;
+  session: { open: boolean; send(message: AgentMessage): boolean };
+}
+
+/** A question that some controllers have not answered yet. */
+interface Question {
+  asked: AgentMessage;
+  waiting: Set<RelationsPeer>;
+  agreed: boolean;
+  end(error?: RefusedError): void;
+}
+
+/**
+ * Which flows go where control connections of this agent go. Every appliance steers on its own, so all controllers that are connected must
+ * agree; one that connects later is told then.
+ */
+export class Relations {
+  readonly #questions = new Map<number, Question>();
+  /** What was agreed on, by bundle and by relationKey. */
+  readonly #agreed = new Map<string, Map<string, Relation>>();
+  #requests = 0;
+
+  constructor(readonly peers: readonly RelationsPeer[]) {}
+
+  /** Resolves when every controller that is connected has said yes. Throws RefusedError; then none of them has these flows. */
+  async relate(bundle: string, relations: Relation[], deadlineMs: number): Promise<void> {
+    try {
+      await this.#ask(bundle, relations, deadlineMs);
+    } catch (error) {
+      const known = this.#agreed.get(bundle);
+      const fresh = relations.filter((relation) => !known?.has(relationKey(relation)));
+      if (fresh.length > 0) this.#say({ unrelate: { bundle, relations: fresh } });
+      throw error;
+    }
+    const agreed = this.#agreed.get(bundle) ?? new Map<string, Relation>();
+    this.#agreed.set(bundle, agreed);
+    for (const relation of relations) agreed.set(relationKey(relation), relation);
+  }
+
+  #ask(bundle: string, relations: Relation[], deadlineMs: number): Promise<void> {
+    const request = ++this.#requests;
+    const asked: AgentMessage = { relate: { request, bundle, relations } };
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => question.end(new RefusedError("no controller answered in time")), deadlineMs);
+      const question: Question = {
+        asked,
+        waiting: new Set(this.peers.filter(({ session }) => session.send(asked))),
+        agreed: false,
+        end: (error) => {
+          clearTimeout(timer);
+          this.#questions.delete(request);
+          if (error) reject(error);
+          else resolve();
+        },
+      };
+      this.#questions.set(request, question);
+      settle(question);
+    });
+  }
+
+  answered(peer: RelationsPeer, { request, ok, reason }: RelateAnswer): void {
+    const question = this.#questions.get(request);
+    if (!question) {
+      if (!ok) log.warn({ controller: peer.controller, reason }, "a controller does not take related flows");
+      return;
+    }
+    if (!question.waiting.delete(peer)) return;
+    question.agreed ||= ok;
+    if (ok) settle(question);
+    else question.end(new RefusedError(reason));
+  }
+
+  /** A controller is connected again, or for the first time. */
+  opened(peer: RelationsPeer): void {
+    const { session } = peer;
+    for (const { asked, waiting } of this.#questions.values()) if (session.send(asked)) waiting.add(peer);
+    for (const [bundle, relations] of this.#agreed) {
+      session.send({ relate: { request: ++this.#requests, bundle, relations: [...relations.values()] } });
+    }
+  }
+
+  closed(peer: RelationsPeer): void {
+    for (const question of [...this.#questions.values()]) if (question.waiting.delete(peer)) settle(question);
+  }
+
+  /** @param relations none: all of the bundle; this process need not have asked for them */
+  unrelate(bundle: string, relations: Relation[] = []): void {
+    const agreed = this.#agreed.get(bundle);
+    for (const relation of relations) agreed?.delete(relationKey(relation));
+    if (relations.length === 0 || agreed?.size === 0) this.#agreed.delete(bundle);
+    this.#say({ unrelate: { bundle, relations } });
+  }
+
+  /** The bundle is another server's now, or over: it is not spoken of any more. */
+  forget(bundle: string): void {
+    this.#agreed.delete(bundle);
+  }
+
+  #say(message: AgentMessage): void {
+    for (const { session } of this.peers) session.send(message);
+  }
+}
+
+function settle({ waiting, agreed, end }: Question): void {
+  if (waiting.size > 0) return;
+  end(agreed ? undefined : new RefusedError("no controller is connected"));
+}
+
+function relationKey({ transport, vipPort, clientPort }: Relation): string {
+  return `${transport} ${vipPort} ${clientPort}`;
+}

@@ -1,0 +1,1 @@
+export { Relations, type RelationsDeps, type RelationTable } from "./relations.js";
