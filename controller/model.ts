@@ -165,10 +165,10 @@ export class Model implements ControlModel {
     const { migrations } = this.parts;
     if (!dryRun) return migrations.move(id, to);
     const plan = migrations.plan(id, to);
-    const nothing = { bundle: "", reason: "dry run", phases: {}, heldPackets: 0, heldUs: 0 };
+    const nothing = { bundle: plan.entry.bundleId, reason: "dry run", phases: {}, heldPackets: 0, heldUs: 0 };
     return {
       ...nothing,
-      ...{ time: "", kind: "migration", connection: id, from: plan.from.id, to: plan.to.id, result: "ok" },
+      ...{ time: "", kind: "migration", connection: plan.entry.id, from: plan.from.id, to: plan.to.id, result: "ok" },
     };
   }
 

@@ -52,13 +52,13 @@ export class Drains {
       }));
       running.delete(id);
       if (event.result === "ok") {
-        moved++;
+        moved += 1 + this.deps.index.related(id).length;
         failed.delete(id);
       } else failed.set(id, { reason: event.reason, at: performance.now() });
     };
     let saidAt = performance.now();
     for (;;) {
-      const present = [...this.deps.index.entries(server)].map(({ id }) => id);
+      const present = this.movable(server);
       const cancelled = this.cancelled.has(server) || isOver();
       const over = present.length === 0 || performance.now() > deadline || cancelled;
       if (over && running.size === 0) break;
@@ -74,8 +74,14 @@ export class Drains {
       saidAt = performance.now();
       yield { moved, remaining: this.deps.index.count(server), finished: false, reasons: {} };
     }
-    const left = [...this.deps.index.entries(server)].map(({ id }) => [id, failed.get(id)?.reason ?? "time is over"]);
-    yield { moved, remaining: left.length, finished: true, reasons: Object.fromEntries(left) };
+    const left = this.movable(server).map((id) => [id, failed.get(id)?.reason ?? "time is over"]);
+    const remaining = this.deps.index.count(server);
+    yield { moved, remaining, finished: true, reasons: Object.fromEntries(left) };
+  }
+
+  /** Related connections go with theirs. */
+  private movable(server: string): string[] {
+    return [...this.deps.index.entries(server)].flatMap(({ id, isRelated }) => (isRelated ? [] : id));
   }
 
   private isDue(failure: { at: number } | undefined): boolean {

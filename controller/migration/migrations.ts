@@ -41,8 +41,10 @@ interface Running {
   settle(result: TakeoverResult | undefined, server: string): void;
 }
 
+type Ended = Omit<Parameters<EventLog["append"]>[0], "kind">;
+
 /**
- * Moves connections between living servers:
+ * Moves connections between living servers, a bundle as its control connection:
  *
  *   prepare (target) ─► HELD (appliance) ─► freeze (owner) ─► state, commit (target) ─► released to the target: ok
  *       │ no                                    └──────────────── undone ─────────────► released to the owner: resumedOnOld
@@ -58,10 +60,15 @@ export class Migrations {
 
   constructor(private readonly deps: MigrationsDeps) {}
 
-  /** Who could go where. Throws NOT_FOUND, UNSUPPORTED (with why). */
-  plan(id: string, to: string): { from: Member; to: Member; flow: Flow } {
-    const entry = this.deps.index.get(id);
-    if (!entry) throw new BatonError("NOT_FOUND", `There is no connection "${id}".`);
+  /**
+   * Who could go where; `entry` is the bundle's control connection, whichever of its connections is named.
+   * Throws NOT_FOUND, UNSUPPORTED (with why).
+   */
+  plan(id: string, to: string): { entry: ConnectionEntry; from: Member; to: Member; flow: Flow } {
+    const named = this.deps.index.get(id);
+    if (!named) throw new BatonError("NOT_FOUND", `There is no connection "${id}".`);
+    const entry = named.isRelated ? named.control : named;
+    if (!entry) throw new BatonError("UNSUPPORTED", "The connection that it goes with is not there.");
     const from = this.deps.ownerOf(entry);
     const target = this.deps.memberOf(to);
     if (!target) throw new BatonError("NOT_FOUND", `There is no server "${to}".`);
@@ -70,16 +77,17 @@ export class Migrations {
       throw new BatonError("UNSUPPORTED", `${entry.serverId}, which owns the connection, is not up.`);
     }
     if (!this.deps.accepts(to)) throw new BatonError("UNSUPPORTED", `${to} takes no connections now.`);
-    if (this.moving.has(id)) throw new BatonError("UNSUPPORTED", "The connection is being moved.");
-    return { from, to: target, flow: entry.flow() };
+    if (this.moving.has(entry.id)) throw new BatonError("UNSUPPORTED", "The connection is being moved.");
+    return { entry, from, to: target, flow: entry.flow() };
   }
 
   /**
    * Throws as `plan`; whatever happens from there on is the event that it returns.
    * @param why part of the event's reason, where it was nobody's command.
    */
-  async move(id: string, to: string, why = ""): Promise<EventMessage> {
-    const { from, to: target, flow } = this.plan(id, to);
+  async move(named: string, to: string, why = ""): Promise<EventMessage> {
+    const { entry, from, to: target, flow } = this.plan(named, to);
+    const { id, bundleId: bundle } = entry;
     const migration = randomUUID();
     const startedAt = performance.now();
     const phases: Record<string, number> = {};
@@ -88,7 +96,7 @@ export class Migrations {
     try {
       const answer = await this.deps.sessions.prepare(target.id, { migration, connectionId: id }, PREPARE_MS);
       phases.prepared = since();
-      const done = { connection: id, from: from.id, to: target.id, phases };
+      const done = { connection: id, bundle, from: from.id, to: target.id, phases };
       const because = (reason: string) => [reason, why].filter(Boolean).join("; ");
       if (!answer.ready) return this.ended({ ...done, result: "refused", reason: because(answer.reason) });
       this.deps.placement.hold(flow, from, HOLD_MS);
@@ -102,7 +110,7 @@ export class Migrations {
       if (!owner) {
         this.deps.sessions.send(target.id, { cancel: { migration } });
         const reason = because("its owner is gone: its takeover goes on with it");
-        return this.ended({ ...done, result: "failed", reason });
+        return this.endedAll({ ...done, result: "failed", reason });
       }
       const [released] = await this.deps.appliance.assign([{ flow, member: owner }]);
       this.deps.placement.settled(flow, owner);
@@ -110,7 +118,7 @@ export class Migrations {
       phases.released = since();
       const moved = owner.id === target.id;
       if (!moved) this.deps.sessions.send(target.id, { cancel: { migration } });
-      return this.ended({
+      return this.endedAll({
         ...done,
         result: moved ? "ok" : "resumedOnOld",
         reason: because(outcome.result?.reason ?? (moved ? "" : "nobody said how it ended; the record did")),
@@ -177,8 +185,9 @@ export class Migrations {
     const [released] = await this.deps.appliance.assign([{ flow, member: owner }]);
     this.deps.placement.settled(flow, owner);
     this.deps.appliance.forget(flow);
-    this.ended({
+    this.endedAll({
       connection: entry.id,
+      bundle: entry.bundleId,
       to: owner.id,
       result: owner.slot === slot ? "resumedOnOld" : "ok",
       reason: "its controller was restarted in the middle of it",
@@ -191,7 +200,15 @@ export class Migrations {
     for (const result of results) this.running.get(result.from)?.settle(result, server);
   }
 
-  private ended(event: Omit<Parameters<EventLog["append"]>[0], "kind">): EventMessage {
+  private ended(event: Ended): EventMessage {
     return this.deps.events.append({ kind: "migration", ...event });
+  }
+
+  /** The connections that are related to this one have gone, or stayed, with it. What was held is counted once. */
+  private endedAll(event: Ended & { connection: string }): EventMessage {
+    for (const { id } of this.deps.index.related(event.connection)) {
+      this.ended({ ...event, connection: id, heldPackets: 0, heldUs: 0 });
+    }
+    return this.ended(event);
   }
 }

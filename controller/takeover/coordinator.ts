@@ -394,9 +394,10 @@ export class TakeoverCoordinator {
   private async release(server: string, batch: TakenOver): Promise<void> {
     const heir = this.deps.memberOf(server);
     const to: Array<{ flow: Flow; member: Member }> = [];
-    for (const result of batch.results) {
+    const entries = batch.results.map(({ connectionId }) => this.deps.index.get(connectionId));
+    for (const [i, result] of batch.results.entries()) {
       const flow = result.flow && flowOfMessage(result.flow);
-      if (!flow) continue;
+      if (!flow || entries[i]?.isRelated) continue; // where its control connection goes it goes
       if (result.result === "ok" && heir) to.push({ flow, member: heir });
       else this.deps.appliance.drop(flow);
     }
@@ -404,14 +405,20 @@ export class TakeoverCoordinator {
     this.deps.placement.moved(to);
     for (const { flow } of to) this.deps.appliance.forget(flow);
     let next = 0;
-    for (const result of batch.results) {
-      const took = result.result === "ok" && heir ? released[next++] : undefined;
-      this.settled(server, batch.takeoverId, result, took);
+    for (const [i, result] of batch.results.entries()) {
+      const took = result.result === "ok" && heir && !entries[i]?.isRelated ? released[next++] : undefined;
+      this.settled(server, batch.takeoverId, result, entries[i]?.bundleId ?? "", took);
     }
     this.check();
   }
 
-  private settled(server: string, takeoverId: string, result: TakeoverResult, released: Released | undefined): void {
+  private settled(
+    server: string,
+    takeoverId: string,
+    result: TakeoverResult,
+    bundle: string,
+    released: Released | undefined,
+  ): void {
     const ours = this.episodes.get(takeoverId);
     ours?.unsettled.delete(result.connectionId);
     const fenced = ours?.fencedAt ?? 0;
@@ -422,6 +429,7 @@ export class TakeoverCoordinator {
     this.deps.events.append({
       kind: "takeover",
       connection: result.connectionId,
+      bundle,
       from: result.from,
       to: server,
       result: result.result === "finished" || result.result === "gone" ? "ok" : result.result,
@@ -456,7 +464,7 @@ export class TakeoverCoordinator {
     // Connections that still wait for their client are at their heirs already: the tables name those before the slot goes.
     const waiting = [...episode.unsettled].flatMap((id) => {
       const entry = this.deps.index.get(id);
-      if (!entry || !this.canRelease(entry.serverId, entry.incarnation)) return [];
+      if (!entry || entry.isRelated || !this.canRelease(entry.serverId, entry.incarnation)) return [];
       const member = this.deps.memberOf(entry.serverId);
       return member ? [{ flow: entry.flow(), member }] : [];
     });

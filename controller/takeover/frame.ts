@@ -1,3 +1,4 @@
+import { addressBytes, type Flow, isIPv6 } from "../../proto/flow.js";
 import { add } from "../../proto/sequence.js";
 
 /** A TCP segment in an Ethernet frame, as far as an answer to it needs to know. */
@@ -49,6 +50,20 @@ export function parseFrame(frame: Buffer): ParsedSegment | undefined {
     rst: (flags & 4) !== 0,
     hasAck: (flags & 16) !== 0,
   };
+}
+
+/** As parseFrame, where the frame is one of the flow itself: those that go with it are held and sent back under its name. */
+export function segmentOf(flow: Flow, frame: Buffer): ParsedSegment | undefined {
+  const segment = parseFrame(frame);
+  if (!segment || segment.isIPv6 !== isIPv6(flow.client.address)) return undefined;
+  const { ip, tcp } = segment;
+  const [source, length] = segment.isIPv6 ? [ip + 8, 16] : [ip + 12, 4];
+  const isOf =
+    frame.readUInt16BE(tcp) === flow.client.port &&
+    frame.readUInt16BE(tcp + 2) === flow.vip.port &&
+    addressBytes(flow.client.address).equals(frame.subarray(source, source + length)) &&
+    addressBytes(flow.vip.address).equals(frame.subarray(source + length, source + 2 * length));
+  return isOf ? segment : undefined;
 }
 
 /** The RST that a host without such a connection answers with (RFC 9293 section 3.10.7.1), as an IP packet to the segment's source. */

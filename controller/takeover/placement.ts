@@ -7,7 +7,8 @@ import type { Appliance, Member } from "./appliance.js";
 const FORESEEN_MAX = 32;
 
 /**
- * Who gets which flow: Maglev over the members, and exceptions for the flows that live elsewhere. Exceptions for a new table
+ * Who gets which flow: Maglev over the members, and exceptions for the flows that live elsewhere. Related flows have neither: the packet
+ * path takes them for their control connections, and whatever is said of them here is of no effect. Exceptions for a new table
  * are in place before the table is; those that it makes needless go after it.
  */
 export class Placement {
@@ -37,6 +38,7 @@ export class Placement {
 
   /** The flow is about to move: its packets are held, whoever joins or dies meanwhile. Ends with `settled`, `moved` or `letGo`. */
   hold(flow: Flow, owner: Member, forMs: number): void {
+    if (this.isRelated(flow)) return;
     this.appliance.hold(flow, owner, forMs);
     this.moving.add(flowKey(flow));
   }
@@ -54,6 +56,7 @@ export class Placement {
     const needed: Array<{ flow: Flow; member: Member }> = [];
     const needless: Flow[] = [];
     for (const entry of this.index.entries()) {
+      if (entry.isRelated) continue;
       const owner = this.ownerOf(entry);
       if (!owner) continue;
       const { key } = entry;
@@ -81,8 +84,9 @@ export class Placement {
 
   /** These flows live at these members now, whatever Maglev says. */
   moved(items: Array<{ flow: Flow; member: Member }>): void {
-    if (items.length > 0) this.appliance.putExceptions(items);
-    for (const { flow } of items) {
+    const own = items.filter(({ flow }) => !this.isRelated(flow));
+    if (own.length > 0) this.appliance.putExceptions(own);
+    for (const { flow } of own) {
       this.moving.delete(flowKey(flow));
       this.excepted.set(flowKey(flow), flow);
     }
@@ -90,6 +94,7 @@ export class Placement {
 
   /** A flow whose owner may be the one that Maglev names: an exception only where it is not. */
   settled(flow: Flow, member: Member): void {
+    if (this.isRelated(flow)) return;
     if (this.homeOf(flow)?.id !== member.id) {
       this.moved([{ flow, member }]);
     } else {
@@ -108,6 +113,10 @@ export class Placement {
   /** Where Maglev sends a flow. */
   homeOf(flow: Flow): Member | undefined {
     return pick(this.main, this.table, flowHash(flow));
+  }
+
+  private isRelated(flow: Flow): boolean {
+    return this.index.ofFlow(flow)?.isRelated ?? false;
   }
 
   get exceptions(): number {

@@ -6,7 +6,7 @@ import { inBackground } from "../background.js";
 import type { ConnectionEntry, ConnectionIndex } from "../connections/index.js";
 import type { Appliance, HeldFlow, Member } from "./appliance.js";
 import type { Episode } from "./episode.js";
-import { type ParsedSegment, parseFrame, resetFor } from "./frame.js";
+import { type ParsedSegment, resetFor, segmentOf } from "./frame.js";
 import { heirOf, type Placement } from "./placement.js";
 
 const log = logger("strays");
@@ -84,8 +84,15 @@ export class Strays {
     if (!heir) return;
     const seen = this.deps.appliance.seen(flow);
     if (seen && seen.slot !== episode.dead.slot) return;
-    const segments = [held.first, held.last].map(parseFrame).filter((parsed) => parsed && !parsed.syn);
-    const segment = segments.find((parsed) => parsed && this.synOf(flow, parsed)) ?? segments[0];
+    const own = [held.first, held.last].flatMap((frame) => segmentOf(flow, frame) ?? []);
+    if (own.length === 0) {
+      // Of flows that went with it: what a connection is that nobody knows they do not say.
+      this.counters.dropped += held.packets;
+      this.deps.appliance.drop(flow);
+      return;
+    }
+    const segments = own.filter(({ syn }) => !syn);
+    const segment = segments.find((parsed) => this.synOf(flow, parsed)) ?? segments[0];
     if (!segment) {
       // Nothing but SYNs: the handshake begins anew, on the heir.
       this.counters.released++;
@@ -159,10 +166,13 @@ export class Strays {
     }
   }
 
-  /** A server sent these back. Never to the same server again. */
+  /**
+   * A server sent these back. Never to the same server again. A frame of a related flow comes under its control connection's name, and is
+   * no more than something to be sent to the owner of that.
+   */
   bounced(packets: Array<{ flow: Flow; slot: number; frame: Buffer }>): void {
     for (const { flow, slot, frame } of packets) {
-      const segment = parseFrame(frame);
+      const segment = segmentOf(flow, frame);
       const entry = this.deps.index.ofFlow(flow);
       const owner = entry && this.deps.ownerOf(entry);
       if (owner && owner.slot !== slot && this.deps.serves(owner)) {
