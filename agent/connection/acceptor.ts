@@ -4,6 +4,7 @@ import { logger } from "../../proto/log.js";
 import { guardFlag, guardOption } from "../guard/index.js";
 import type { Endpoints, Listener, OnAccept } from "../native/api.js";
 import { LiveConnection } from "./connection.js";
+import { resetExactly } from "./reset.js";
 import type { ConnectionTable } from "./table.js";
 
 const log = logger("acceptor");
@@ -17,6 +18,8 @@ export interface Listening {
   port: number;
   /** Whether its connections get records. */
   recorded: boolean;
+  /** What they are in bundles, if they are of any. */
+  role: "alone" | "control" | "related";
 }
 
 /**
@@ -36,7 +39,7 @@ export function listen(table: ConnectionTable, vip: string, service: Listening, 
 
 function accept(
   table: ConnectionTable,
-  { service, protocol, recorded }: Listening,
+  { service, protocol, recorded, role }: Listening,
   fd: number,
   endpoints: Endpoints,
 ): void {
@@ -48,13 +51,21 @@ function accept(
     native.closeInRepair(fd);
     return;
   }
+  const id = connectionId(flow, entry.clientIsn);
+  const bundleId = role === "related" ? table.host.bundles.take(flow)?.id : role === "control" ? id : "";
+  if (bundleId === undefined) {
+    log.info({ flow }, "a connection that no bundle waits for is reset");
+    resetExactly(table.host, flow, () => native.closeInRepair(fd));
+    return;
+  }
   if (entry.receiveScale !== undefined) table.receiveScale = entry.receiveScale;
   const timestamps = (entry.options & guardOption.TIMESTAMPS) !== 0;
   if (!recorded) guard.change(flow, { setFlags: guardFlag.UNPROTECTED });
   const connection = new LiveConnection(
     table.host,
     {
-      id: connectionId(flow, entry.clientIsn),
+      id,
+      bundleId,
       flow,
       service,
       protocol,

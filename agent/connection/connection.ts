@@ -6,21 +6,22 @@ import { PhaseMachine } from "../../proto/phase.js";
 import type { ConnectionRecord, TcpState } from "../../proto/record.js";
 import { type Offset, type Sequence, toOffset, toSequence } from "../../proto/sequence.js";
 import type { Phase } from "../../proto/vocabulary.js";
-import { guardFlag } from "../guard/index.js";
 import type { ConnectionHandlers, Connection as NativeConnection } from "../native/api.js";
 import type { ConnectionPort, Exposure, Response } from "../protocols/application.js";
 import type { Stack } from "../protocols/stack.js";
+import type { Bundle, Member } from "./bundle.js";
 import { type CommitSource, Committer } from "./committer.js";
 import { type Frozen, freeze } from "./frozen.js";
 import { Gaps } from "./gaps.js";
 import { History } from "./history.js";
-import { type ConnectionHost, endpointsOf } from "./host.js";
+import type { ConnectionHost } from "./host.js";
 import type { Identity } from "./identity.js";
 import { Intake, type IntakePort } from "./intake.js";
 import { Nudge } from "./nudge.js";
 import { Output } from "./output.js";
 import type { PassedOpen } from "./passed.js";
 import { Recordings } from "./recordings.js";
+import { resetExactly } from "./reset.js";
 
 const log = logger("connection");
 /** Nothing is sent further than this past the committed floor, so that 32-bit acks stay unambiguous. */
@@ -44,7 +45,7 @@ const STUCK_MS = 600_000;
  * Output commit: the pump's limit is never past what a committed record covers. Input commit: the guard's clamp is never
  * past the committed `consumed`. Both move only in `committed()`.
  */
-export class LiveConnection implements ConnectionPort {
+export class LiveConnection implements ConnectionPort, Member {
   readonly history = new History();
   readonly phase: PhaseMachine;
   readonly output: Output;
@@ -61,6 +62,8 @@ export class LiveConnection implements ConnectionPort {
   private resumedTimer: NodeJS.Timeout | undefined;
   private lastActivityMs = performance.now();
   private finished = false;
+  /** Of one that is over: resolves when its record is gone. */
+  private removed: Promise<void> = Promise.resolve();
   private acknowledgedMax: Offset;
   /** What the application layer has been told of it. */
   private told: Offset;
@@ -101,7 +104,7 @@ export class LiveConnection implements ConnectionPort {
       lost: (why) => this.lost(why),
       broken: (error) => {
         log.error({ err: error, connection: this.id }, "no record can be made of this connection: it is reset");
-        this.reset(error.message);
+        void this.reset(error.message);
       },
     };
     this.committer = new Committer(host.bucket, identity.id, host.writer, start.revision, source, host.commits);
@@ -117,6 +120,9 @@ export class LiveConnection implements ConnectionPort {
   }
   get peer(): Endpoint {
     return this.identity.flow.client;
+  }
+  get vip(): Endpoint {
+    return this.identity.flow.vip;
   }
   get revision(): number {
     return this.committer.revision;
@@ -140,9 +146,20 @@ export class LiveConnection implements ConnectionPort {
     return this.stack?.application.unmovable?.() ?? "";
   }
 
+  get bundleId(): string {
+    return this.identity.bundleId;
+  }
+  get bundle(): Bundle | undefined {
+    return this.bundleId === "" ? undefined : this.host.bundles.of(this.bundleId);
+  }
+  private get isControl(): boolean {
+    return this.bundleId === this.id;
+  }
+
   /** The layers, once they exist; they get this connection as their port. */
   useStack(stack: Stack): void {
     this.stack = stack;
+    this.bundle?.join(this, stack.application);
   }
 
   private get layers(): Stack {
@@ -155,6 +172,7 @@ export class LiveConnection implements ConnectionPort {
     this.native = this.host.native.connection(fd, { sendOffset: 0, handlers: this.handlers() });
     this.history.add("accepted");
     this.intake.commitSoon(BIRTH_DELAY_MS);
+    this.layers.application.begin?.();
   }
 
   /**
@@ -282,7 +300,7 @@ export class LiveConnection implements ConnectionPort {
     this.clearTimers();
     committer.stop();
     this.intake.end(false);
-    this.stack?.application.closed();
+    void this.letGoOfLayers(false);
     this.host.ended(this, "passed on");
     return {
       ...{ record, revision: committer.revision, recorded: this.identity.recorded, behind, limit, writtenTo, fd },
@@ -364,19 +382,12 @@ export class LiveConnection implements ConnectionPort {
   }
 
   /** Resets the client, exactly and on purpose. */
-  reset(reason: string): void {
-    if (this.finished) return;
+  reset(reason: string): Promise<void> {
+    if (this.finished) return this.removed;
     this.history.add("reset", "", reason);
-    const { guard, native } = this.host;
-    const entry = guard.change(this.flow, { setFlags: guardFlag.RST_ASKED });
-    this.native?.closeSilently();
+    resetExactly(this.host, this.flow, () => this.native?.closeSilently());
     this.native = undefined;
-    if (entry) {
-      native.sendSegments([
-        { ...endpointsOf(this.flow), seq: entry.sendNext, ack: entry.sentAck, flags: 0x14, window: 0 },
-      ]);
-    }
-    this.finish(reason);
+    return this.discard(reason);
   }
 
   // ---- input ----
@@ -417,7 +428,7 @@ export class LiveConnection implements ConnectionPort {
   private unsendable(reason: string, err?: Error): void {
     if (this.finished) return;
     log.error({ connection: this.id, reason, err }, "it cannot be gone on with: the client is reset");
-    this.reset(reason);
+    void this.reset(reason);
   }
 
   private get input() {
@@ -494,7 +505,7 @@ export class LiveConnection implements ConnectionPort {
       epoch: this.epoch,
       takenAtUs: wallClockUs(),
       bornAtUs: identity.bornAtUs,
-      bundleId: "",
+      bundleId: identity.bundleId,
       flow: identity.flow,
       service: identity.service,
       protocol: identity.protocol,
@@ -576,8 +587,8 @@ export class LiveConnection implements ConnectionPort {
     if (fin !== undefined && this.acknowledged() > fin) {
       if (quietMs > LINGER_MS) this.finish("lingered");
     } else if (this.output.tail > this.acknowledged()) {
-      if (quietMs > STUCK_MS) this.reset("the client took nothing for too long");
-    } else if (quietMs > idleMs && (this.unmovable === "" || this.awaitsClient)) {
+      if (quietMs > STUCK_MS) void this.reset("the client took nothing for too long");
+    } else if (quietMs > (this.layers.application.idleMs ?? idleMs) && (this.unmovable === "" || this.awaitsClient)) {
       this.history.add("idle");
       this.layers.application.inputEnd(true);
     }
@@ -639,22 +650,31 @@ export class LiveConnection implements ConnectionPort {
   }
 
   /** Over for good: the record goes too. Resolves when it has. */
-  async discard(how: string): Promise<void> {
-    if (this.finished) return;
+  discard(how: string): Promise<void> {
+    if (this.finished) return this.removed;
     this.finished = true;
     this.history.add("ended", "", how);
     this.clearTimers();
+    this.acknowledged(); // the last of it: the layers may ask
     this.native?.close();
     this.native = undefined;
-    this.closeLayers();
+    const related = this.isControl ? this.bundle?.endRelated(how) : undefined;
+    const written = this.closeLayers(true);
+    this.committer.stop();
     this.host.ended(this, how);
-    const isGone = await this.committer.remove();
-    this.intake.end(isGone); // what another owner's record needs stays
+    this.removed = Promise.all([related, written])
+      .then(() => this.committer.remove())
+      .then((isGone) => this.intake.end(isGone)); // what another owner's record needs stays
+    return this.removed;
   }
 
-  /** Somebody else owns the record now, or this server is fenced: nothing more may be said or written. */
-  lost(why: string): void {
+  /**
+   * Somebody else owns the record now, or this server is fenced: nothing more may be said or written.
+   * @param alone the rest of its bundle goes on here
+   */
+  lost(why: string, alone = false): void {
     if (this.finished) return;
+    if (this.isControl && !alone) this.bundle?.loseRelated(why);
     this.finished = true;
     this.history.add("lost", "", why);
     this.clearTimers();
@@ -662,14 +682,21 @@ export class LiveConnection implements ConnectionPort {
     this.intake.end(false);
     this.native?.closeSilently();
     this.native = undefined;
-    this.closeLayers();
+    void this.closeLayers(false);
     this.host.ended(this, why);
   }
 
-  private closeLayers(): void {
+  private closeLayers(isOver: boolean): void | Promise<void> {
     if (this.phase.phase === "UNREADY" || this.phase.phase === "REFUSED") this.stack?.undo();
-    this.stack?.application.closed();
+    const written = this.letGoOfLayers(isOver);
     this.output.close();
+    return written;
+  }
+
+  private letGoOfLayers(isOver: boolean): void | Promise<void> {
+    if (!this.stack) return;
+    this.bundle?.leave(this);
+    return this.stack.application.closed(isOver);
   }
 
   private clearTimers(): void {

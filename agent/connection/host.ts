@@ -2,6 +2,7 @@ import type { Flow } from "../../proto/flow.js";
 import type { ConnectionsBucket, Spills } from "../../proto/store/index.js";
 import type { Guard } from "../guard/index.js";
 import type { Endpoints, Native } from "../native/api.js";
+import type { Bundles } from "./bundle.js";
 import type { CommitMeter } from "./commit_meter.js";
 import type { Exposures } from "./exposures.js";
 
@@ -18,6 +19,7 @@ export interface ConnectionHost {
   readonly spills: Spills;
   readonly commits: CommitMeter;
   readonly exposures: Exposures;
+  readonly bundles: Bundles;
   readonly limits: {
     /** Client bytes that may wait for the application, in the spool of one connection. */
     inputBytes: number;

@@ -4,6 +4,8 @@ import type { TcpState } from "../../proto/record.js";
 /** What never changes about a connection, whoever owns it. */
 export interface Identity {
   id: string;
+  /** Id of its bundle's control connection, which may be this one; "" where its protocol has no bundles. */
+  bundleId: string;
   flow: Flow;
   service: string;
   protocol: string;

@@ -9,9 +9,10 @@ import { Spilling } from "./spilling.js";
 
 /**
  * Input that no layer has used is committed to the spool after this long, so that a clamp never lasts. A client that has one segment
- * under way reckons with a delayed ack, and waits for it (RFC 8985 section 7.2); of more it soon sends the last one again.
+ * under way reckons with a delayed ack, and waits for it (RFC 8985 section 7.2); of more it soon sends the last one again. What is being
+ * stored elsewhere is committed without the spool, unless that does not end.
  */
-const SPOOL_DELAY_MS = { segment: 40, more: 5 };
+const SPOOL_DELAY_MS = { segment: 40, more: 5, stored: 500 };
 /** Less than any segment that is full. */
 const SEGMENT_BYTES = 1_200;
 /** So much of it, in bytes, is an upload: its client waits for every ack. */
@@ -175,7 +176,8 @@ export class Intake {
     this.port.application.input(chunk);
     // What is being spilled is committed behind that.
     if (this.port.isOver || this.input.held === 0 || this.awaitsPiece) return;
-    if (this.input.held >= SPOOL_AT_ONCE) this.port.commit();
+    if (this.port.application.storesInput) this.commitSoon(SPOOL_DELAY_MS.stored);
+    else if (this.input.held >= SPOOL_AT_ONCE) this.port.commit();
     else this.commitSoon(SPOOL_DELAY_MS[this.input.held <= SEGMENT_BYTES ? "segment" : "more"]);
   }
 

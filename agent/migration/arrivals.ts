@@ -17,7 +17,8 @@ import type { ConnectionTable } from "../connection/table.js";
 import type { SocketImage } from "../native/api.js";
 import type { OpenObject } from "../protocols/application.js";
 import type { Stack } from "../protocols/stack.js";
-import type { Heir, Known } from "../restore/heir.js";
+import type { Heir } from "../restore/heir.js";
+import type { Known } from "../restore/known_records.js";
 import { widestWindow } from "../restore/receive_window.js";
 import type { RepairSocket } from "../restore/repair_socket.js";
 import { beginUnready, neededObjects, prepareUnready, unreadyConnection } from "../restore/unready.js";
@@ -77,7 +78,7 @@ export class Arrivals {
       return answer(error.message);
     } finally {
       stack?.undo();
-      stack?.application.closed();
+      void stack?.application.closed(false);
     }
     const timer = setTimeout(() => this.cancel(migration), PREPARED_MS).unref();
     this.prepared.set(migration, { objects, timer });

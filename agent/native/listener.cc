@@ -29,6 +29,8 @@ Descriptor openListener(const Address &address, int backlog, uint32_t receiveBuf
     setOption(fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, receiveBuffer, step, "setsockopt(TCP_WINDOW_CLAMP)");
   }
   setOption(fd, IPPROTO_TCP, TCP_NODELAY, 1, step, "setsockopt(TCP_NODELAY)");
+  // Urgent bytes stay in the stream (RFC 6093 section 6): they have sequence numbers, and every offset counts them.
+  setOption(fd, SOL_SOCKET, SO_OOBINLINE, 1, step, "setsockopt(SO_OOBINLINE)");
   check(bind(fd, &address.any, address.length()), step, "bind");
   check(listen(fd, backlog), step, "listen");
   return opened;

@@ -128,6 +128,7 @@ void setApplicationOptions(int fd, const Image &image) {
           "setsockopt(TCP_CONGESTION)", o.congestion);
   }
   setOption(fd, IPPROTO_TCP, TCP_NODELAY, o.nodelay, "socket options", "setsockopt(TCP_NODELAY)");
+  setOption(fd, SOL_SOCKET, SO_OOBINLINE, 1, "socket options", "setsockopt(SO_OOBINLINE)"); // as the listener's
   setOption(fd, SOL_SOCKET, SO_KEEPALIVE, o.keepalive, "socket options", "setsockopt(SO_KEEPALIVE)");
   if (o.keepIdleS > 0) {
     setOption(fd, IPPROTO_TCP, TCP_KEEPIDLE, o.keepIdleS, "socket options", "setsockopt(TCP_KEEPIDLE)");

@@ -1,4 +1,4 @@
-import type { Endpoint } from "../../proto/flow.js";
+import type { Endpoint, Transport } from "../../proto/flow.js";
 import type { ObjectReference } from "../../proto/record.js";
 import type { Spool } from "../native/api.js";
 import type { ProtocolLayer } from "./layer.js";
@@ -16,10 +16,13 @@ import type { ProtocolLayer } from "./layer.js";
  * Order of calls. New connection: create, input/inputEnd/acknowledged/checkpoint in any order, closed.
  * Taken over: create (inputOffset = record.processed), unready, open for each object with unacknowledged bytes, ready, then
  * input of what the record has beside it, input(record.spool) if it is not empty, inputEnd() if record.clientFinished, then as above; or undo and closed instead of ready.
- * Calls never overlap, but the core may call `checkpoint` from within any call of the port. After `closed` neither side
+ * A new connection may be told to `begin`. Calls never overlap, but the core may call `checkpoint` from within any call of the port. After `closed` neither side
  * calls the other.
  */
 export interface ApplicationLayer extends ProtocolLayer {
+  /** A new connection has its socket: who speaks first speaks now. Not called where it was taken over. Missing: the client does. */
+  begin?(): void;
+
   /** The next bytes of the client's stream, in order and without gaps from `inputOffset` on. The layer may keep the chunk; nobody changes it. */
   input(chunk: Buffer): void;
 
@@ -42,6 +45,12 @@ export interface ApplicationLayer extends ProtocolLayer {
 
   /** Why the connection had better not be moved now; "" = nothing stands against it. Missing: never anything. */
   unmovable?(): string;
+
+  /** An idle connection is ended after so long, milliseconds. Missing: after as long as any. */
+  readonly idleMs?: number;
+
+  /** Input is on its way to where it is kept, and will be processed within moments: no record need have it. Missing: never. */
+  readonly storesInput?: boolean;
 
   /** Whether something has begun that only the client can bring on: then it is idle, though it is not to be moved. Missing: never. */
   awaitsClient?(): boolean;
@@ -68,8 +77,11 @@ export interface ApplicationLayer extends ProtocolLayer {
   /** For operators: what the client is receiving at `position` (acknowledged). Cheap, no side effects. */
   describe(position: number): ApplicationDescription;
 
-  /** The connection is over or has gone to somebody else. Lets go of everything. */
-  closed(): void;
+  /**
+   * The connection is over, or it is not this layer's any more: of somebody else's, or of another layer here. Lets go of everything.
+   * @returns what its record is to outlast, where the end has to be written elsewhere first
+   */
+  closed(isOver: boolean): void | Promise<void>;
 }
 
 /** An object ready to be sent from. `fd` is at no particular position. `close` may be called again. */
@@ -112,8 +124,14 @@ export interface ApplicationDescription {
 
 /** What the core offers to the layer of one connection. */
 export interface ConnectionPort {
+  /** The connection's name for its whole life. */
+  readonly id: string;
+
   /** The client. */
   readonly peer: Endpoint;
+
+  /** The address and port that it has come to. */
+  readonly vip: Endpoint;
 
   /** Stream offset behind everything promised: where the next response will start. A promised FIN counts as one. */
   tail(): number;
@@ -151,11 +169,42 @@ export interface ConnectionPort {
   /** Something has been begun that no other server could go on with. Once each, however long it takes. */
   exposed(exposure: Exposure): void;
 
-  /** Ends the connection by an exact RST. `reason` goes into history and log. For what no response can express. */
-  reset(reason: string): void;
+  /**
+   * Ends the connection by an exact RST. `reason` goes into history and log. For what no response can express. Resolves when its record
+   * is gone, if the store is there.
+   */
+  reset(reason: string): Promise<void>;
+
+  /** The bundle that it is of; undefined where its protocol has none. */
+  readonly bundle: BundlePort | undefined;
 
   /** TCP sequence number of our byte at the stream offset. */
   sequence(offset: number): number;
+}
+
+/** A flow that is related to a control connection: between its client and its VIP. Of the client's ports 0 is any. */
+export interface Relation {
+  transport: Transport;
+  vipPort: number;
+  clientPort: number;
+}
+
+/**
+ * A control connection and what is related to it. Wherever the control connection is the others are: packets of related flows are steered
+ * and held as its own are, and who takes it over takes all over, or resets all. When it ends the others are reset.
+ */
+export interface BundlePort {
+  /** The control connection's. */
+  readonly id: string;
+  /** Layers of the connections that are here. */
+  readonly control: ApplicationLayer | undefined;
+  readonly related: ApplicationLayer[];
+  /** Resolves when packets of these flows come here. To be called before the client hears of them. Throws a BatonError; RefusedError "taken" where another bundle has one. */
+  relate(relations: Relation[]): Promise<void>;
+  unrelate(relations: Relation[]): void;
+  /** The client's next connection to this port of the VIP is related: it gets a layer of the same protocol. */
+  expect(vipPort: number): void;
+  expectNone(vipPort: number): void;
 }
 
 export interface Exposure {
@@ -187,5 +236,8 @@ export interface Response {
 /** The core closes `file` when no byte of the piece can be needed any more, also when `respond` comes too late. */
 export type ResponsePiece = { literal: Buffer } | { object: ObjectReference; file: OpenObject };
 
-/** Makes the layer of one connection. `inputOffset`: client stream offset of the first byte that `input` will bring. */
-export type ApplicationFactory = (port: ConnectionPort, inputOffset: number) => ApplicationLayer;
+/**
+ * Makes the layer of one connection. `inputOffset`: client stream offset of the first byte that `input` will bring. `isRelated`: it is of
+ * a bundle, and not its control connection.
+ */
+export type ApplicationFactory = (port: ConnectionPort, inputOffset: number, isRelated: boolean) => ApplicationLayer;

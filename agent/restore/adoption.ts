@@ -5,9 +5,10 @@ import { type ConnectionRecord, encodeRecord } from "../../proto/record.js";
 import { add } from "../../proto/sequence.js";
 import { ConflictError } from "../../proto/store/index.js";
 import type { ConnectionTable } from "../connection/table.js";
+import type { ResumptionResult } from "./attempt.js";
 import type { Heir } from "./heir.js";
 import type { AnswerDesk } from "./reattachment.js";
-import { Resumption, type ResumptionResult } from "./resumption.js";
+import { Resumption } from "./resumption.js";
 
 /** A connection that died between its handshake and its first commit, as the appliance remembers it. */
 export interface Orphan {
@@ -24,7 +25,9 @@ export interface Orphan {
   clientTsecr: number;
 }
 
-export type ServiceOf = (port: number) => { name: string; protocol: string; clientFirst: boolean } | undefined;
+export type ServiceOf = (
+  port: number,
+) => { name: string; protocol: string; clientFirst: boolean; bundles: boolean } | undefined;
 
 /** Random ahead of the dead server's clock, so that an echo of it can only come from the client's own stack. */
 const NONCE_MS = 2 ** 20;
@@ -70,7 +73,7 @@ export async function adopt(
     epoch: 1,
     takenAtUs: now,
     bornAtUs: now,
-    bundleId: "",
+    bundleId: service.bundles ? id : "",
     flow: orphan.flow,
     service: service.name,
     protocol: service.protocol,

@@ -5,23 +5,24 @@ import { decodeRecord, decodeTakeover, ownerOfRecord, type Takeover } from "../.
 import type { LiveConnection } from "../connection/connection.js";
 import type { ConnectionTable } from "../connection/table.js";
 import type { Transit } from "../connection/transit.js";
+import type { Attempt, ResumptionResult } from "./attempt.js";
+import { BundleResumption } from "./bundle_resumption.js";
 import { type Answer, compareAnswer, expectationOf } from "./compare.js";
+import { isRelated, type Known, KnownRecords, ownerKey } from "./known_records.js";
 import { Pursuit, type Quarry } from "./pursuit.js";
 import type { AnswerDesk } from "./reattachment.js";
 import { removeRecord } from "./removal.js";
-import { Resumption, type ResumptionResult } from "./resumption.js";
+import { Resumption } from "./resumption.js";
 
 const log = logger("heir");
 /** Late data of a dead server comes in one burst: more than this is somebody else's doing. */
 const REBUILDS_MAX = 3;
 
+/** A bundle's control connection ends last: one without it had been reset, or was about to be. */
+const CONTROL_GONE = "its control connection is gone";
+
 /** What is reported without an announced takeover: of a connection that was ours already. */
 const NO_TAKEOVER = "";
-
-export interface Known {
-  revision: number;
-  bytes: Uint8Array;
-}
 
 interface Open {
   takeover: Takeover;
@@ -33,8 +34,7 @@ interface Open {
  * sees a takeover has seen every record that was committed before it, and a record of the dead that comes later is found here too.
  */
 export class Heir {
-  private readonly byOwner = new Map<string, Map<string, Known>>();
-  private readonly ownerOf = new Map<string, string>();
+  private readonly records = new KnownRecords();
   private readonly open = new Map<string, Open>();
   private readonly pursuit = new Pursuit();
   /** Whether this process takes over what falls to its server. */
@@ -61,18 +61,14 @@ export class Heir {
   }
 
   record(id: string, revision: number, bytes: Uint8Array): void {
-    const { serverId, incarnation } = ownerOfRecord(bytes);
-    const owner = ownerKey(serverId, incarnation);
-    this.forget(id);
-    this.ownerOf.set(id, owner);
-    const records = this.byOwner.get(owner) ?? new Map<string, Known>();
-    this.byOwner.set(owner, records.set(id, { revision, bytes }));
+    const { owner, known } = this.records.put(id, revision, bytes);
     const open = this.open.get(owner);
-    if (open) this.consider(open, id, { revision, bytes });
+    if (open) this.consider(open, known);
+    else if (isRelated(known)) this.considerLate(known);
   }
 
   removed(id: string): void {
-    this.forget(id);
+    this.records.remove(id);
   }
 
   takeover(bytes: Uint8Array): void {
@@ -84,27 +80,31 @@ export class Heir {
     }
     const open = { takeover, heirs: maglevTable(takeover.survivors) };
     this.open.set(owner, open);
-    const records = this.byOwner.get(owner)?.size ?? 0;
+    const records = this.records.of(owner).size;
     log.info({ takeover: takeover.id, records, survivors: takeover.survivors }, "takeover seen");
     this.considerAll(owner);
   }
 
   private considerAll(owner: string): void {
     const open = this.open.get(owner);
-    const records = this.byOwner.get(owner);
-    if (open && records) for (const [id, known] of [...records]) this.consider(open, id, known);
+    if (open) for (const known of [...this.records.of(owner).values()]) this.consider(open, known);
   }
 
   /** The record as the store has it, whoever's it is. */
   lookup(id: string): Known | undefined {
-    const owner = this.ownerOf.get(id);
-    return owner === undefined ? undefined : this.byOwner.get(owner)?.get(id);
+    return this.records.get(id);
   }
 
-  /** A record of ours that has lost its connection on the way here: it is taken over like a dead server's. */
+  /** The records of a bundle that has this control connection, but for that one's. */
+  relatedTo(id: string): Known[] {
+    return this.records.relatedTo(id);
+  }
+
+  /** A record of ours that has lost its connection on the way here, and its bundle with it: as if a dead server had had it. */
   resumeOwn(id: string, revision: number, bytes: Uint8Array): void {
     if (this.pursuit.has(id)) return;
-    this.pursue(this.ownQuarry(id, { revision, bytes }));
+    const known = { id, revision, bytes, bundleId: ownerOfRecord(bytes).bundleId };
+    this.pursue(this.ownQuarry(known, () => this.attempt(known, NO_TAKEOVER)));
   }
 
   /**
@@ -113,7 +113,7 @@ export class Heir {
    */
   resumeAgain(connection: LiveConnection, late: Answer): void {
     const { id } = connection;
-    const known = this.own.get(id);
+    const known = this.ours(id);
     const before = this.rebuilds.get(connection) ?? 0;
     if (!known || this.pursuit.has(id) || before >= REBUILDS_MAX) return;
     const expected = expectationOf(decodeRecord(known.bytes), false);
@@ -123,9 +123,9 @@ export class Heir {
       return;
     }
     log.info({ connection: id }, "rebuilt once more: the client has late data of the former owner");
-    connection.lost("late data of the former owner");
+    connection.lost("late data of the former owner", true);
     this.table.host.guard.remove(connection.flow);
-    const quarry = this.ownQuarry(id, known);
+    const quarry = this.ownQuarry(known, () => this.resumption(known, isRelated(known)));
     this.pursue({
       ...quarry,
       done: (result) => {
@@ -137,20 +137,36 @@ export class Heir {
   }
 
   /** Was ours before: that it goes on is no news, but its end is. */
-  private ownQuarry(id: string, known: Known): Quarry {
+  private ownQuarry({ id }: Known, make: () => Attempt): Quarry {
     return {
       id,
       from: this.table.host.serverId,
-      make: () => this.resumption(known),
-      isWanted: () => this.isOurs(id),
+      make,
+      isWanted: () => this.ours(id) !== undefined,
       done: (result) => {
         if (result?.result === "refused" || result?.result === "failed") this.report(NO_TAKEOVER, result);
       },
     };
   }
 
-  private resumption({ bytes, revision }: Known): Resumption {
-    return new Resumption(this.table, this.desk, decodeRecord(bytes), revision, { nonce: false, claimed: false });
+  private resumption({ bytes, revision }: Known, related: boolean, refusal?: string): Resumption {
+    const options = { nonce: false, claimed: false, related, ...(refusal === undefined ? {} : { refusal }) };
+    return new Resumption(this.table, this.desk, decodeRecord(bytes), revision, options);
+  }
+
+  /** A connection by itself, or a whole bundle. */
+  private attempt(known: Known, takeoverId: string): Attempt {
+    const { id, bundleId } = known;
+    if (isRelated(known)) return this.resumption(known, true, CONTROL_GONE);
+    const control = this.resumption(known, false);
+    if (bundleId === "") return control;
+    const relatedOf = async (revision: number) => {
+      await this.records.upTo(revision);
+      const left = this.records.relatedTo(id).filter((one) => !this.isTaken(one.id));
+      for (const one of left) this.withBundle.set(one.id, id);
+      return left.map((one) => this.resumption(one, true));
+    };
+    return new BundleResumption(control, relatedOf, (result) => this.report(takeoverId, result));
   }
 
   /** Takes one over until it has ended one way or the other. */
@@ -159,6 +175,7 @@ export class Heir {
     this.pursuit.begin({
       ...quarry,
       done: (result) => {
+        for (const [id, bundle] of this.withBundle) if (bundle === quarry.id) this.withBundle.delete(id);
         quarry.done(result);
         ended();
       },
@@ -179,7 +196,7 @@ export class Heir {
   removeLeftovers(): void {
     const suspects = new Set<string>();
     for (const [id, { revision }] of this.own) {
-      if (this.table.get(id) || this.pursuit.has(id)) continue;
+      if (this.isTaken(id)) continue;
       suspects.add(id);
       if (!this.leftovers.has(id)) continue;
       removeRecord(this.table.host, id, revision).catch((error) => log.warn({ err: error, id }, "a leftover stays"));
@@ -188,29 +205,47 @@ export class Heir {
   }
 
   private leftovers = new Set<string>();
+  /** Related connections that are being taken over with their bundles. */
+  private readonly withBundle = new Map<string, string>();
 
-  private get own(): Map<string, Known> {
+  private get own(): ReadonlyMap<string, Known> {
     const { serverId, incarnation } = this.table.host;
-    return this.byOwner.get(ownerKey(serverId, incarnation)) ?? new Map();
+    return this.records.of(ownerKey(serverId, incarnation));
   }
 
-  private isOurs(id: string): boolean {
-    return this.own.has(id);
+  private ours(id: string): Known | undefined {
+    return this.own.get(id);
   }
 
-  private consider(open: Open, id: string, known: Known): void {
-    if (!this.takes || this.pursuit.has(id) || !this.inherits(open, id)) return;
+  /** It has a connection here, or is about to. */
+  private isTaken(id: string): boolean {
+    return this.table.get(id) !== undefined || this.pursuit.has(id) || this.withBundle.has(id);
+  }
+
+  private consider(open: Open, known: Known): void {
+    const { id, bundleId } = known;
+    if (!this.takes || this.isTaken(id) || !this.inherits(open, bundleId || id)) return;
+    if (isRelated(known) && this.records.get(bundleId)) return; // it comes with its control connection
     const { id: takeoverId, serverId, incarnation } = open.takeover;
     this.pursue({
       id,
       from: serverId,
-      make: () => this.resumption(known),
+      make: () => this.attempt(known, takeoverId),
       // A claim that the store did not answer may have succeeded: then it is ours.
-      isWanted: () => this.open.has(ownerKey(serverId, incarnation)) || this.isOurs(id),
+      isWanted: () => this.open.has(ownerKey(serverId, incarnation)) || this.ours(id) !== undefined,
       done: (result) => {
         if (result) this.report(takeoverId, result);
       },
     });
+  }
+
+  /** The last write of a dead server has come when its bundle was ours already. */
+  private considerLate(known: Known): void {
+    const { id, bundleId, bytes } = known;
+    const { serverId, incarnation } = ownerOfRecord(bytes);
+    const isDead = this.open.has(ownerKey(serverId, incarnation));
+    if (!this.takes || !isDead || this.isTaken(id) || !this.table.get(bundleId)) return;
+    this.pursue(this.ownQuarry(known, () => this.resumption(known, true)));
   }
 
   private inherits({ takeover: { survivors }, heirs }: Open, id: string): boolean {
@@ -222,17 +257,4 @@ export class Heir {
       return false;
     }
   }
-
-  private forget(id: string): void {
-    const owner = this.ownerOf.get(id);
-    if (owner === undefined) return;
-    this.ownerOf.delete(id);
-    const records = this.byOwner.get(owner);
-    records?.delete(id);
-    if (records?.size === 0) this.byOwner.delete(owner);
-  }
-}
-
-function ownerKey(server: string, incarnation: number): string {
-  return `${server}/${incarnation}`;
 }

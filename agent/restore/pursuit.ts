@@ -1,8 +1,8 @@
 import { BatonError, type ErrorCode } from "../../proto/errors.js";
 import { parseConnectionId } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
+import type { Attempt, ResumptionResult } from "./attempt.js";
 import { JobQueue } from "./queue.js";
-import type { Resumption, ResumptionResult } from "./resumption.js";
 import { Retries } from "./retries.js";
 
 const log = logger("heir");
@@ -19,7 +19,7 @@ export interface Quarry {
   /** Whose it was. */
   from: string;
   /** Throws where the record cannot be read. */
-  make(): Resumption;
+  make(): Attempt;
   /** While the record is not ours: whether it still is for this server to take. */
   isWanted(): boolean;
   /** Once, at the end. `undefined`: somebody else has the connection, or it is over. */
@@ -61,30 +61,30 @@ export class Pursuit {
   }
 
   /** @param failed how often it has failed, and how often of those it was ours. */
-  private attempt(quarry: Quarry, make: () => Resumption, failed: { tries: number; ours: number }): void {
+  private attempt(quarry: Quarry, make: () => Attempt, failed: { tries: number; ours: number }): void {
     this.queue.add(async (release) => {
-      let resumption: Resumption;
+      let attempt: Attempt;
       try {
-        resumption = make();
+        attempt = make();
       } catch (error) {
         log.error({ connection: quarry.id, err: error }, "a record cannot be read, and is left alone");
         this.end(quarry, unreadable(quarry, error));
         return;
       }
-      const result = await resumption.run(release);
-      if (result?.result !== "failed" || (!resumption.isOurs && isFinal(resumption.failure))) {
+      const result = await attempt.run(release);
+      if (result?.result !== "failed" || (!attempt.isOurs && isFinal(attempt.failure))) {
         this.end(quarry, result);
         return;
       }
-      const [tries, ours] = [failed.tries + 1, failed.ours + (resumption.isOurs ? 1 : 0)];
+      const [tries, ours] = [failed.tries + 1, failed.ours + (attempt.isOurs ? 1 : 0)];
       if (ours >= TRIES_MAX + REFUSALS_MAX) {
-        await resumption.abandon();
+        await attempt.abandon();
         this.end(quarry, result);
         return;
       }
       this.retries.later(quarry.id, tries, () => {
-        if (!resumption.isOurs && !quarry.isWanted()) this.end(quarry, undefined);
-        else this.attempt(quarry, () => resumption.again(ours >= TRIES_MAX), { tries, ours });
+        if (!attempt.isOurs && !quarry.isWanted()) this.end(quarry, undefined);
+        else this.attempt(quarry, () => attempt.again(ours >= TRIES_MAX), { tries, ours });
       });
     });
   }

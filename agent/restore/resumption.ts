@@ -8,6 +8,7 @@ import type { TakeoverOutcome } from "../../proto/vocabulary.js";
 import type { LiveConnection } from "../connection/connection.js";
 import type { ConnectionTable } from "../connection/table.js";
 import { guardFlag } from "../guard/index.js";
+import type { Attempt, ResumptionResult } from "./attempt.js";
 import { TimestampClock } from "./clock.js";
 import { expectationOf } from "./compare.js";
 import { exactReset } from "./probe.js";
@@ -23,17 +24,6 @@ const TAKEOVER_FAILED = "the takeover failed too often";
 /** A dead owner has no more than one write in flight for a key; more tries than this mean that it is not dead. */
 const CLAIM_TRIES = 5;
 
-export interface ResumptionResult {
-  id: string;
-  flow: ConnectionRecord["flow"];
-  result: TakeoverOutcome;
-  reason: string;
-  epoch: number;
-  from: string;
-  /** Phase name to microseconds since this resumption began. */
-  phasesUs: Record<string, number>;
-}
-
 export interface ResumptionOptions {
   /** The client must prove itself by echoing the probe: there was no record before. */
   nonce: boolean;
@@ -43,6 +33,8 @@ export interface ResumptionOptions {
   from?: string;
   /** Why it cannot go on here, whatever its record allows: the client is asked for its ack, and reset. */
   refusal?: string;
+  /** Its bundle's control connection is ours: so is its record, whoever wrote it last. */
+  related?: boolean;
 }
 
 /**
@@ -54,10 +46,13 @@ export interface ResumptionOptions {
  * Nothing is sent before the claim stands. What the record does not allow ends in REFUSED with an exact reset. What fails for want of
  * something else (the store, a descriptor, room in the guard) has changed nothing, and may be tried `again`.
  */
-export class Resumption {
+export class Resumption implements Attempt {
   private readonly startedAt = performance.now();
   private readonly phasesUs: Record<string, number> = {};
   private objectRefusals: ObjectRefusal[] = [];
+  private connection: LiveConnection | undefined;
+  /** Why a layer cannot go on from the record; the client is asked all the same, for an exact reset. */
+  private unfit: RefusedError | undefined;
   private socket: RepairSocket | undefined;
   private claimed: boolean;
   private readonly from: string;
@@ -75,17 +70,23 @@ export class Resumption {
     this.claimed = options.claimed;
   }
 
-  /** Whether the record names this server by now. */
+  get id(): string {
+    return this.record.id;
+  }
+
+  /** Of its record in the store, once it is claimed. */
+  get claimedAt(): number {
+    return this.revision;
+  }
+
   get isOurs(): boolean {
     return this.claimed;
   }
 
-  /** Of a result "failed": why. */
   get failure(): unknown {
     return this.error;
   }
 
-  /** The same from where it stands. @param refuse it has failed too often: only to reset the client. */
   again(refuse: boolean): Resumption {
     const options = { ...this.options, claimed: this.claimed, from: this.from };
     return new Resumption(this.table, this.desk, this.record, this.revision, {
@@ -94,7 +95,6 @@ export class Resumption {
     });
   }
 
-  /** It is ours and not even a reset is possible: its record goes, so that nobody waits for it. Never rejects. */
   async abandon(): Promise<void> {
     log.error({ connection: this.record.id }, "a connection is given up: its client could not be reset");
     await removeRecord(this.table.host, this.record.id, this.revision).catch((error) => {
@@ -102,49 +102,78 @@ export class Resumption {
     });
   }
 
-  /**
-   * Never rejects. `undefined`: somebody else has the connection.
-   * @param waiting called when all that is left is the client's answer, which may take its time.
-   */
   async run(waiting: () => void): Promise<ResumptionResult | undefined> {
-    let connection: LiveConnection | undefined;
     try {
-      if (!this.claimed && !(await this.claim())) return undefined;
-      this.claimed = true;
-      this.mark("claimed");
-      const { refusal } = this.options;
-      if (refusal !== undefined) {
-        connection = beginSpeechless(this.table, this.record, this.revision, "PROBE");
-        return await this.turnAway(connection, refusal, waiting);
-      }
-      ({ connection, socket: this.socket } = beginUnready(this.table, this.record, this.revision, "PROBE"));
-      connection.history.add("taken over", "", `from ${this.from}, epoch ${this.record.epoch}`);
-      const refused = await this.prepare(connection);
-      this.mark("unready");
-      const answered = this.reattach(connection, this.socket);
-      waiting();
-      const outcome = await answered;
-      return refused ? this.refuse(connection, refused.reason, outcome) : await this.finishWith(connection, outcome);
+      if (!(await this.claim())) return undefined;
+      const outcome = await this.reattach(waiting);
+      return await this.finish(outcome, this.refusalOf(outcome));
     } catch (error) {
-      return this.failed(connection, error as Error);
+      return this.undo(error as Error);
     }
   }
 
-  private failed(connection: LiveConnection | undefined, error: Error): ResumptionResult {
+  // ---- the steps, in their order; whatever one of them throws, `undo` comes next ----
+
+  /** Makes the record ours. @returns false where somebody else has it, or it is over */
+  async claim(): Promise<boolean> {
+    if (!this.claimed && !(await this.claimRecord())) return false;
+    this.claimed = true;
+    this.mark("claimed");
+    return true;
+  }
+
+  /** Builds the connection, silent, and asks the client where it is. */
+  async reattach(waiting: () => void): Promise<Outcome> {
+    const { table, record, revision, options } = this;
+    if (options.refusal !== undefined) {
+      this.connection = beginSpeechless(table, record, revision, "PROBE");
+      this.connection.history.add("taken over", "", `from ${this.from}, to be reset`);
+    } else {
+      ({ connection: this.connection, socket: this.socket } = beginUnready(table, record, revision, "PROBE"));
+      this.connection.history.add("taken over", "", `from ${this.from}, epoch ${record.epoch}`);
+      this.unfit = await this.prepare(this.connection);
+      this.mark("unready");
+    }
+    const answered = this.ask(this.connection, this.socket);
+    waiting();
+    return answered;
+  }
+
+  /** Why it cannot go on, now that the client has answered; undefined: it can, or is over. */
+  refusalOf(outcome: Outcome): string | undefined {
+    if (this.unfit) return this.unfit.reason;
+    if (outcome.kind !== "refused") return undefined;
+    return (outcome.answer && this.options.refusal) || outcome.reason;
+  }
+
+  /** It goes on, is over, or is refused for this reason. */
+  async finish(outcome: Outcome, refusal: string | undefined): Promise<ResumptionResult> {
+    const connection = this.connection as LiveConnection;
+    const result =
+      refusal === undefined
+        ? await this.finishWith(connection, outcome)
+        : await this.refuse(connection, refusal, outcome);
+    // Nothing of it is left, and others may wait for its place.
+    if (this.options.refusal !== undefined && outcome.kind === "refused") this.table.host.guard.remove(connection.flow);
+    return result;
+  }
+
+  /** It has failed: nothing of it is left here, and nothing has been said. */
+  undo(error: Error): ResumptionResult {
     const { commits, guard } = this.table.host;
     this.error = error;
     if (this.claimed) log.error({ err: error, connection: this.record.id }, "takeover failed");
     else commits.refuse(this.record.id, error);
     this.socket?.close();
-    if (connection) {
-      guard.remove(connection.flow);
-      connection.lost(error.message);
+    if (this.connection) {
+      guard.remove(this.connection.flow);
+      this.connection.lost(error.message);
     }
     return this.result("failed", error.message);
   }
 
   /** Makes the record ours, if it is still the dead owner's. Its last write may have landed after our read: then the newer one is claimed. */
-  private async claim(): Promise<boolean> {
+  private async claimRecord(): Promise<boolean> {
     const { host } = this.table;
     for (let tries = 0; tries < CLAIM_TRIES; tries++) {
       const mine: ConnectionRecord = {
@@ -173,7 +202,8 @@ export class Resumption {
         if (error.present.removed || error.present.revision === 0) return false; // it ended with its owner
         const present = decodeRecord(error.present.bytes);
         const { serverId, incarnation } = this.record;
-        if (present.serverId !== serverId || present.incarnation !== incarnation) return false; // another heir has it
+        const isOf = present.serverId === serverId && present.incarnation === incarnation;
+        if (!isOf && !this.options.related) return false; // another heir has it
         this.record = present;
         this.revision = error.present.revision;
       }
@@ -181,7 +211,6 @@ export class Resumption {
     throw new BatonError("STORE_CONFLICT", `the record of a dead server kept changing: ${this.record.id}`);
   }
 
-  /** @returns why a layer cannot go on from the record; the client is asked all the same, for an exact reset. */
   private async prepare(connection: LiveConnection): Promise<RefusedError | undefined> {
     try {
       this.objectRefusals = await prepareUnready(this.table, connection, this.record);
@@ -197,18 +226,7 @@ export class Resumption {
     return { ...expectationOf(this.record, this.options.nonce), flow, floorByte, tcp };
   }
 
-  private async turnAway(connection: LiveConnection, reason: string, waiting: () => void): Promise<ResumptionResult> {
-    connection.history.add("taken over", "", `from ${this.from}, to be reset`);
-    const answered = this.reattach(connection, undefined);
-    waiting();
-    const outcome = await answered;
-    if (outcome.kind !== "refused") return this.finishWith(connection, outcome);
-    const result = await this.refuse(connection, outcome.answer ? reason : outcome.reason, outcome);
-    this.table.host.guard.remove(connection.flow); // nothing of it is left, and others may wait for its place
-    return result;
-  }
-
-  private reattach(connection: LiveConnection, socket: RepairSocket | undefined): Promise<Outcome> {
+  private ask(connection: LiveConnection, socket: RepairSocket | undefined): Promise<Outcome> {
     const clock = new TimestampClock(this.record.tcp, this.record.takenAtUs);
     const attempt = new Reattachment(
       this.table.host,
@@ -238,7 +256,7 @@ export class Resumption {
         await connection.discard(outcome.kind === "gone" ? "the client has reset it" : "everything was acknowledged");
         return this.result(outcome.kind, "");
       case "refused":
-        return this.refuse(connection, outcome.reason, outcome);
+        throw new BatonError("INTERNAL", "a refused connection cannot go on");
       case "match": {
         const { flow, identity } = connection;
         connection.phase.move("READY");

@@ -42,6 +42,7 @@ export function unreadyConnection(
     host,
     {
       id: record.id,
+      bundleId: record.bundleId,
       flow: record.flow,
       service: record.service,
       protocol: record.protocol,

@@ -1,5 +1,5 @@
 import { readSync } from "node:fs";
-import type { ConnectionPort, Exposure, Response } from "../../agent/protocols/application.js";
+import type { BundlePort, ConnectionPort, Exposure, Response } from "../../agent/protocols/application.js";
 import type { ObjectReference } from "../../proto/record.js";
 import { toSequence } from "../../proto/sequence.js";
 
@@ -15,6 +15,8 @@ export class FakePort implements ConnectionPort {
   /** It has everything, unless a test says otherwise. */
   acknowledgedTo: number | undefined;
   readonly resets: string[] = [];
+  readonly id = "10-77-0-10_51234_10-77-0-100_80_tcp.1";
+  readonly vip = { address: "10.77.0.100", port: 80 };
   readonly peer = { address: "10.77.0.10", port: 51234 };
   constructor(private readonly start = 0) {}
 
@@ -72,9 +74,11 @@ export class FakePort implements ConnectionPort {
   exposed(exposure: Exposure): void {
     this.exposures.push(exposure);
   }
-  reset(reason: string): void {
+  reset(reason: string): Promise<void> {
     this.resets.push(reason);
+    return Promise.resolve();
   }
+  bundle: BundlePort | undefined;
   sequence(offset: number): number {
     return toSequence(SERVER_ISN, offset);
   }

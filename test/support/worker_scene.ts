@@ -1,4 +1,5 @@
 import type { ExecutionContext } from "ava";
+import { Bundles } from "../../agent/connection/bundle.js";
 import { CommitMeter } from "../../agent/connection/commit_meter.js";
 import { LiveConnection } from "../../agent/connection/connection.js";
 import { Exposures } from "../../agent/connection/exposures.js";
@@ -9,9 +10,9 @@ import type { GuardEvent } from "../../agent/guard/index.js";
 import type { ConnectionHandlers, Native, Segment, SocketImage } from "../../agent/native/api.js";
 import type { ApplicationLayer } from "../../agent/protocols/application.js";
 import { IpLayer, Stack, TcpLayer } from "../../agent/protocols/index.js";
+import type { ResumptionResult } from "../../agent/restore/attempt.js";
 import { Heir } from "../../agent/restore/heir.js";
 import { AnswerDesk } from "../../agent/restore/reattachment.js";
-import type { ResumptionResult } from "../../agent/restore/resumption.js";
 import { unreadyConnection } from "../../agent/restore/unready.js";
 import type { GuardChange, GuardEntry } from "../../bpf/guard_layout.js";
 import { BatonError } from "../../proto/errors.js";
@@ -171,6 +172,7 @@ export class WorkerScene {
       bucket: this.bucket as unknown as ConnectionHost["bucket"],
       commits: new CommitMeter(() => {}),
       exposures: new Exposures(),
+      bundles: new Bundles({ relate: () => Promise.resolve(), unrelate: () => {} }),
       spills: this.spills as unknown as ConnectionHost["spills"],
       limits: { inputBytes: 65_536, bodyBytes: () => 0, recordBytes: 327_680 },
       unprotected: false,

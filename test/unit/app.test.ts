@@ -245,7 +245,7 @@ test("an application that fails ends its own connection and no other", (t) => {
   };
   const resets: string[] = [];
   class Resettable extends FakePort {
-    override reset(reason: string): void {
+    override async reset(reason: string): Promise<void> {
       resets.push(reason);
     }
   }

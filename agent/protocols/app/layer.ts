@@ -82,7 +82,7 @@ export class AppLayer implements ApplicationLayer {
         end = answer.end ?? false;
       }
     } catch (error) {
-      this.port.reset(`the application ${this.application.name} failed: ${(error as Error).message}`);
+      void this.port.reset(`the application ${this.application.name} failed: ${(error as Error).message}`);
       return;
     }
     if (!end && this.used === usedBefore) return;

@@ -114,7 +114,7 @@ export class Making {
         const now = performance.now();
         if (failingSince === undefined || this.response.making.bytes > before) failingSince = now;
         if (error instanceof RefusedError || now - failingSince > AWAY_MS) {
-          this.port.reset((error as Error).message);
+          void this.port.reset((error as Error).message);
           return;
         }
         log.warn({ err: error }, "a response breaks off in the making, and is made again");

@@ -1,0 +1,21 @@
+import type { Flow } from "../../proto/flow.js";
+import { guardFlag } from "../guard/index.js";
+import { type ConnectionHost, endpointsOf } from "./host.js";
+
+/** RST and ACK (RFC 9293 section 3.1). */
+const RESET = 0x14;
+
+/**
+ * Resets the client at exactly what it has of us, as the guard saw it leave. Nothing is said where the guard does not know the flow.
+ * @param close closes the socket: the guard has to know ahead that this is meant
+ */
+export function resetExactly(
+  { guard, native }: Pick<ConnectionHost, "guard" | "native">,
+  flow: Flow,
+  close: () => void,
+): void {
+  const entry = guard.change(flow, { setFlags: guardFlag.RST_ASKED });
+  close();
+  if (!entry) return;
+  native.sendSegments([{ ...endpointsOf(flow), seq: entry.sendNext, ack: entry.sentAck, flags: RESET, window: 0 }]);
+}
