@@ -38,6 +38,7 @@ export class Services {
     for (const service of config.services) {
       let content: DirectoryContent | undefined;
       const upstream = upstreamOf(service, serverId);
+      const { state } = serverOf(config, serverId);
       const origin = upstream === undefined ? undefined : new Origin(upstream);
       const makeApplication = await applicationProtocols[service.protocol].factory({
         content: async () => {
@@ -45,7 +46,7 @@ export class Services {
             directory: directoryOf(service, serverId),
             validator: service.validator,
             hashFile: (path) => native.hashFile(path),
-            digestFile: join(serverOf(config, serverId).state, `digests-${service.name}`),
+            digestFile: join(state, `digests-${service.name}`),
           });
           return content;
         },
@@ -54,6 +55,10 @@ export class Services {
         literalBytes: service.limits.responseKilobytes * KIBIBYTE,
         native,
         inputBytes: config.limits.inputBytes,
+        users: service.users,
+        directory: service.directories[serverId] ?? service.directory,
+        state,
+        relatedPorts: service.relatedPorts,
       });
       byName.set(service.name, { config: service, content, origin, makeApplication });
     }
@@ -77,11 +82,11 @@ export class Services {
 
   /** The layers of a connection, ip first. Throws RefusedError where its service is not offered here. */
   stackOf(connection: LiveConnection, inputOffset: number): Stack {
-    const { service, protocol, tcp } = connection.identity;
+    const { id, bundleId, service, protocol, tcp } = connection.identity;
     const offered = this.byName.get(service);
     if (offered?.config.protocol !== protocol)
       throw new RefusedError("no such service here", `${service} (${protocol})`);
-    const application = offered.makeApplication(connection, inputOffset);
+    const application = offered.makeApplication(connection, inputOffset, bundleId !== "" && bundleId !== id);
     return new Stack(
       [new IpLayer(), new TcpLayer(tcp, () => connection.tcpState())],
       application,
@@ -94,13 +99,14 @@ export class Services {
     return (this.byName.get(service)?.config.limits.bodyMegabytes ?? 0) * MEBIBYTE;
   }
 
-  atPort(port: number): { name: string; protocol: string; clientFirst: boolean } | undefined {
+  atPort(port: number): { name: string; protocol: string; clientFirst: boolean; bundles: boolean } | undefined {
     for (const { config } of this.byName.values()) {
       if (config.port !== port) continue;
       return {
         name: config.name,
         protocol: config.protocol,
         clientFirst: applicationProtocols[config.protocol].clientFirst,
+        bundles: applicationProtocols[config.protocol].bundles,
       };
     }
     return undefined;

@@ -1,6 +1,13 @@
 import { networkInterfaces } from "node:os";
 import { maglevTable } from "../bpf/maglev.js";
-import { type Config, natsUrls, recordBytesMax, serverOf } from "../proto/config/index.js";
+import {
+  type Config,
+  natsUrls,
+  recordBytesMax,
+  relatedPortsOf,
+  type ServiceConfig,
+  serverOf,
+} from "../proto/config/index.js";
 import { BatonError } from "../proto/errors.js";
 import { parseConnectionId } from "../proto/flow.js";
 import { interfaceMac } from "../proto/interface.js";
@@ -13,11 +20,13 @@ import {
   flowMessage,
   flowOfMessage,
   MIGRATION,
+  type Relation as RelationMessage,
   type TakeoverResult,
 } from "../proto/rpc/index.js";
 import { connectStore, type Store } from "../proto/store/index.js";
 import { Tally } from "../proto/tally.js";
-import { listen } from "./connection/acceptor.js";
+import { type Listening, listen } from "./connection/acceptor.js";
+import { Bundles } from "./connection/bundle.js";
 import { CommitMeter } from "./connection/commit_meter.js";
 import type { LiveConnection } from "./connection/connection.js";
 import { Exposures } from "./connection/exposures.js";
@@ -36,12 +45,13 @@ import type { MigrationResult } from "./migration/result.js";
 import { native } from "./native/index.js";
 import { Orders } from "./orders.js";
 import { setNiceness } from "./priority.js";
+import { applicationProtocols, type Relation } from "./protocols/index.js";
 import { type PassedListener, Relief, type Relieved, Taking, takeConnection } from "./replace/index.js";
 import { adopt } from "./restore/adoption.js";
+import type { ResumptionResult } from "./restore/attempt.js";
 import { dispatchGuardEvents } from "./restore/dispatch.js";
 import { Heir } from "./restore/heir.js";
 import { AnswerDesk } from "./restore/reattachment.js";
-import type { ResumptionResult } from "./restore/resumption.js";
 import { Services } from "./services.js";
 import { linkToSupervisor } from "./supervisor/link.js";
 
@@ -61,6 +71,8 @@ const CONTENT_MS = 10_000;
 const GREETING_MS = 2_000;
 const PORT_MS = 5_000;
 const PORT_POLL_MS = 20;
+/** For the appliances to know where related flows go. */
+const RELATE_MS = 2_000;
 const MEBIBYTE = 1_048_576;
 const REPLACED = "its agent is being replaced";
 /** Guard entries of connections that are over stay for their TIME_WAIT. */
@@ -73,7 +85,8 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   const orders = new Orders(() => process.exit(0));
   const { incarnation, successor, say } = linkToSupervisor(orders);
   const guard = Guard.open(server.pins);
-  const local = config.vips.flatMap((address) => config.services.map(({ port }) => ({ address, port })));
+  const doors = config.services.flatMap(doorsOf);
+  const local = config.vips.flatMap((address) => doors.map(({ port }) => ({ address, port })));
   // What an earlier worker left would be in the way of connections that come home, and of the listeners. A successor's lives.
   const orphans = successor ? 0 : native.destroyOrphans(local);
   const services = await Services.open(config, id, native);
@@ -112,6 +125,10 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     spills: store.spills,
     commits: new CommitMeter((seconds) => metrics.committed(seconds)),
     exposures,
+    bundles: new Bundles({
+      relate: (bundle, relations) => link.relate(bundle, relations.map(relationMessage), RELATE_MS),
+      unrelate: (bundle, relations) => link.unrelate(bundle, relations.map(relationMessage)),
+    }),
     limits: {
       inputBytes: config.limits.inputBytes,
       bodyBytes: (service) => services.bodyBytesOf(service),
@@ -191,10 +208,9 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
 
   const listeners: PassedListener[] = [];
   const listenAt = (address: string, port: number, fd?: number) => {
-    const service = config.services.find((one) => one.port === port);
-    if (!service) throw new BatonError("INTERNAL", `no service has port ${port}`);
-    const { name, protocol, protect } = service;
-    const listener = listen(table, address, { service: name, protocol, port, recorded: protect }, fd);
+    const door = doors.find((one) => one.port === port);
+    if (!door) throw new BatonError("INTERNAL", `no service has port ${port}`);
+    const listener = listen(table, address, door, fd);
     listeners.push({ address, port, listener });
   };
   const held: Array<{ close(): void }> = [];
@@ -239,7 +255,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     taking?.close();
     held.push(guard.events(dispatchGuardEvents(table, desk, heir)));
     heir.begin();
-    for (const { port } of config.services) {
+    for (const { port } of doors) {
       for (const vip of config.vips) {
         if (!listeners.some((one) => one.address === vip && one.port === port)) listenAt(vip, port);
       }
@@ -290,6 +306,23 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   await Promise.race([services.ready, new Promise((resolve) => setTimeout(resolve, CONTENT_MS))]);
   setNiceness(NICENESS_SERVING, 0);
   say({ type: "prepared" });
+}
+
+/** Where a service's connections come to: its port, and those of related connections. */
+function doorsOf(service: ServiceConfig): Listening[] {
+  const { name, protocol, port, protect } = service;
+  const door = { service: name, protocol, recorded: protect };
+  const { bundles } = applicationProtocols[protocol];
+  return [
+    { ...door, port, role: bundles ? "control" : "alone" },
+    ...relatedPortsOf(service)
+      .filter(({ transport }) => transport === "tcp")
+      .map((related): Listening => ({ ...door, port: related.port, role: "related" })),
+  ];
+}
+
+function relationMessage({ transport, ...ports }: Relation): RelationMessage {
+  return { ...ports, transport: transport === "udp" ? "UDP" : "TCP" };
 }
 
 /** A port that the worker before this one lets go of may be in use for a moment yet. */

@@ -64,6 +64,41 @@ export interface AppSection {
   state: Buffer;
 }
 
+/** The control connection of an FTP session; see FtpSection in record.proto. */
+export interface FtpSection {
+  user: string;
+  named: string;
+  failures: number;
+  directory: string;
+  restart: number;
+  renameFrom: string;
+  extendedOnly: boolean;
+  facts: string[];
+  passivePort: number;
+  ports: number[];
+  transfer?: FtpTransfer;
+  begun: boolean;
+}
+
+/** What a data connection is for. */
+export interface FtpTransfer {
+  verb: string;
+  user: string;
+  path: string;
+  start: number;
+  listedAtMs: number;
+  facts: string[];
+  connectionId: string;
+}
+
+/** A data connection; see FtpDataSection in record.proto. */
+export interface FtpDataSection {
+  transfer?: FtpTransfer;
+  /** Of a listing; empty where it is none. */
+  sha256: Buffer;
+  length: number;
+}
+
 export function encodeIpSection(section: IpSection): LayerSection {
   return { layer: "ip", version: VERSION, state: encoding("section", "ip", () => v1.IpSection.encode(section)) };
 }
@@ -125,6 +160,45 @@ export function decodeAppSection(section: LayerSection): AppSection {
   });
 }
 
+export function encodeFtpSection(section: FtpSection): LayerSection {
+  return { layer: "ftp", version: VERSION, state: encoding("section", "ftp", () => v1.FtpSection.encode(section)) };
+}
+
+export function decodeFtpSection(section: LayerSection): FtpSection {
+  return decode(section, "ftp", (bytes) => {
+    const { transfer, restart, facts, ports, ...plain } = v1.FtpSection.decode(bytes);
+    const { user, named, failures, directory, renameFrom, extendedOnly, passivePort, begun } = plain;
+    return {
+      ...{ user, named, failures, directory, renameFrom, extendedOnly, passivePort, begun },
+      restart: number(restart),
+      facts: [...facts],
+      ports: [...ports],
+      ...(transfer ? { transfer: plainTransfer(transfer) } : {}),
+    };
+  });
+}
+
+export function encodeFtpDataSection(section: FtpDataSection): LayerSection {
+  const state = encoding("section", "ftp-data", () => v1.FtpDataSection.encode(section));
+  return { layer: "ftp-data", version: VERSION, state };
+}
+
+export function decodeFtpDataSection(section: LayerSection): FtpDataSection {
+  return decode(section, "ftp-data", (bytes) => {
+    const { transfer, sha256, length } = v1.FtpDataSection.decode(bytes);
+    return {
+      sha256: buffer(sha256),
+      length: number(length),
+      ...(transfer ? { transfer: plainTransfer(transfer) } : {}),
+    };
+  });
+}
+
+function plainTransfer(nested: baton.v1.IFtpTransfer): FtpTransfer {
+  const { verb, user, path, start, listedAtMs, facts, connectionId } = nested as baton.v1.FtpTransfer;
+  return { verb, user, path, start: number(start), listedAtMs: number(listedAtMs), facts: [...facts], connectionId };
+}
+
 /**
  * A section in plain values for people and JSON: heads as text, an application's state as the JSON that it is written in, what this
  * version does not know as hexadecimal bytes.
@@ -150,6 +224,12 @@ export function describeSection(section: LayerSection): Record<string, unknown> 
       case "app": {
         const { application, version, state } = decodeAppSection(section);
         return { application, version, state: jsonObject(state) ?? state.toString("hex") };
+      }
+      case "ftp":
+        return { ...decodeFtpSection(section) };
+      case "ftp-data": {
+        const { sha256, ...rest } = decodeFtpDataSection(section);
+        return { ...rest, sha256: sha256.toString("hex") };
       }
     }
   } catch (error) {

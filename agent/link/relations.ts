@@ -1,4 +1,4 @@
-import { RefusedError } from "../../proto/errors.js";
+import { BatonError, RefusedError } from "../../proto/errors.js";
 import { logger } from "../../proto/log.js";
 import type { AgentMessage, RelateAnswer, Relation } from "../../proto/rpc/index.js";
 
@@ -15,7 +15,7 @@ interface Question {
   asked: AgentMessage;
   waiting: Set<RelationsPeer>;
   agreed: boolean;
-  end(error?: RefusedError): void;
+  end(error?: BatonError): void;
 }
 
 /**
@@ -30,7 +30,7 @@ export class Relations {
 
   constructor(readonly peers: readonly RelationsPeer[]) {}
 
-  /** Resolves when every controller that is connected has said yes. Throws RefusedError; then none of them has these flows. */
+  /** Resolves when every controller that is connected has said yes. Throws RefusedError where one says no, CONTROLLER_UNAVAILABLE; then none of them has these flows. */
   async relate(bundle: string, relations: Relation[], deadlineMs: number): Promise<void> {
     try {
       await this.#ask(bundle, relations, deadlineMs);
@@ -49,7 +49,10 @@ export class Relations {
     const request = ++this.#requests;
     const asked: AgentMessage = { relate: { request, bundle, relations } };
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => question.end(new RefusedError("no controller answered in time")), deadlineMs);
+      const timer = setTimeout(
+        () => question.end(new BatonError("CONTROLLER_UNAVAILABLE", "no controller answered in time")),
+        deadlineMs,
+      );
       const question: Question = {
         asked,
         waiting: new Set(this.peers.filter(({ session }) => session.send(asked))),
@@ -111,7 +114,7 @@ export class Relations {
 
 function settle({ waiting, agreed, end }: Question): void {
   if (waiting.size > 0) return;
-  end(agreed ? undefined : new RefusedError("no controller is connected"));
+  end(agreed ? undefined : new BatonError("CONTROLLER_UNAVAILABLE", "no controller is connected"));
 }
 
 function relationKey({ transport, vipPort, clientPort }: Relation): string {

@@ -1,4 +1,5 @@
-import type { ServiceConfig } from "../../proto/config/index.js";
+import type { PortRange, ServiceConfig } from "../../proto/config/index.js";
+import { BatonError } from "../../proto/errors.js";
 import type { Protocol } from "../../proto/vocabulary.js";
 import type { DirectoryContent } from "../content/index.js";
 import type { Native } from "../native/api.js";
@@ -6,6 +7,9 @@ import type { Origin } from "../upstream/index.js";
 import { EchoApplication } from "./app/echo.js";
 import { AppLayer } from "./app/layer.js";
 import type { ApplicationFactory } from "./application.js";
+import { Areas } from "./ftp/areas.js";
+import { FtpDataLayer } from "./ftp/data_layer.js";
+import { FtpLayer } from "./ftp/layer.js";
 import { DirectoryHandler } from "./http/directory.js";
 import { HttpLayer } from "./http/layer.js";
 import { UpstreamHandler } from "./http/upstream.js";
@@ -22,11 +26,20 @@ export interface ServiceParts {
   native: Native;
   /** Client bytes of a connection that may wait for the application. */
   inputBytes: number;
+  /** File of those who have a password, if the configuration names one. */
+  users: string | undefined;
+  /** Directory of the content, if there is one; and one for what is remembered. */
+  directory: string | undefined;
+  state: string;
+  /** Ports of related flows; undefined where the protocol has none. */
+  relatedPorts: PortRange | undefined;
 }
 
 interface ProtocolEntry {
   /** The client speaks first: a connection of which nothing is recorded has nothing to lose. */
   clientFirst: boolean;
+  /** Its connections are control connections of bundles. */
+  bundles: boolean;
   /** Called once a service, before its first connection. */
   factory(parts: ServiceParts): Promise<ApplicationFactory>;
 }
@@ -35,6 +48,7 @@ interface ProtocolEntry {
 export const applicationProtocols: Record<Protocol, ProtocolEntry> = {
   http: {
     clientFirst: true,
+    bundles: false,
     factory: async (parts) => {
       const { origin, native, repeat, literalBytes } = parts;
       const handler = origin
@@ -43,8 +57,20 @@ export const applicationProtocols: Record<Protocol, ProtocolEntry> = {
       return (port, inputOffset) => new HttpLayer(port, inputOffset, handler);
     },
   },
+  ftp: {
+    clientFirst: true, // nothing of ours leaves before it is recorded
+    bundles: true,
+    factory: async ({ content, directory, users, state, native, relatedPorts }) => {
+      if (!relatedPorts) throw new BatonError("INTERNAL", "FTP has no ports for data connections");
+      const anonymous = directory === undefined ? undefined : await content();
+      const areas = await Areas.open({ anonymous, anonymousDirectory: directory, users, state, native });
+      return (port, inputOffset, isRelated) =>
+        isRelated ? new FtpDataLayer(port, inputOffset, areas) : new FtpLayer(port, inputOffset, areas, relatedPorts);
+    },
+  },
   app: {
     clientFirst: true,
+    bundles: false,
     factory: async ({ inputBytes }) => {
       const start = () => new EchoApplication(inputBytes);
       return (port, inputOffset) => new AppLayer(port, inputOffset, start);

@@ -131,16 +131,22 @@ function services({ services: all, servers }: Config): Complaint[] {
 /** A protocol that serves files has them from a directory or from an upstream; with another one nobody would look at either. */
 function content(service: ServiceConfig, path: Path): Complaint[] {
   const { protocol, directory, upstream } = service;
-  const unwanted = (keys: Array<"directory" | "directories" | "upstream" | "upstreams">, why: string): Complaint[] =>
+  const unwanted = (
+    keys: Array<"directory" | "directories" | "upstream" | "upstreams" | "users">,
+    why: string,
+  ): Complaint[] =>
     keys
       .filter((key) => (typeof service[key] === "object" ? Object.keys(service[key]).length > 0 : service[key]))
       .map((key) => {
         const place = [...path, key];
         return { path: place, key: true, message: `${describePath(place)} must be left out: ${why}.` };
       });
+  if (protocol !== "ftp" && service.users !== undefined)
+    return unwanted(["users"], `protocol ${protocol} has no users`);
   if (!servesDirectory[protocol]) {
     return unwanted(["directory", "directories", "upstream", "upstreams"], `protocol ${protocol} serves no files`);
   }
+  if (protocol === "ftp" && upstream !== undefined) return unwanted(["upstream"], "protocol ftp serves a directory");
   if (upstream !== undefined) return unwanted(["directory", "directories"], "the service has an upstream");
   if (directory !== undefined) return unwanted(["upstreams"], "the service has a directory");
   const message = `${describePath([...path, "directory"])} is missing.`;

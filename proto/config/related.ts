@@ -2,10 +2,10 @@ import type { Transport } from "../flow.js";
 import type { Protocol } from "../vocabulary.js";
 
 /** Of a protocol's related flows; none: its connections stand alone. */
-export const relatedTransports: Record<Protocol, readonly Transport[]> = { http: [], app: [] };
+export const relatedTransports: Record<Protocol, readonly Transport[]> = { http: [], ftp: ["tcp"], app: [] };
 
 /** `relatedPorts` where a service does not say, of those that have related flows. */
-export const relatedPortsDefault: Partial<Record<Protocol, string>> = {};
+export const relatedPortsDefault: Partial<Record<Protocol, string>> = { ftp: "30000-30099" };
 
 /** The most that one service may have. */
 export const RELATED_PORTS_MAX = 1024;

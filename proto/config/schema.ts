@@ -93,6 +93,11 @@ const service = z.strictObject({
     .optional()
     .describe("What is served, relative to the configuration file; protocol app serves no files and has none"),
   directories: z.record(z.string(), directory).default({}).describe("Another directory on some servers, by server id"),
+  users: directory
+    .optional()
+    .describe(
+      "Protocol ftp: file of those who have a password, relative to the configuration file; directory is for those who have none",
+    ),
   upstream: upstream
     .optional()
     .describe("An HTTP/1.1 server that the agent stands before, instead of a directory: http://HOST:PORT or unix:PATH"),
@@ -117,7 +122,7 @@ const service = z.strictObject({
 });
 
 /** Whether a service of the protocol serves files, and so needs a directory, or an upstream that has them. */
-export const servesDirectory: Record<Protocol, boolean> = { http: true, app: false };
+export const servesDirectory: Record<Protocol, boolean> = { http: true, ftp: true, app: false };
 
 const lease = z.strictObject({
   durationMs: z.int().min(20, "must be 20 to 60000").max(60000, "must be 20 to 60000").default(100),

@@ -70,13 +70,17 @@ async function worker(content: DirectoryContent): Promise<Side> {
     literalBytes: 65_536,
     native,
     inputBytes: 262_144,
+    users: undefined,
+    directory: undefined,
+    state: "",
+    relatedPorts: undefined,
   });
   const table: ConnectionTable = new ConnectionTable(
     host,
     (connection, offset) =>
       new Stack(
         [new IpLayer(), new TcpLayer(connection.identity.tcp, () => connection.tcpState())],
-        http(connection, offset),
+        http(connection, offset, false),
         () => {},
       ),
     60_000,
@@ -105,7 +109,7 @@ async function scene(t: ExecutionContext, hashFile = (path: string) => native.ha
     return worker(content);
   };
   let present = await open();
-  const service = { service: "http", protocol: "http", port: 0, recorded: true };
+  const service = { service: "http", protocol: "http", port: 0, recorded: true, role: "alone" as const };
   let listener = listen(present.table, "127.0.0.1", service);
   const listeners = [listener];
   const { port } = listener;

@@ -1,0 +1,69 @@
+import { randomInt } from "node:crypto";
+import type { PortRange } from "../../../proto/config/index.js";
+import { BatonError, RefusedError } from "../../../proto/errors.js";
+import type { BundlePort } from "../application.js";
+
+/** Tries to find a port that no other connection of the same client's has. */
+const TRIES = 16;
+/** A port stays related for some transfers yet: the last packets of its connection may still be under way. */
+const KEPT = 8;
+
+/**
+ * The ports on which a client's data connections are expected. Which are related to the control connection the appliances know before
+ * the client does.
+ */
+export class PassivePorts {
+  constructor(
+    private readonly bundle: BundlePort,
+    private readonly range: PortRange,
+  ) {}
+
+  /**
+   * Finds another one and has it related.
+   * @param ports related so far, oldest first
+   * @returns the same with the new one as the last. Throws a BatonError where none can be had.
+   */
+  async announce(ports: readonly number[]): Promise<number[]> {
+    const { from, to } = this.range;
+    const count = to - from + 1;
+    const first = randomInt(count);
+    for (let tries = 0; tries < Math.min(TRIES, count); tries++) {
+      const port = from + ((first + tries) % count);
+      if (ports.includes(port)) continue;
+      try {
+        await this.bundle.relate([relation(port)]);
+        return [...ports, port];
+      } catch (error) {
+        if (!(error instanceof RefusedError) || error.reason !== "taken") throw error;
+      }
+    }
+    throw new BatonError("LIMIT_REACHED", "no port for a data connection is free");
+  }
+
+  /** A client will come to this one. */
+  expect(port: number): void {
+    this.bundle.expect(port);
+  }
+
+  /** Nobody will come to it any more. */
+  expectNone(port: number): void {
+    if (port !== 0) this.bundle.expectNone(port);
+  }
+
+  /** Lets go of the oldest. @returns those that are left, once the others are in no record any more */
+  trim(ports: readonly number[]): number[] {
+    const left = ports.slice(-KEPT);
+    const gone = ports.slice(0, -left.length);
+    if (gone.length > 0) this.bundle.unrelate(gone.map(relation));
+    return left;
+  }
+
+  /** Says again which are related: an appliance may have lost its memory. Never rejects. */
+  repeat(ports: readonly number[]): void {
+    if (ports.length > 0) this.bundle.relate(ports.map(relation)).catch(() => {});
+  }
+}
+
+function relation(vipPort: number) {
+  return { transport: "tcp" as const, vipPort, clientPort: 0 };
+}
