@@ -26,7 +26,7 @@ import {
 import { connectStore, type Store } from "../proto/store/index.js";
 import { Tally } from "../proto/tally.js";
 import { type Listening, listen } from "./connection/acceptor.js";
-import { Bundles } from "./connection/bundle.js";
+import { Bundles } from "./connection/bundles.js";
 import { CommitMeter } from "./connection/commit_meter.js";
 import type { LiveConnection } from "./connection/connection.js";
 import { Exposures } from "./connection/exposures.js";

@@ -52,7 +52,7 @@ function accept(
     return;
   }
   const id = connectionId(flow, entry.clientIsn);
-  const bundleId = role === "related" ? table.host.bundles.take(flow)?.id : role === "control" ? id : "";
+  const bundleId = role === "related" ? table.host.bundles.take(flow) : role === "control" ? id : "";
   if (bundleId === undefined) {
     log.info({ flow }, "a connection that no bundle waits for is reset");
     resetExactly(table.host, flow, () => native.closeInRepair(fd));

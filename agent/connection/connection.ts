@@ -7,9 +7,9 @@ import type { ConnectionRecord, TcpState } from "../../proto/record.js";
 import { type Offset, type Sequence, toOffset, toSequence } from "../../proto/sequence.js";
 import type { Phase } from "../../proto/vocabulary.js";
 import type { ConnectionHandlers, Connection as NativeConnection } from "../native/api.js";
-import type { ConnectionPort, Exposure, Response } from "../protocols/application.js";
+import type { BundlePort, ConnectionPort, Exposure, Response } from "../protocols/application.js";
 import type { Stack } from "../protocols/stack.js";
-import type { Bundle, Member } from "./bundle.js";
+import type { Member } from "./bundles.js";
 import { type CommitSource, Committer } from "./committer.js";
 import { type Frozen, freeze } from "./frozen.js";
 import { Gaps } from "./gaps.js";
@@ -149,8 +149,8 @@ export class LiveConnection implements ConnectionPort, Member {
   get bundleId(): string {
     return this.identity.bundleId;
   }
-  get bundle(): Bundle | undefined {
-    return this.bundleId === "" ? undefined : this.host.bundles.of(this.bundleId);
+  get bundle(): BundlePort | undefined {
+    return this.bundleId === "" ? undefined : this.host.bundles.portOf(this.bundleId);
   }
   private get isControl(): boolean {
     return this.bundleId === this.id;
@@ -159,7 +159,7 @@ export class LiveConnection implements ConnectionPort, Member {
   /** The layers, once they exist; they get this connection as their port. */
   useStack(stack: Stack): void {
     this.stack = stack;
-    this.bundle?.join(this, stack.application);
+    if (this.bundleId !== "") this.host.bundles.join(this, stack.application);
   }
 
   private get layers(): Stack {
@@ -658,7 +658,7 @@ export class LiveConnection implements ConnectionPort, Member {
     this.acknowledged(); // the last of it: the layers may ask
     this.native?.close();
     this.native = undefined;
-    const related = this.isControl ? this.bundle?.endRelated(how) : undefined;
+    const related = this.isControl ? this.host.bundles.endRelated(this.id, how) : undefined;
     const written = this.closeLayers(true);
     this.committer.stop();
     this.host.ended(this, how);
@@ -674,7 +674,7 @@ export class LiveConnection implements ConnectionPort, Member {
    */
   lost(why: string, alone = false): void {
     if (this.finished) return;
-    if (this.isControl && !alone) this.bundle?.loseRelated(why);
+    if (this.isControl && !alone) this.host.bundles.loseRelated(this.id, why);
     this.finished = true;
     this.history.add("lost", "", why);
     this.clearTimers();
@@ -695,7 +695,7 @@ export class LiveConnection implements ConnectionPort, Member {
 
   private letGoOfLayers(isOver: boolean): void | Promise<void> {
     if (!this.stack) return;
-    this.bundle?.leave(this);
+    this.host.bundles.leave(this);
     return this.stack.application.closed(isOver);
   }
 

@@ -2,7 +2,7 @@ import type { Flow } from "../../proto/flow.js";
 import type { ConnectionsBucket, Spills } from "../../proto/store/index.js";
 import type { Guard } from "../guard/index.js";
 import type { Endpoints, Native } from "../native/api.js";
-import type { Bundles } from "./bundle.js";
+import type { Bundles } from "./bundles.js";
 import type { CommitMeter } from "./commit_meter.js";
 import type { Exposures } from "./exposures.js";
 

@@ -1,5 +1,5 @@
 import type { ExecutionContext } from "ava";
-import { Bundles } from "../../agent/connection/bundle.js";
+import { Bundles } from "../../agent/connection/bundles.js";
 import { CommitMeter } from "../../agent/connection/commit_meter.js";
 import { LiveConnection } from "../../agent/connection/connection.js";
 import { Exposures } from "../../agent/connection/exposures.js";
