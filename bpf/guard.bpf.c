@@ -81,6 +81,11 @@ static __always_inline int in_live(const struct baton_headers *h, struct baton_g
 	return (g->flags & BATON_GUARD_WATCH_LATE) && seq_after(ack, g->snd_nxt);
 }
 
+static __always_inline int send_back(const struct baton_headers *h, int verdict)
+{
+	return address_back(h->eth) ? verdict : BATON_GUARD_IN_NOT_HERE_DROPPED;
+}
+
 /* A client's segment for a connection that has an entry. */
 static __always_inline int in_guarded(const struct baton_cursor *c, const struct baton_headers *h,
 				      const struct baton_flow *flow, struct baton_guarded *g)
@@ -91,7 +96,7 @@ static __always_inline int in_guarded(const struct baton_cursor *c, const struct
 	if (!same_incarnation(current_lease(), g)) /* of an earlier life: what counts is whether its socket is there */
 		return BATON_GO_ON;
 	if (g->phase == BATON_GUARD_FROZEN) /* on its way since before the hold: the appliance holds it with the others */
-		return address_back(h->eth) ? BATON_GUARD_IN_FROZEN : BATON_GUARD_IN_NOT_HERE_DROPPED;
+		return send_back(h, BATON_GUARD_IN_FROZEN);
 	if (g->phase == BATON_GUARD_LIVE) {
 		if (!in_live(h, g))
 			return BATON_GUARD_IN_HERE;
@@ -102,6 +107,27 @@ static __always_inline int in_guarded(const struct baton_cursor *c, const struct
 	}
 	report_segment(c, h, flow, event, g->tcp_state);
 	return verdict;
+}
+
+/* A datagram for a port of related flows. Nobody connects there: what is here is what has an entry. */
+static __always_inline int in_datagram(struct baton_cursor *c, struct baton_headers *h)
+{
+	const struct baton_guarded *g;
+	BATON_BY_WORDS struct baton_flow flow;
+
+	if (parse_udp(c, h) < 0)
+		return BATON_GUARD_IN_MALFORMED;
+	flow_from_client(&flow, h, BATON_PROTO_UDP);
+	if (!is_service(flow.vip_port, BATON_PROTO_UDP))
+		return BATON_GUARD_IN_NOT_VIP;
+	g = bpf_map_lookup_elem(&flows, &flow);
+	if (g && same_incarnation(current_lease(), g)) {
+		if (g->phase == BATON_GUARD_LIVE)
+			return BATON_GUARD_IN_HERE;
+		if (g->phase == BATON_GUARD_FROZEN)
+			return send_back(h, BATON_GUARD_IN_FROZEN);
+	}
+	return send_back(h, BATON_GUARD_IN_NOT_HERE);
 }
 
 static __always_inline int ingress(struct xdp_md *ctx)
@@ -121,6 +147,8 @@ static __always_inline int ingress(struct xdp_md *ctx)
 		address_from_ipv6(vip, &h.ip6->daddr);
 	if (!is_vip(vip))
 		return BATON_GUARD_IN_NOT_VIP;
+	if (protocol == BATON_PROTO_UDP)
+		return in_datagram(&c, &h);
 	if (protocol != BATON_PROTO_TCP)
 		return may_be_tcp_fragment(protocol, &h) ? BATON_GUARD_IN_MALFORMED : BATON_GUARD_IN_NOT_VIP;
 	if (parse_tcp(&c, &h) < 0)
@@ -142,7 +170,7 @@ static __always_inline int ingress(struct xdp_md *ctx)
 	default:
 		break;
 	}
-	return address_back(h.eth) ? BATON_GUARD_IN_NOT_HERE : BATON_GUARD_IN_NOT_HERE_DROPPED;
+	return send_back(&h, BATON_GUARD_IN_NOT_HERE);
 }
 
 /* frags: headers are all that is read, so jumbo frames and a neighbour's unsegmented ones may come as they are. */
@@ -181,14 +209,46 @@ static __always_inline int out_other(int protocol, const struct baton_cursor *c,
 	return may_be_tcp_fragment(protocol, h) ? BATON_GUARD_OUT_MALFORMED : BATON_GUARD_OUT_NOT_VIP;
 }
 
+/* Whether the server may speak for the flow at this instant; BATON_GO_ON if so. */
+static __always_inline int out_fenced(const struct baton_guarded *g, const struct baton_lease *l, __u64 now)
+{
+	if (!lease_lives(l, now))
+		return BATON_GUARD_OUT_FENCED_LEASE;
+	return same_incarnation(l, g) ? BATON_GO_ON : BATON_GUARD_OUT_FENCED_INCARNATION;
+}
+
+/* A datagram from a port of related flows: of a flow that lives here, while its server may speak. */
+static __always_inline int out_datagram(struct baton_cursor *c, struct baton_headers *h, const struct baton_lease *l, __u64 now)
+{
+	struct baton_guarded *g;
+	BATON_BY_WORDS struct baton_flow flow;
+	int verdict;
+
+	if (parse_udp(c, h) < 0)
+		return BATON_GUARD_OUT_MALFORMED;
+	flow_from_server(&flow, h, BATON_PROTO_UDP);
+	if (!is_service(flow.vip_port, BATON_PROTO_UDP))
+		return BATON_GUARD_OUT_NOT_VIP;
+	g = bpf_map_lookup_elem(&flows, &flow);
+	if (!g)
+		return BATON_GUARD_OUT_UNKNOWN;
+	verdict = out_fenced(g, l, now);
+	if (verdict != BATON_GO_ON)
+		return verdict;
+	if (g->phase != BATON_GUARD_LIVE)
+		return BATON_GUARD_OUT_SILENT;
+	g->last_egress_ns = now;
+	return BATON_GUARD_OUT_PASSED;
+}
+
 /* Whether this segment may leave at all; BATON_GO_ON if so. */
 static __always_inline int out_denied(const struct baton_headers *h, const struct baton_guarded *g,
 				      const struct baton_lease *l, __u64 now, int from_kernel)
 {
-	if (!lease_lives(l, now))
-		return BATON_GUARD_OUT_FENCED_LEASE;
-	if (!same_incarnation(l, g))
-		return BATON_GUARD_OUT_FENCED_INCARNATION;
+	int fenced = out_fenced(g, l, now);
+
+	if (fenced != BATON_GO_ON)
+		return fenced;
 	if (g->phase != BATON_GUARD_LIVE && g->phase != BATON_GUARD_ENDED &&
 	    !(g->phase == BATON_GUARD_PROBE && !from_kernel))
 		return BATON_GUARD_OUT_SILENT;
@@ -233,6 +293,8 @@ static __always_inline int egress(struct __sk_buff *skb)
 		address_from_ipv6(vip, &h.ip6->saddr);
 	if (!is_vip(vip))
 		return BATON_GUARD_OUT_NOT_VIP;
+	if (protocol == BATON_PROTO_UDP)
+		return out_datagram(&c, &h, l, now);
 	if (protocol != BATON_PROTO_TCP)
 		return out_other(protocol, &c, &h);
 	if (parse_tcp(&c, &h) < 0)

@@ -221,7 +221,8 @@ enum baton_guard_phase {
 #define BATON_GUARD_FIN_ASKED 16    /* UNPROTECTED: the agent is closing, a FIN may leave wherever it is */
 
 /*
- * One a connection that this server owns. Preallocated hash, never LRU, fail closed. User space creates an entry whole
+ * One a connection that this server owns, and one a flow of datagrams: of that only phase, incarnation and last_egress_ns mean something.
+ * Preallocated hash, never LRU, fail closed. User space creates an entry whole
  * (BPF_NOEXIST) and changes a living one only through the SEC("syscall") program `guard_change`, so that no field that
  * the packet path writes is ever overwritten with an older copy.
  */

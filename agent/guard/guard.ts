@@ -23,6 +23,7 @@ import {
   type GuardEntry,
   type GuardEventFields,
   type GuardLease,
+  type GuardPhase,
   guardFlag,
 } from "../../bpf/guard_layout.js";
 import { flowFromKey, flowKey } from "../../bpf/layout.js";
@@ -186,6 +187,16 @@ export class Guard {
     if (!this.#create(key, value, flow)) {
       throw new BatonError("PROTOCOL_VIOLATED", `${flowText(flow)} became guarded here by somebody else`);
     }
+  }
+
+  /**
+   * Makes the entry of a flow of datagrams, which belongs to a control connection of this server. While it is LIVE datagrams pass in both
+   * directions; FROZEN ones that come go back to the appliance. Throws as `install`.
+   * @param flow transport udp; the client is the group where it is multicast
+   */
+  installDatagram(flow: Flow, phase: GuardPhase, incarnation: number): void {
+    const nothing = { clientIsn: 0, serverIsn: 0, consumed: 0, sendNext: 0 };
+    this.install(flow, { ...nothing, phase, incarnation });
   }
 
   /** Changes a living entry. @returns the entry as it is afterwards, undefined if there is none */

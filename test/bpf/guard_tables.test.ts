@@ -16,7 +16,17 @@ import { flowKey } from "../../bpf/layout.js";
 import { guardVerdicts } from "../../bpf/vocabulary.js";
 import { address16, type Flow } from "../../proto/flow.js";
 import { bpfObject } from "../../proto/paths.js";
-import { APPLIANCE_MAC, type Frame, OWN_MAC, readFrame, TCP, tcpFrame, timestamps, wrap } from "./guard/packet.js";
+import {
+  APPLIANCE_MAC,
+  type Frame,
+  OWN_MAC,
+  readFrame,
+  TCP,
+  tcpFrame,
+  timestamps,
+  udpFrame,
+  wrap,
+} from "./guard/packet.js";
 
 /**
  * One packet in, one verdict and one packet out, by BPF_PROG_TEST_RUN. Nothing is attached. The VIP is a loopback address,
@@ -36,6 +46,7 @@ const TCX = { NEXT: 0xffffffff, DROP: 2 };
 const CONSUMED = 5000;
 const SERVER_SEQ = 9000;
 const BIRTHS_MAX = 60;
+const MEDIA_PORT = 30_000;
 
 let guard: BpfObject;
 let listener: net.Server;
@@ -51,6 +62,7 @@ test.before(async () => {
   port = (listener.address() as net.AddressInfo).port;
   for (const vip of [VIP, VIP6]) guard.map("vips").update(address16(vip), ONE);
   guard.map("services").update(encodeService(port, 6), ONE);
+  guard.map("services").update(encodeService(MEDIA_PORT, 17), ONE);
 });
 
 test.after.always(() => {
@@ -536,4 +548,74 @@ test.serial("change: a rebuilt socket's beginning only moves forward, and late a
   enter({ sendNext: 2 ** 32 - 5, flags: guardFlag.WATCH_LATE });
   t.is(change(20).sendNext, 20);
   t.is(change(2 ** 32 - 1).sendNext, 20);
+});
+
+// ---- datagrams ----
+
+/** A flow of datagrams: only phase and incarnation of its entry mean something. */
+interface Datagram {
+  what: string;
+  entry?: Partial<GuardEntry>;
+  lease?: { seconds: number; incarnation?: number };
+  /** The service's end. */
+  port?: number;
+  mark?: number;
+  /** Leaving, and coming from an appliance. */
+  out: string;
+  in: string;
+}
+
+const datagrams: Datagram[] = [
+  { what: "living", entry: {}, out: "out_passed", in: "in_here" },
+  { what: "no entry", out: "out_unknown", in: "in_not_here" },
+  { what: "the agent's mark without an entry", mark: MARK, out: "out_unknown", in: "in_not_here" },
+  { what: "fenced", entry: {}, lease: { seconds: 0 }, out: "out_fenced_lease", in: "in_here" },
+  { what: "an earlier life's", entry: { incarnation: 6 }, out: "out_fenced_incarnation", in: "in_not_here" },
+  { what: "frozen", entry: { phase: "FROZEN" }, out: "out_silent", in: "in_frozen" },
+  { what: "unready", entry: { phase: "PROBE" }, out: "out_silent", in: "in_not_here" },
+  { what: "unready, with the mark", entry: { phase: "PROBE" }, mark: MARK, out: "out_silent", in: "in_not_here" },
+  { what: "over", entry: { phase: "ENDED" }, out: "out_silent", in: "in_not_here" },
+  { what: "a port that is not guarded", port: MEDIA_PORT + 1, out: "out_not_vip", in: "in_not_vip" },
+];
+
+for (const v6 of [false, true]) {
+  const media = (row: Pick<Datagram, "port">): Flow => {
+    const { client, vip } = flowOf(v6);
+    return { client, vip: { ...vip, port: row.port ?? MEDIA_PORT }, transport: "udp" };
+  };
+  for (const row of datagrams) {
+    test.serial(`datagrams, IPv${v6 ? 6 : 4}: ${row.what}: ${row.out}, ${row.in}`, (t) => {
+      const flow = media(row);
+      if (row.entry) guard.map("flows").update(flowKey(flow), encodeGuarded({ ...LIVE, ...row.entry }));
+      if (row.lease) lease(row.lease);
+      const leaving = run("guard_egress", udpFrame({ from: flow.vip, to: flow.client, payload: HELLO }), row.mark);
+      t.is(leaving.verdict, row.out);
+      t.is(leaving.retval, /passed|not_vip/.test(row.out) ? TCX.NEXT : TCX.DROP);
+      const frame = udpFrame({ from: flow.client, to: flow.vip, payload: HELLO });
+      const back = /frozen|not_here/.test(row.in);
+      const without = run("guard_ingress", frame);
+      t.is(without.verdict, back ? "in_not_here_dropped" : row.in, "no way back");
+      guard.map("appliances").update(encodeMac(APPLIANCE_MAC, 0), ONE);
+      const coming = run("guard_ingress", frame);
+      t.is(coming.verdict, row.in);
+      t.is(coming.retval, back ? XDP.REDIRECT : XDP.PASS);
+      if (back) t.is(coming.out.subarray(0, 6).toString("hex"), APPLIANCE_MAC.replaceAll(":", ""));
+    });
+  }
+
+  test.serial(`datagrams, IPv${v6 ? 6 : 4}: a header cut short is dropped`, (t) => {
+    const { client, vip } = media({});
+    t.is(run("guard_egress", wrap({ from: vip, to: client }, 17, Buffer.alloc(7))).verdict, "out_malformed");
+    t.is(run("guard_ingress", wrap({ from: client, to: vip }, 17, Buffer.alloc(7))).verdict, "in_malformed");
+  });
+}
+
+test.serial("datagrams: what is sent to a group is guarded as of a client", (t) => {
+  const group = { address: "239.1.2.3", port: 5004 };
+  const packet = udpFrame({ from: { address: VIP, port: MEDIA_PORT }, to: group, payload: HELLO });
+  t.is(run("guard_egress", packet).verdict, "out_unknown");
+  const flow: Flow = { client: group, vip: { address: VIP, port: MEDIA_PORT }, transport: "udp" };
+  guard.map("flows").update(flowKey(flow), encodeGuarded(LIVE));
+  t.is(run("guard_egress", packet).verdict, "out_passed");
+  t.true(decodeGuarded(guard.map("flows").lookup(flowKey(flow))!).lastEgressNs > 0n);
 });
