@@ -18,7 +18,13 @@ import type { Store } from "../proto/store/index.js";
 import type { Phase } from "../proto/vocabulary.js";
 import type { AgentSessions } from "./agents/index.js";
 import type { ConnectionFilter, ControlModel, EventSource } from "./api/index.js";
-import { type ConnectionEntry, type ConnectionIndex, connectionDetail, connectionRow } from "./connections/index.js";
+import {
+  type ConnectionEntry,
+  type ConnectionIndex,
+  connectionDetail,
+  connectionRows,
+  recordedId,
+} from "./connections/index.js";
 import type { Membership } from "./membership/index.js";
 import type { Drains, Migrations } from "./migration/index.js";
 import type { HealthDriver, OverloadDriver, Rotation } from "./policy/index.js";
@@ -125,33 +131,46 @@ export class Model implements ControlModel {
     const answers = await Promise.all(owners.map((server) => this.describe(server, { all: true })));
     const live = new Map(answers.flat().map((connection) => [connection.id, connection]));
     for (const entry of wanted) {
-      const row = this.row(entry, live.get(entry.id));
-      if (row && (!filter.protocol || row.protocol === filter.protocol)) yield row;
+      if (entry.control) continue; // it comes with that one
+      const rows = this.bundle(entry, live);
+      if (!filter.protocol || rows[0]?.protocol === filter.protocol) yield* rows;
     }
   }
 
-  /** undefined: its record cannot be read; it is some later version's. */
-  private row(entry: ConnectionEntry, connection: LiveConnection | undefined): ConnectionMessage | undefined {
+  /** A connection, and what goes with it. */
+  private bundle(entry: ConnectionEntry, live: Map<string, LiveConnection>): ConnectionMessage[] {
+    return [entry, ...this.parts.index.related(entry.id)].flatMap((one) => this.rows(one, live.get(one.id)));
+  }
+
+  /** None: its record cannot be read; it is some later version's. */
+  private rows(entry: ConnectionEntry, connection: LiveConnection | undefined): ConnectionMessage[] {
     try {
-      return connectionRow(entry, { connection, phase: this.imposed(entry) });
+      return connectionRows(entry, { connection, phase: this.imposed(entry) });
     } catch (error) {
       if (!(error instanceof BatonError)) throw error;
       log.error({ err: error, connection: entry.id }, "a record cannot be read");
-      return undefined;
+      return [];
     }
   }
 
-  async connection(id: string): Promise<ConnectionDetail | undefined> {
+  async connection(row: string): Promise<ConnectionDetail | undefined> {
     const { index, membership } = this.parts;
+    const id = recordedId(row);
     const entry = index.get(id);
     if (!entry) return undefined;
+    const ids = [id, ...index.related(id).map((related) => related.id)];
     const servers = membership.members().map((member) => member.id);
     const answers = await Promise.all(
-      servers.map(async (server) => ({ server, found: (await this.describe(server, { ids: [id], detail: true }))[0] })),
+      servers.map(async (server) => {
+        const described = await this.describe(server, { ids, detail: true });
+        return { server, described, found: described.find((connection) => connection.id === id) };
+      }),
     );
     const histories = answers.flatMap(({ server, found }) => (found ? [{ server, history: found.history }] : []));
-    const owner = answers.find(({ server }) => server === entry.serverId)?.found;
-    return connectionDetail(entry, { connection: owner, phase: this.imposed(entry) }, histories);
+    const owner = answers.find(({ server }) => server === entry.serverId);
+    const live = new Map(owner?.described.map((connection) => [connection.id, connection]));
+    const related = this.bundle(entry, live).slice(1);
+    return connectionDetail(entry, { connection: owner?.found, phase: this.imposed(entry) }, histories, related);
   }
 
   private describe(
@@ -161,8 +180,9 @@ export class Model implements ControlModel {
     return this.parts.sessions.describe(server, what, DESCRIBE_MS);
   }
 
-  async move(id: string, to: string, dryRun: boolean): Promise<EventMessage> {
+  async move(row: string, to: string, dryRun: boolean): Promise<EventMessage> {
     const { migrations } = this.parts;
+    const id = recordedId(row);
     if (!dryRun) return migrations.move(id, to);
     const plan = migrations.plan(id, to);
     const nothing = { bundle: plan.entry.bundleId, reason: "dry run", phases: {}, heldPackets: 0, heldUs: 0 };

@@ -47,7 +47,7 @@ export function formatConnections(connections: ConnectionMessage[]): string {
     ["CONNECTION", "CLIENT", "VIP", "PROTOCOL", "OWNER", "EPOCH", "PHASE", "AGE", "SENT", "OBJECT", "PROTECTED"],
     connections.map((connection) => [
       connection.id,
-      connection.client,
+      goesAlong(connection) ? `└ ${connection.client}` : connection.client,
       connection.vip,
       connection.protocol,
       connection.owner,
@@ -59,6 +59,11 @@ export function formatConnections(connections: ConnectionMessage[]): string {
       connection.protected ? "yes" : `no: ${connection.reason || "unknown"}`,
     ]),
   );
+}
+
+/** It comes right behind the connection that it goes with. */
+function goesAlong({ id, bundle }: ConnectionMessage): boolean {
+  return bundle !== "" && bundle !== id;
 }
 
 export function formatConnection(detail: ConnectionDetail): string {
@@ -82,6 +87,7 @@ export function formatConnection(detail: ConnectionDetail): string {
     `record        by ${detail.serverId || "-"} at ${detail.takenAt || "-"}`,
     ...(connection.bundle ? [`bundle        ${connection.bundle}`] : []),
     "",
+    ...(detail.related.length > 0 ? [formatConnections(detail.related), ""] : []),
     table(
       ["LAYER", "VERSION", "STATE"],
       detail.layers.map((layer) => [layer.layer, String(layer.version), layer.stateJson]),

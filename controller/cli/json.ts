@@ -43,7 +43,7 @@ export function connectionJson(connection: ConnectionMessage) {
 }
 
 export function connectionDetailJson(detail: ConnectionDetail) {
-  const { connection, initialSeq, currentSeq, firstByteSeq, serverId, takenAt, layers, history } = detail;
+  const { connection, initialSeq, currentSeq, firstByteSeq, serverId, takenAt, layers, history, related } = detail;
   return {
     ...(connection ? connectionJson(connection) : {}),
     initialSeq,
@@ -55,6 +55,7 @@ export function connectionDetailJson(detail: ConnectionDetail) {
     history: history.map(({ time, timeUs, what, layer, detail: text, server }) => ({
       ...{ time, timeUs, what, layer, detail: text, server },
     })),
+    related: related.map(connectionJson),
   };
 }
 

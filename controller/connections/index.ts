@@ -1,4 +1,4 @@
 export { asBundles } from "./bundles.js";
 export { ConnectionEntry } from "./entry.js";
 export { type Change, ConnectionIndex } from "./table.js";
-export { connectionDetail, connectionRow, type Live } from "./view.js";
+export { connectionDetail, connectionRows, type Live, recordedId } from "./view.js";

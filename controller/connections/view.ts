@@ -14,7 +14,7 @@ export interface Live {
 }
 
 /** A row of `baton connections`. Throws RECORD_INVALID or RECORD_VERSION. */
-export function connectionRow(entry: ConnectionEntry, live: Live = {}): ConnectionMessage {
+function connectionRow(entry: ConnectionEntry, live: Live = {}): ConnectionMessage {
   const record = entry.record();
   const { flow } = record;
   const now = live.connection;
@@ -40,11 +40,38 @@ export function connectionRow(entry: ConnectionEntry, live: Live = {}): Connecti
   };
 }
 
+/** The row of a connection, and those of the flows of its bundle that have no record. Throws RECORD_INVALID or RECORD_VERSION. */
+export function connectionRows(entry: ConnectionEntry, live: Live = {}): ConnectionMessage[] {
+  const own = connectionRow(entry, live);
+  const { flow, flows = [] } = entry.record();
+  return [
+    own,
+    ...flows.map(({ transport, clientPort, vipPort, clientAddress, name, bytes }) => ({
+      ...own,
+      id: `${entry.id}/${transport}/${vipPort}/${clientPort}`,
+      client: endpointText({ address: clientAddress ?? flow.client.address, port: clientPort }),
+      vip: endpointText({ address: flow.vip.address, port: vipPort }),
+      transport,
+      bytesSent: bytes,
+      bytesReceived: 0,
+      bundle: entry.id,
+      object: name,
+      offset: 0,
+    })),
+  ];
+}
+
+/** Id of the record that says what there is to say of a row. */
+export function recordedId(id: string): string {
+  return id.split("/", 1)[0] ?? id;
+}
+
 /** `baton connection ID`. @param histories what each server that had the connection remembers of it */
 export function connectionDetail(
   entry: ConnectionEntry,
   live: Live = {},
   histories: { server: string; history: HistoryEntry[] }[] = [],
+  related: ConnectionMessage[] = [],
 ): ConnectionDetail {
   const record = entry.record();
   const now = live.connection;
@@ -66,6 +93,7 @@ export function connectionDetail(
     history: histories
       .flatMap(({ server, history }) => history.map((item) => ({ ...item, server, time: isoTime(item.timeUs) })))
       .sort((a, b) => a.timeUs - b.timeUs),
+    related,
   };
 }
 

@@ -328,6 +328,8 @@ export interface ConnectionDetail {
   takenAt: string;
   layers: { layer: string; version: number; stateJson: string }[];
   history: { time: string; timeUs: number; what: string; layer: string; detail: string; server: string }[];
+  /** What goes with it. */
+  related: ConnectionMessage[];
 }
 
 export interface EventMessage {

@@ -52,6 +52,7 @@ export const detail: ConnectionDetail = {
   history: [
     { time: "2026-11-22T10:20:30.000001Z", timeUs: 1, what: "unready", layer: "http", detail: "", server: "s2" },
   ],
+  related: [],
 };
 
 export const status: StatusMessage = {

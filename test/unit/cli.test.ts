@@ -7,10 +7,16 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import test from "ava";
 import { apiTargets } from "../../controller/cli/client.js";
-import { formatConnections, formatEvent, formatServers, formatStatus } from "../../controller/cli/format.js";
+import {
+  formatConnection,
+  formatConnections,
+  formatEvent,
+  formatServers,
+  formatStatus,
+} from "../../controller/cli/format.js";
 import { age, bytes, duration, table } from "../../controller/cli/table.js";
 import { root } from "../../proto/paths.js";
-import { connection, FakeApi, server, status } from "../support/api.js";
+import { connection, detail, FakeApi, server, status } from "../support/api.js";
 import { testDirectory } from "../support/directory.js";
 
 const main = join(root, "dist/controller/cli/main.js");
@@ -51,6 +57,13 @@ test("numbers for people", (t) => {
 test("the tables say what an operator asks for", (t) => {
   t.regex(formatServers([server]), /^s1 +UP +2 +0\.25 +1\.5% +2\.3ms +2\.0 KiB\/s +12ms +-$/m);
   t.regex(formatConnections([connection]), /LIVE +1m15s +4\.7 GiB +\/big\.bin +no: digest pending$/m);
+  const bundle = { ...connection, id: "c", bundle: "c", protocol: "ftp" };
+  const data = { ...bundle, id: "d", client: "10.77.0.10:5000", vip: "10.77.0.100:30000" };
+  t.regex(formatConnections([bundle, data]), /^c {11}10\.77\.0\.10:51234 {3}.*\nd {11}└ 10\.77\.0\.10:5000 .*$/m);
+  t.regex(
+    formatConnection({ ...detail, connection: bundle, related: [data] }),
+    /^bundle +c\n\nCONNECTION .*\nd {11}└ .*\n\nLAYER/m,
+  );
   t.regex(formatStatus(status), /^! s2 is DOWN: its lease ran out\.$/m);
   t.regex(formatStatus({ ...status, problems: [] }), /^Nothing is wrong\.$/m);
   const event = {

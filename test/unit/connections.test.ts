@@ -1,6 +1,6 @@
 import "../support/quiet.js";
 import test from "ava";
-import { ConnectionIndex, connectionDetail, connectionRow } from "../../controller/connections/index.js";
+import { ConnectionIndex, connectionDetail, connectionRows, recordedId } from "../../controller/connections/index.js";
 import { connectionId, type Flow } from "../../proto/flow.js";
 import { type ConnectionRecord, encodeRecord } from "../../proto/record.js";
 import type { LiveConnection } from "../../proto/rpc/index.js";
@@ -67,6 +67,8 @@ test("what cannot be read is not kept, nor what it replaces", (t) => {
   t.is(index.count("s1"), 0);
 });
 
+const rowOf = (...of: Parameters<typeof connectionRows>) => connectionRows(...of)[0]!;
+
 const live: LiveConnection = {
   id: base.id,
   phase: "LIVE",
@@ -88,7 +90,7 @@ const live: LiveConnection = {
 test("a row shows the record, and what is live where that is known", (t) => {
   const index = new ConnectionIndex();
   const { entry } = put(index, { ...base, unprotectedReason: "digest pending" });
-  const recorded = connectionRow(entry);
+  const recorded = rowOf(entry);
   t.like(recorded, {
     id: base.id,
     client: "10.77.0.10:51234",
@@ -105,14 +107,44 @@ test("a row shows the record, and what is live where that is known", (t) => {
     protected: false,
     reason: "digest pending",
   });
-  t.like(connectionRow(entry, { connection: live }), { bytesSent: 1000, offset: 700, protected: true, reason: "" });
-  t.is(connectionRow(entry, { connection: live, phase: "HELD" }).phase, "HELD");
+  t.like(rowOf(entry, { connection: live }), { bytesSent: 1000, offset: 700, protected: true, reason: "" });
+  t.is(rowOf(entry, { connection: live, phase: "HELD" }).phase, "HELD");
+});
+
+test("flows of a bundle without a record have rows of their own, made from its control connection's", (t) => {
+  const index = new ConnectionIndex();
+  const common = { transport: "udp" as const, vipPort: 30_000 };
+  const flows = [
+    { ...common, clientPort: 5004, name: "video rtp", bytes: 77 },
+    { ...common, clientPort: 5006, clientAddress: "239.1.2.3", name: "audio rtp", bytes: 0 },
+  ];
+  const { entry } = put(index, { ...base, bundleId: base.id, flows });
+  const rows = connectionRows(entry, { connection: live, phase: "HELD" });
+  t.is(rows.length, 3);
+  t.like(rows[0], { id: base.id, bundle: base.id, bytesSent: 1000 });
+  t.deepEqual(
+    rows.slice(1).map(({ id, client, vip, transport, owner, phase, bytesSent, bundle, object }) => ({
+      ...{ id, client, vip, transport, owner, phase, bytesSent, bundle, object },
+    })),
+    [["5004", "10.77.0.10", 77, "video rtp"] as const, ["5006", "239.1.2.3", 0, "audio rtp"] as const].map(
+      ([port, address, bytesSent, object]) => ({
+        id: `${base.id}/udp/30000/${port}`,
+        client: `${address}:${port}`,
+        vip: "10.77.0.100:30000",
+        ...{ transport: "udp", owner: "s1", phase: "HELD", bytesSent, bundle: base.id, object },
+      }),
+    ),
+  );
+  t.deepEqual(
+    rows.map(({ id }) => recordedId(id)),
+    [base.id, base.id, base.id],
+  );
 });
 
 test("the position in the object is counted from where the object begins", (t) => {
   const index = new ConnectionIndex();
   const { entry } = put(index, { ...base, floor: 1_000_300, floorByte: Buffer.from("x") });
-  t.like(connectionRow(entry), { object: "/big.bin", offset: 1_000_000 });
+  t.like(rowOf(entry), { object: "/big.bin", offset: 1_000_000 });
 });
 
 test("a connection's details come from the record, layer by layer, and its history from the servers in order", (t) => {

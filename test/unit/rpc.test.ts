@@ -221,6 +221,7 @@ const detail: ConnectionDetail = {
   takenAt: "2026-11-22T00:00:00.000000Z",
   layers: [{ layer: "tcp", version: 1, stateJson: "{}" }],
   history: [{ time: "t", timeUs: 5, what: "w", layer: "l", detail: "d", server: "s1" }],
+  related: [connection],
 };
 const event: EventMessage = {
   time: "t",
