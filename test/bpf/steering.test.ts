@@ -2,21 +2,27 @@ import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import test from "ava";
 import { flowHash, MAGLEV_SIZE, maglevTable } from "../../bpf/maglev.js";
+import type { SteeredPort } from "../../controller/steering/index.js";
 import type { Flow } from "../../proto/flow.js";
 import { eventually } from "../support/eventually.js";
-import { TCP, tcpFrame } from "./guard/packet.js";
+import { TCP, tcpFrame, udpFrame } from "./guard/packet.js";
 import { macText } from "./steer/frames.js";
 import { interfaceText, LiveSteering, makeWire, OWN_MAC, PINS, removeWire, Wire } from "./steer/wire.js";
 
 /** The packet path attached to a real interface, and driven by a process that may die. */
 
 const MEMBERS = [1, 2].map((slot) => ({ name: `s${slot}`, slot }));
+const DATA_PORT = 40_000;
 const OPTIONS = {
   interface: "eth0",
   pins: PINS,
   vips: ["10.79.0.100"],
   ownMac: Buffer.from(OWN_MAC.replaceAll(":", ""), "hex"),
-  services: [{ port: 80 }],
+  services: [
+    { port: 80 },
+    { port: DATA_PORT, transport: "tcp", related: true },
+    { port: DATA_PORT, transport: "udp", related: true },
+  ] satisfies SteeredPort[],
   holdMs: 5000,
   holdMegabytes: 16,
   holdPacketsPerFlow: 1000,
@@ -138,6 +144,48 @@ test.serial("what is held of a dead server leaves in order for the heir, and not
   await wire.send(segment(flow, 2000));
   t.is(destination((await wire.frames(1))[0]), macText(serverMac(2)));
 });
+
+test.serial(
+  "a bundle's packets leave in the order in which they came, each as it was, also for the next controller",
+  async (t) => {
+    const flow = flowOf(1);
+    const control = { clientPort: flow.client.port, vipPort: 80, clientIsn: 7 };
+    const vip = { ...flow.vip, port: DATA_PORT };
+    const data: Flow = { client: { ...flow.client, port: port++ }, vip, transport: "tcp" };
+    const media: Flow = { client: { ...flow.client, port: 0 }, vip, transport: "udp" };
+    for (const related of [data, media]) await live.call("relate", related, control);
+    await live.call("beginHold", flow, { slot: 1, generation: 1 }, 10_000);
+    const ends = { from: { ...flow.client, port: port++ }, to: vip, destinationMac: OWN_MAC };
+    const sent = [...Array(30)].map((_, i) => {
+      if (i % 3 === 0) return segment(flow, i);
+      return i % 3 === 1 ? segment(data, i) : udpFrame({ ...ends, payload: Buffer.alloc(20, i) });
+    });
+    for (const frame of sent) await wire.send(frame);
+    t.deepEqual(await live.event("held"), [flow]);
+    await eventually("all in the queue", async () => (await live.call("held"))[0]?.packets === sent.length);
+    await live.call("assign", [{ flow, slot: 2 }]);
+    await live.call("putExceptions", [{ flow, slot: 2, generation: 1 }]);
+    await live.call("forget", flow);
+    const frames = await wire.frames(sent.length);
+    t.deepEqual(
+      frames.map((frame) => frame.subarray(12)),
+      sent.map((frame) => frame.subarray(12)),
+    );
+    t.true(frames.every((frame) => destination(frame) === macText(serverMac(2))));
+    await live.kill();
+    live = await steering();
+    const known = await live.call("relations");
+    t.deepEqual(
+      known.sort((a, b) => b.flow.client.port - a.flow.client.port),
+      [
+        { flow: data, control },
+        { flow: media, control },
+      ],
+    );
+    await wire.send(segment(data, 99));
+    t.is(destination((await wire.frames(1))[0]), macText(serverMac(2)));
+  },
+);
 
 test.serial("a held flow can be dropped", async (t) => {
   const flow = flowOf(2);

@@ -21,6 +21,8 @@ export const calls = {
     steering!.tables.setServer(slot, { ...server, mac: Buffer.from(server.mac) }),
   setTables: (...a: Parameters<Steering["tables"]["setTables"]>) => steering!.tables.setTables(...a),
   putExceptions: (...a: Parameters<Steering["tables"]["putExceptions"]>) => steering!.tables.putExceptions(...a),
+  relate: (...a: Parameters<Steering["tables"]["relate"]>) => steering!.tables.relate(...a),
+  relations: () => steering!.tables.relations(),
   exceptions: () => steering!.tables.exceptions(),
   verdicts: () => steering!.tables.verdicts(),
   hintsOf: (...a: Parameters<Steering["hintsOf"]>) => steering!.hintsOf(...a),
