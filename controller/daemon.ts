@@ -328,6 +328,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   const metrics = new ControllerMetrics(id, {
     servers: () => model.servers(),
     connections: () => index.size,
+    relatedFlows: () => relations.size,
     agents: () => sessions.list().length,
     storeConnected: () => store.connected,
     verdicts: () => appliance.verdicts(),

@@ -7,6 +7,8 @@ import { reasonLabel } from "./reasons.js";
 export interface ControllerSources {
   servers(): ServerMessage[];
   connections(): number;
+  /** Flows that go where their control connections go. */
+  relatedFlows(): number;
   agents(): number;
   storeConnected(): boolean;
   /** Packets by the appliance's verdict. */
@@ -71,6 +73,9 @@ export class ControllerMetrics {
       () => [{ value: sources.transitions().get("illegal") ?? 0 }],
     );
     metrics.gauge("connections", "Connections in the shared state", [], () => [{ value: sources.connections() }]);
+    metrics.gauge("related_flows", "Flows that the appliance steers as their control connections", [], () => [
+      { value: sources.relatedFlows() },
+    ]);
     metrics.gauge("agents_connected", "Agents with a stream to this controller", [], () => [
       { value: sources.agents() },
     ]);

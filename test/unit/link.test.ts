@@ -290,13 +290,13 @@ const relation = (vipPort: number): Relation => ({ transport: "TCP", vipPort, cl
 
 test("flows are related when every controller has said so, and said again to one that connects later", async (t) => {
   const { apis, link, taken } = await related(t);
-  await link.relate("b.1", [relation(30_000), relation(30_001)], 1_000);
+  await link.relate("b.1", [relation(30_000), relation(30_001)], 10_000);
   t.deepEqual(taken(), ["0 relate b.1 30000,30001", "1 relate b.1 30000,30001"]);
   link.unrelate("b.1", [relation(30_000)]);
   await eventually("two words", () => taken().length === 2);
   await apis[1]?.stop();
   await eventually("one controller", () => link.connected().length === 1);
-  await link.relate("b.2", [relation(30_002)], 1_000);
+  await link.relate("b.2", [relation(30_002)], 10_000);
   t.deepEqual(taken(), ["0 relate b.2 30002"]);
   link.forgetRelations("b.1");
   await apis[1]?.start();
@@ -307,10 +307,10 @@ test("flows are related when every controller has said so, and said again to one
 
 test("what one controller refuses no controller keeps; what was there before stays", async (t) => {
   const { answers, link, taken } = await related(t);
-  await link.relate("b.1", [relation(30_000)], 1_000);
+  await link.relate("b.1", [relation(30_000)], 10_000);
   taken();
   answers[1] = "taken";
-  const error = await t.throwsAsync(link.relate("b.1", [relation(30_000), relation(30_001)], 1_000));
+  const error = await t.throwsAsync(link.relate("b.1", [relation(30_000), relation(30_001)], 10_000));
   t.like(error, { code: "REFUSED", reason: "taken" });
   await eventually("the words", () => taken().includes("0 unrelate b.1 30001"));
 });

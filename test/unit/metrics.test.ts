@@ -10,6 +10,7 @@ test("the controller's metrics over HTTP", async (t) => {
   const metrics = new ControllerMetrics("lb1", {
     servers: () => [server],
     connections: () => 7,
+    relatedFlows: () => 11,
     agents: () => 3,
     storeConnected: () => true,
     verdicts: () => ({ forward: 12, held: 4 }),
@@ -48,6 +49,7 @@ test("the controller's metrics over HTTP", async (t) => {
     'baton_server_illegal_transitions_total{controller="lb1"} 1',
     'baton_operations_total{kind="takeover",result="failed",reason="other",controller="lb1"} 3',
     'baton_connections{controller="lb1"} 7',
+    'baton_related_flows{controller="lb1"} 11',
     'baton_agents_connected{controller="lb1"} 3',
     'baton_store_connected{controller="lb1"} 1',
     'baton_server_state{server="s1",state="UP",controller="lb1"} 1',
