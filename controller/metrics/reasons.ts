@@ -41,6 +41,16 @@ const known = [
   "the connection had ended",
   "it has a record",
   "somebody else has it",
+  // of flows that are to go with a connection
+  "no controller answered in time",
+  "no controller is connected",
+  "taken",
+  "too many flows of one connection",
+  "no room for more related flows",
+  "no such port",
+  "no such connection",
+  "not a control connection",
+  "another server owns the connection",
   // of a move
   "it is not live",
   "it is not protected",
