@@ -695,7 +695,7 @@ export class LiveConnection implements ConnectionPort, Member {
 
   private letGoOfLayers(isOver: boolean): void | Promise<void> {
     if (!this.stack) return;
-    this.host.bundles.leave(this);
+    if (this.bundleId !== "") this.host.bundles.leave(this);
     return this.stack.application.closed(isOver);
   }
 

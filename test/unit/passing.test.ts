@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { listen } from "../../agent/connection/acceptor.js";
+import { Bundles } from "../../agent/connection/bundles.js";
 import { CommitMeter } from "../../agent/connection/commit_meter.js";
 import type { LiveConnection } from "../../agent/connection/connection.js";
 import { Exposures } from "../../agent/connection/exposures.js";
@@ -61,6 +62,7 @@ async function worker(content: DirectoryContent): Promise<Side> {
       },
       remove: async () => 0,
     },
+    bundles: new Bundles({ relate: () => Promise.resolve(), unrelate: () => {} }),
     ended: (connection: LiveConnection) => table.drop(connection),
   } as unknown as ConnectionHost;
   const http = await applicationProtocols.http.factory({
