@@ -46,7 +46,7 @@ import { native } from "./native/index.js";
 import { Orders } from "./orders.js";
 import { setNiceness } from "./priority.js";
 import { applicationProtocols, type Relation } from "./protocols/index.js";
-import { type PassedListener, Relief, type Relieved, Taking, takeConnection } from "./replace/index.js";
+import { type PassedListener, Relief, type Relieved, Taking, takeConnections } from "./replace/index.js";
 import { adopt } from "./restore/adoption.js";
 import type { ResumptionResult } from "./restore/attempt.js";
 import { dispatchGuardEvents } from "./restore/dispatch.js";
@@ -128,6 +128,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     bundles: new Bundles({
       relate: (bundle, relations) => link.relate(bundle, relations.map(relationMessage), RELATE_MS),
       unrelate: (bundle, relations) => link.unrelate(bundle, relations.map(relationMessage)),
+      forget: (bundle) => link.forgetRelations(bundle),
     }),
     limits: {
       inputBytes: config.limits.inputBytes,
@@ -301,7 +302,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   if (!successor) return serve();
   taking = await Taking.listen(native, server.state, {
     listener: listenAt,
-    connection: (message, fds) => takeConnection(table, message, fds),
+    connections: (messages, fds) => takeConnections(table, messages, fds),
   });
   await Promise.race([services.ready, new Promise((resolve) => setTimeout(resolve, CONTENT_MS))]);
   setNiceness(NICENESS_SERVING, 0);

@@ -6,6 +6,8 @@ export interface Relating {
   /** Resolves when every appliance sends such packets where the bundle is. Throws a BatonError; RefusedError "taken" where another bundle has one. */
   relate(bundle: string, relations: Relation[]): Promise<void>;
   unrelate(bundle: string, relations: Relation[]): void;
+  /** The bundle is over, or another server's: nothing of it is to be said any more. */
+  forget(bundle: string): void;
 }
 
 /** A connection of a bundle, as the others of it see it. */
@@ -39,6 +41,7 @@ export class Bundles {
     members?.delete(member);
     if (!members || members.size > 0) return;
     this.members.delete(bundleId);
+    this.relating.forget(bundleId);
     for (const [key, bundle] of this.expected) if (bundle === bundleId) this.expected.delete(key);
   }
 

@@ -1,7 +1,7 @@
 import { BatonError, RefusedError } from "../../proto/errors.js";
 import { logger } from "../../proto/log.js";
 import { decodeRecord, encodeRecord, ownerOfRecord } from "../../proto/record.js";
-import type { Freeze, HandoverReply } from "../../proto/rpc/index.js";
+import type { Freeze, FrozenConnection, HandoverReply } from "../../proto/rpc/index.js";
 import { ConflictError } from "../../proto/store/index.js";
 import type { LiveConnection } from "../connection/connection.js";
 import type { Frozen } from "../connection/frozen.js";
@@ -16,6 +16,12 @@ const STREAM_MS = 700;
 /** Between tries to take a record back from a store that does not answer. */
 const RECLAIM_PAUSE_MS = 50;
 let reclaims = 0;
+
+/** A connection that stands still. */
+interface Still {
+  connection: LiveConnection;
+  frozen: Frozen;
+}
 
 /**
  * Hands live connections over to other servers:
@@ -44,23 +50,51 @@ export class Departures {
       this.report({ migration, connection, connectionId, result: "resumedOnOld", reason, phasesUs });
     if (!connection) return say("the owner has no such connection");
     let frozen: Frozen;
+    let related: Still[];
     try {
       if (!(await this.peers.connected(target, STREAM_MS))) throw new RefusedError(`there is no stream to ${target}`);
-      frozen = await connection.freeze();
+      related = await this.freezeRelated(connection);
+      frozen = await connection.freeze().catch((error) => {
+        thaw(related);
+        throw error;
+      });
     } catch (error) {
       return say((error as Error).message);
     }
     const phasesUs = { frozen: Math.round((performance.now() - startedAt) * 1000) };
-    const reply = await this.handOver(request, frozen);
-    if (reply?.committed) return connection.handedOver(frozen, target);
-    if (reply) {
-      connection.thaw(frozen, frozen.revision);
-      return say(reply.reason, phasesUs);
+    const reply = await this.handOver(
+      request,
+      frozen,
+      related.map((one) => one.frozen),
+    );
+    const revision = reply?.committed ? undefined : reply ? frozen.revision : await this.reclaim(connection, frozen);
+    if (revision === undefined) {
+      for (const one of related) one.connection.handedOver(one.frozen, target);
+      return connection.handedOver(frozen, target);
     }
-    const revision = await this.reclaim(connection, frozen);
-    if (revision === undefined) return connection.handedOver(frozen, target);
+    thaw(related);
     connection.thaw(frozen, revision);
-    say(`no word from ${target} in time`, phasesUs);
+    say(reply?.reason ?? `no word from ${target} in time`, phasesUs);
+  }
+
+  /**
+   * The connections of its bundle, which stand still before it does: what one of them has yet to say to it, it says before. One that ends
+   * meanwhile needs no server any more. Throws RefusedError; then all go on.
+   */
+  private async freezeRelated({ id, bundleId }: LiveConnection): Promise<Still[]> {
+    const still: Still[] = [];
+    for (const other of bundleId === id ? this.table.host.bundles.relatedTo(id) : []) {
+      const connection = this.table.get(other);
+      if (!connection) continue;
+      try {
+        still.push({ connection, frozen: await connection.freeze() });
+      } catch (error) {
+        if (connection.isOver) continue;
+        thaw(still);
+        throw error;
+      }
+    }
+    return still;
   }
 
   answered(reply: HandoverReply): void {
@@ -76,7 +110,7 @@ export class Departures {
   }
 
   /** @returns undefined where there is no answer in time. */
-  private handOver(request: Freeze, frozen: Frozen): Promise<HandoverReply | undefined> {
+  private handOver(request: Freeze, frozen: Frozen, related: Frozen[]): Promise<HandoverReply | undefined> {
     const { migration, target, deadlineMs, connectionId } = request;
     return new Promise((resolve) => {
       const end = (reply: HandoverReply | undefined) => {
@@ -90,8 +124,7 @@ export class Departures {
       this.frozen.set(connectionId, (owner) => {
         if (owner !== this.table.host.serverId) end({ migration, committed: true, reason: "" });
       });
-      const { bytes, revision, socket } = frozen;
-      this.peers.send(target, { migration, record: bytes, revision, socket, deadlineMs });
+      this.peers.send(target, { migration, deadlineMs, ...messageOf(frozen), related: related.map(messageOf) });
     });
   }
 
@@ -115,4 +148,12 @@ export class Departures {
       }
     }
   }
+}
+
+function messageOf({ bytes, revision, socket }: Frozen): FrozenConnection {
+  return { record: bytes, revision, socket };
+}
+
+function thaw(still: Still[]): void {
+  for (const { connection, frozen } of still) connection.thaw(frozen, frozen.revision);
 }

@@ -2,10 +2,13 @@ import { join } from "node:path";
 import { decodeRecord, encodeRecord } from "../../proto/record.js";
 import type { Passed } from "../connection/passed.js";
 
-/** What goes from one worker to the next. Its descriptors come beside it under the same number: for a connection its socket, then its files. */
+/**
+ * What goes from one worker to the next: a listener, or the connections of a bundle, or one connection. Descriptors come beside it under the
+ * same number: of each connection its socket, then its files.
+ */
 export type Passage = { number: number } & (
-  | { listener: { address: string; port: number }; connection?: undefined }
-  | { connection: PassedMessage; listener?: undefined }
+  | { listener: { address: string; port: number }; connections?: undefined }
+  | { connections: PassedMessage[]; listener?: undefined }
 );
 
 /** The next worker has what came under this number. */

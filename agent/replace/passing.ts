@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { BatonError } from "../../proto/errors.js";
 import { Channel } from "../channel.js";
 import type { LiveConnection } from "../connection/connection.js";
+import type { PassedOpen } from "../connection/passed.js";
 import type { ConnectionTable } from "../connection/table.js";
 import type { Listener, Native } from "../native/api.js";
 import { type Arrived, encodePassed, type Passage, socketsOf } from "./passage.js";
@@ -62,14 +63,12 @@ export class Passing {
 
   /** Nothing may be added to the table meanwhile. Rejects where the next worker is gone. @returns how many were passed */
   async passConnections(table: ConnectionTable): Promise<number> {
-    const connections: LiveConnection[] = [];
-    table.each((connection) => connections.push(connection));
-    connections.sort((a, b) => Number(b.unmovable !== "") - Number(a.unmovable !== "")); // those last, which is first here
+    const bundles = bundlesOf(table);
+    bundles.sort((a, b) => Number(isBusy(b)) - Number(isBusy(a))); // those last, which is first here
     const deadline = performance.now() + BUSY_MS;
     let passed = 0;
     const passOn = async () => {
-      for (let next = connections.pop(); next; next = connections.pop())
-        if (await this.passOne(next, deadline)) passed++;
+      for (let next = bundles.pop(); next; next = bundles.pop()) passed += await this.passBundle(next, deadline);
     };
     await Promise.all(Array.from({ length: AT_ONCE }, passOn));
     return passed;
@@ -79,22 +78,28 @@ export class Passing {
     this.channel.close();
   }
 
-  /** @returns false where it had ended */
-  private async passOne(connection: LiveConnection, deadline: number): Promise<boolean> {
-    for (;;) {
-      const open = await connection.passOn(performance.now() > deadline);
-      if (open === "over") return false;
-      if (open === "busy") {
-        await sleep(BUSY_POLL_MS);
-        continue;
-      }
-      const files = open.files.map(({ offset }) => offset);
-      const message = encodePassed(open, files);
-      await this.pass((number) => ({ number, connection: message }), [open.fd, ...open.files.map(({ fd }) => fd)]);
-      this.native.closeFd(open.fd);
-      open.release();
-      return true;
+  /** All of them at one instant, the last one last. @returns how many had not ended */
+  private async passBundle(connections: LiveConnection[], deadline: number): Promise<number> {
+    while (isBusy(connections) && performance.now() < deadline) await sleep(BUSY_POLL_MS);
+    const open: PassedOpen[] = [];
+    for (const connection of connections) {
+      const one = await letGo(connection, deadline);
+      if (one) open.push(one);
     }
+    if (open.length === 0) return 0;
+    const messages = open.map((one) =>
+      encodePassed(
+        one,
+        one.files.map(({ offset }) => offset),
+      ),
+    );
+    const fds = open.flatMap(({ fd, files }) => [fd, ...files.map((file) => file.fd)]);
+    await this.pass((number) => ({ number, connections: messages }), fds);
+    for (const { fd, release } of open) {
+      this.native.closeFd(fd);
+      release();
+    }
+    return open.length;
   }
 
   /** Resolves when it has arrived. */
@@ -114,6 +119,31 @@ export class Passing {
       clearTimeout(timer);
       this.waiting.delete(number);
     }
+  }
+}
+
+/** Every connection of the table, those of a bundle together, its control connection last. */
+function bundlesOf(table: ConnectionTable): LiveConnection[][] {
+  const bundles = new Map<string, LiveConnection[]>();
+  table.each((connection) => {
+    const { id, bundleId } = connection;
+    const bundle = bundles.get(bundleId || id) ?? [];
+    bundles.set(bundleId || id, id === bundleId ? [...bundle, connection] : [connection, ...bundle]);
+  });
+  return [...bundles.values()];
+}
+
+function isBusy(connections: LiveConnection[]): boolean {
+  return connections.some(({ unmovable }) => unmovable !== "");
+}
+
+/** @returns undefined where it had ended */
+async function letGo(connection: LiveConnection, deadline: number): Promise<PassedOpen | undefined> {
+  for (;;) {
+    const open = await connection.passOn(performance.now() > deadline);
+    if (open === "over") return undefined;
+    if (open !== "busy") return open;
+    await sleep(BUSY_POLL_MS);
   }
 }
 

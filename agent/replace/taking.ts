@@ -8,8 +8,8 @@ const log = logger("replace");
 
 export interface Takers {
   listener(address: string, port: number, fd: number): void;
-  /** Resolves when the connection goes on here. */
-  connection(message: PassedMessage, fds: number[]): Promise<void>;
+  /** Resolves when the connections, those of a bundle or one alone, go on here. */
+  connections(messages: PassedMessage[], fds: number[]): Promise<void>;
 }
 
 /** The end of the worker that comes next: state and descriptors come on two ways and are put together by their number. */
@@ -53,12 +53,12 @@ export class Taking {
     void this.take(message.passage, fds).then(() => message.channel.send({ number }));
   }
 
-  private async take({ listener, connection }: Passage, fds: number[]): Promise<void> {
+  private async take({ listener, connections }: Passage, fds: number[]): Promise<void> {
     const [fd] = fds;
     if (fd === undefined) throw new BatonError("PROTOCOL_VIOLATED", "something was passed without its descriptor");
     if (listener) {
       this.takers.listener(listener.address, listener.port, fd);
       log.info(listener, "a listening socket was taken over");
-    } else if (connection) await this.takers.connection(connection, fds);
+    } else if (connections) await this.takers.connections(connections, fds);
   }
 }

@@ -240,13 +240,17 @@ export interface SocketState {
   unread: Buffer;
 }
 
-export interface HandoverRequest {
-  migration: string;
+export interface FrozenConnection {
   /** An encoded ConnectionRecord. */
   record: Buffer;
   revision: number;
   socket: SocketState | null;
+}
+
+export interface HandoverRequest extends FrozenConnection {
+  migration: string;
   deadlineMs: number;
+  related: FrozenConnection[];
 }
 
 export interface HandoverReply {

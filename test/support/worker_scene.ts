@@ -172,7 +172,7 @@ export class WorkerScene {
       bucket: this.bucket as unknown as ConnectionHost["bucket"],
       commits: new CommitMeter(() => {}),
       exposures: new Exposures(),
-      bundles: new Bundles({ relate: () => Promise.resolve(), unrelate: () => {} }),
+      bundles: new Bundles({ relate: () => Promise.resolve(), unrelate: () => {}, forget: () => {} }),
       spills: this.spills as unknown as ConnectionHost["spills"],
       limits: { inputBytes: 65_536, bodyBytes: () => 0, recordBytes: 327_680 },
       unprotected: false,

@@ -64,6 +64,7 @@ async function arrival(scene: WorkerScene, frozen: ConnectionRecord, unread: Buf
       revision: 7,
       socket: stateOf(frozen, unread),
       deadlineMs: 1_000,
+      related: [],
     },
   };
   let said: HandoverReply | undefined;

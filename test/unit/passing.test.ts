@@ -15,7 +15,7 @@ import { ConnectionTable } from "../../agent/connection/table.js";
 import { DirectoryContent } from "../../agent/content/index.js";
 import { native } from "../../agent/native/index.js";
 import { applicationProtocols, IpLayer, Stack, TcpLayer } from "../../agent/protocols/index.js";
-import { takeConnection } from "../../agent/replace/passed_connection.js";
+import { takeConnections } from "../../agent/replace/passed_connections.js";
 import { Passing } from "../../agent/replace/passing.js";
 import { Taking } from "../../agent/replace/taking.js";
 import { decodeRecord } from "../../proto/record.js";
@@ -62,7 +62,7 @@ async function worker(content: DirectoryContent): Promise<Side> {
       },
       remove: async () => 0,
     },
-    bundles: new Bundles({ relate: () => Promise.resolve(), unrelate: () => {} }),
+    bundles: new Bundles({ relate: () => Promise.resolve(), unrelate: () => {}, forget: () => {} }),
     ended: (connection: LiveConnection) => table.drop(connection),
   } as unknown as ConnectionHost;
   const http = await applicationProtocols.http.factory({
@@ -143,7 +143,7 @@ async function scene(t: ExecutionContext, hashFile = (path: string) => native.ha
           listener = listen(next.table, "127.0.0.1", service, fd);
           listeners.push(listener);
         },
-        connection: (message, fds) => takeConnection(next.table, message, fds),
+        connections: (messages, fds) => takeConnections(next.table, messages, fds),
       });
       const passing = await Passing.begin(native, state);
       await passing.passListeners([{ address: "127.0.0.1", port, listener }]);

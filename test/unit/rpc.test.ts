@@ -8,6 +8,7 @@ import {
   controlService,
   type EventMessage,
   type FlowMessage,
+  type FrozenConnection,
   type HandoverRequest,
   handoverService,
   type ServerMessage,
@@ -153,8 +154,7 @@ for (const message of toAgent) {
 
 test("what agents hand to each other comes back", (t) => {
   const handover = method(handoverService.Session);
-  const request: HandoverRequest = {
-    migration: "m",
+  const frozen: FrozenConnection = {
     record: Buffer.from("record"),
     revision: 2 ** 40,
     socket: {
@@ -162,8 +162,8 @@ test("what agents hand to each other comes back", (t) => {
       ...{ timestampClock: 2 ** 32 - 1, timestampUsec: true, nodelay: true, keepalive: true, keepIdleS: 8 },
       ...{ keepIntervalS: 9, keepCount: 10, congestion: "bbr", acknowledged: 12, echo: 13, unread: Buffer.from("u") },
     },
-    deadlineMs: 1000,
   };
+  const request: HandoverRequest = { ...frozen, migration: "m", deadlineMs: 1000, related: [frozen] };
   t.deepEqual(back(handover.request, request), request);
   const reply = { migration: "m", committed: true, reason: "r" };
   t.deepEqual(back(handover.answer, reply), reply);

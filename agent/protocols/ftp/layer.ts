@@ -441,12 +441,18 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
   private run(data: FtpDataLayer, endOffset: number): void {
     const { transferring } = this;
     if (!transferring?.prepared) return;
-    const { prepared } = transferring;
     clearTimeout(transferring.timer);
-    transferring.prepared = undefined;
     transferring.transfer = { ...transferring.transfer, connectionId: data.id };
     this.opening(endOffset);
-    data.start(transferring.transfer, prepared);
+    this.start(data);
+  }
+
+  private start(data: FtpDataLayer): void {
+    const { transferring } = this;
+    if (!transferring?.prepared) return;
+    const { transfer, prepared } = transferring;
+    transferring.prepared = undefined;
+    data.start(transfer, prepared);
   }
 
   private opening(endOffset: number): void {
@@ -578,26 +584,29 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
       else passive.expect(state.passivePort);
     }
     this.beReady();
-    const transfer = this.transferring?.transfer;
-    if (transfer?.connectionId === "") void this.waitAgain(transfer);
-    else if (transfer && !this.data.some(({ id }) => id === transfer.connectionId)) {
-      // It died before its first record: nothing of it can have been of use.
-      this.dropTransfer();
-      queueMicrotask(() => void this.finish(false));
-    }
+    if (this.transferring) void this.transferAgain(this.transferring.transfer);
     queueMicrotask(() => this.advance());
   }
 
-  /** Its command has come, and its data connection has not, as far as the record says. */
-  private async waitAgain(asked: FtpTransfer): Promise<void> {
+  /** A transfer goes on where the records say; they were not written together. */
+  private async transferAgain(transfer: FtpTransfer): Promise<void> {
     await null; // not from within `ready`
-    if (this.over || this.isBegun(asked, this.answered)) return;
+    if (this.over || this.transferring?.transfer !== transfer) return;
+    const data = this.data.find(({ id }) => id === transfer.connectionId);
+    if (data?.transfer) return; // it is under way
+    if (transfer.connectionId !== "" && !data) {
+      // Its data connection died before its first record: nothing of it can have been of use.
+      this.dropTransfer();
+      return this.finish(false);
+    }
+    if (transfer.connectionId === "" && this.isBegun(transfer, this.answered)) return;
     try {
-      const prepared = await prepare(asked, await this.area());
-      if (this.over || !this.transferring) return letGo(prepared);
+      const prepared = await prepare(transfer, await this.area());
+      if (this.over || this.transferring?.transfer !== transfer) return letGo(prepared);
       this.transferring.prepared = prepared;
-      const data = this.idle();
-      if (data) this.run(data, this.answered);
+      const idle = this.idle();
+      if (data) this.start(data);
+      else if (idle) this.run(idle, this.answered);
       else this.awaitData(this.answered);
     } catch (error) {
       if (this.over) return;
@@ -626,8 +635,7 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
   }
 
   unmovable(): string {
-    if (this.busy) return "a command is being executed";
-    return this.transferring?.prepared ? "a data connection is being waited for" : "";
+    return this.busy ? "a command is being executed" : "";
   }
 
   closed(): void {
