@@ -130,8 +130,9 @@ export class Model implements ControlModel {
     const owners = [...new Set(wanted.map(({ serverId }) => serverId))];
     const answers = await Promise.all(owners.map((server) => this.describe(server, { all: true })));
     const live = new Map(answers.flat().map((connection) => [connection.id, connection]));
-    for (const entry of wanted) {
-      if (entry.control) continue; // it comes with that one
+    for (const { id } of wanted) {
+      const entry = index.get(id); // as it is now: the rows of a bundle are of one moment
+      if (!entry || entry.control) continue; // it comes with that one
       const rows = this.bundle(entry, live);
       if (!filter.protocol || rows[0]?.protocol === filter.protocol) yield* rows;
     }

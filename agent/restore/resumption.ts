@@ -253,7 +253,10 @@ export class Resumption implements Attempt {
       case "finished":
       case "gone":
         host.guard.change(connection.flow, { phase: "ENDED" });
-        await connection.discard(outcome.kind === "gone" ? "the client has reset it" : "everything was acknowledged");
+        await this.discard(
+          connection,
+          outcome.kind === "gone" ? "the client has reset it" : "everything was acknowledged",
+        );
         return this.result(outcome.kind, "");
       case "refused":
         throw new BatonError("INTERNAL", "a refused connection cannot go on");
@@ -297,8 +300,14 @@ export class Resumption implements Attempt {
     }
     host.guard.change(flow, { phase: "ENDED" });
     if (outcome.kind === "match") host.native.closeInRepair(outcome.fd);
-    await connection.discard(reason);
+    await this.discard(connection, reason);
     return this.result("refused", reason);
+  }
+
+  /** A related one's record may outlive it until its control connection's says what came of it, and that one is not ready yet. */
+  private async discard(connection: LiveConnection, how: string): Promise<void> {
+    const removed = connection.discard(how);
+    if (!this.options.related) await removed;
   }
 
   private mark(what: string): void {

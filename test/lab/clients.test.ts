@@ -1,55 +1,17 @@
-import type { ChildProcess } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type { ExecutionContext } from "ava";
-import { closeWithTest } from "../support/cleanup.js";
+import { ClientProgram } from "../support/client_program.js";
 import { eventually } from "../support/eventually.js";
 import { killAgent } from "../support/fault.js";
 import { labTest } from "../support/fixture.js";
-import { spawnOn, VIP } from "../support/host.js";
+import { VIP } from "../support/host.js";
 import { sha256Of } from "../support/sha256.js";
 
 const { test, lab } = labTest();
 const PORT = 8080;
 const BASE = `http://${VIP}:${PORT}`;
 
-/** A client's program under way. */
-class Client {
-  readonly folder = mkdtempSync(join(tmpdir(), "baton-client-"));
-  readonly done: Promise<{ exit: number; output: string }>;
-  #over = false;
-  readonly #child: ChildProcess;
-
-  constructor(command: (folder: string) => string[]) {
-    this.#child = spawnOn("client", command(this.folder), { stdio: ["ignore", "pipe", "pipe"] });
-    let output = "";
-    for (const stream of [this.#child.stdout!, this.#child.stderr!]) {
-      stream.setEncoding("utf8").on("data", (text: string) => {
-        output += text;
-      });
-    }
-    this.done = new Promise((resolve) =>
-      this.#child.once("close", (code) => {
-        this.#over = true;
-        resolve({ exit: code ?? -1, output });
-      }),
-    );
-    closeWithTest({
-      close: () => {
-        this.#child.kill("SIGKILL");
-        rmSync(this.folder, { recursive: true, force: true });
-      },
-    });
-  }
-
-  get isOver(): boolean {
-    return this.#over;
-  }
-}
-
 /** Kills the server that has most of the client's connections, once there are `connections` with something done. */
-async function killUnder(t: ExecutionContext, client: Client, connections: number): Promise<void> {
+async function killUnder(t: ExecutionContext, client: ClientProgram, connections: number): Promise<void> {
   const owner = await eventually("the client is at work", async () => {
     const owners = (await lab.control.connections())
       .filter(({ vip, bytesSent, protected: ok }) => vip.endsWith(`:${PORT}`) && bytesSent > 10_000 && ok)
@@ -68,7 +30,7 @@ async function killUnder(t: ExecutionContext, client: Client, connections: numbe
 const countOf = (owners: string[], owner: string) => owners.filter((one) => one === owner).length;
 
 test("wget, without another try", async (t) => {
-  const client = new Client((folder) => [
+  const client = new ClientProgram((folder) => [
     ...["wget", "-q", "--tries=1", "--limit-rate=25m", "-O", `${folder}/got`, `${BASE}/100m.bin`],
   ]);
   await killUnder(t, client, 1);
@@ -77,7 +39,7 @@ test("wget, without another try", async (t) => {
 });
 
 test("aria2c with four connections, without another try", async (t) => {
-  const client = new Client((folder) => [
+  const client = new ClientProgram((folder) => [
     ...["aria2c", "-q", "--no-conf", "-x4", "-s4", "-k1M", "--max-tries=1", "--max-overall-download-limit=25M"],
     ...["--file-allocation=none", "-d", folder, "-o", "got", `${BASE}/100m.bin`],
   ]);
@@ -88,7 +50,7 @@ test("aria2c with four connections, without another try", async (t) => {
 });
 
 test("h2load over HTTP/1.1, 32 connections: every request succeeds", async (t) => {
-  const client = new Client(() => ["h2load", "--h1", "-c32", "-n20000", `${BASE}/1k.bin`]);
+  const client = new ClientProgram(() => ["h2load", "--h1", "-c32", "-n20000", `${BASE}/1k.bin`]);
   await killUnder(t, client, 16);
   const { exit, output } = await client.done;
   t.is(exit, 0);
@@ -98,7 +60,7 @@ test("h2load over HTTP/1.1, 32 connections: every request succeeds", async (t) =
 });
 
 test("ab over kept connections: every request succeeds", async (t) => {
-  const client = new Client(() => ["ab", "-q", "-k", "-c32", "-n20000", `${BASE}/1k.bin`]);
+  const client = new ClientProgram(() => ["ab", "-q", "-k", "-c32", "-n20000", `${BASE}/1k.bin`]);
   await killUnder(t, client, 16);
   const { exit, output } = await client.done;
   t.is(exit, 0, output);
@@ -109,7 +71,7 @@ test("ab over kept connections: every request succeeds", async (t) => {
 });
 
 test("wrk, 32 connections for some seconds: every request succeeds", async (t) => {
-  const client = new Client(() => ["wrk", "-t2", "-c32", "-d6s", "--timeout", "5s", `${BASE}/1k.bin`]);
+  const client = new ClientProgram(() => ["wrk", "-t2", "-c32", "-d6s", "--timeout", "5s", `${BASE}/1k.bin`]);
   await killUnder(t, client, 16);
   const { exit, output } = await client.done;
   t.is(exit, 0, output);

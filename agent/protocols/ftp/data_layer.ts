@@ -251,6 +251,7 @@ export class FtpDataLayer implements ApplicationLayer {
 
   ready(): void {
     if (this.file) this.store(this.received);
+    else if (this.listing.length > 0) queueMicrotask(() => this.advance()); // its client may have all that was promised
   }
 
   undo(): void {
