@@ -18,6 +18,9 @@ interface Daemon {
 interface Unloader {
   unload(options: DaemonOptions): Promise<void>;
 }
+interface UserLines {
+  makeUserLine(user: { name: string; directory: string; writable: boolean }, password: string): Promise<string>;
+}
 interface DaemonOptions {
   config: Config;
   id: string;
@@ -52,6 +55,15 @@ export async function unloadAgent(file: string, id: string): Promise<void> {
   requireKernel("agent");
   const { unload } = await load<Unloader>("../../agent/supervisor/main.js");
   await unload({ config, id });
+}
+
+/** Prints a line for the file of FTP users; the password comes on standard input, up to the end of its first line. */
+export async function printFtpUser(name: string, directory: string, writable: boolean): Promise<void> {
+  const [password = ""] = readFileSync(0, "utf8").split(/\r?\n/);
+  if (password === "")
+    throw new BatonError("CONFIG_INVALID", "The password is read from standard input, and nothing came.");
+  const { makeUserLine } = await load<UserLines>("../../agent/protocols/ftp/users.js");
+  process.stdout.write(`${await makeUserLine({ name, directory, writable }, password)}\n`);
 }
 
 async function start(name: string, module: string, options: DaemonOptions): Promise<void> {

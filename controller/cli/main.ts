@@ -73,6 +73,11 @@ program
   .description("the configuration's JSON Schema, for editors")
   .action(async () => (await local()).showSchema());
 program
+  .command("ftp-user <name> <directory>")
+  .description("a line for the file of FTP users; the password is read from standard input")
+  .option("--writable", "the user may change what is there")
+  .action(async (name, directory, { writable = false }) => (await daemon()).printFtpUser(name, directory, writable));
+program
   .command("controller")
   .description("run an appliance's controller")
   .requiredOption("--config <file>", "the configuration")
