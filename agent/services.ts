@@ -58,6 +58,7 @@ export class Services {
         users: service.users,
         directory: service.directories[serverId] ?? service.directory,
         state,
+        port: service.port,
         relatedPorts: service.relatedPorts,
       });
       byName.set(service.name, { config: service, content, origin, makeApplication });

@@ -2,9 +2,9 @@ import { networkInterfaces } from "node:os";
 import { maglevTable } from "../bpf/maglev.js";
 import {
   type Config,
+  listeningPortsOf,
   natsUrls,
   recordBytesMax,
-  relatedPortsOf,
   type ServiceConfig,
   serverOf,
 } from "../proto/config/index.js";
@@ -29,6 +29,7 @@ import { type Listening, listen } from "./connection/acceptor.js";
 import { Bundles } from "./connection/bundles.js";
 import { CommitMeter } from "./connection/commit_meter.js";
 import type { LiveConnection } from "./connection/connection.js";
+import { Dialler } from "./connection/dialler.js";
 import { Exposures } from "./connection/exposures.js";
 import type { ConnectionHost } from "./connection/host.js";
 import { ConnectionTable } from "./connection/table.js";
@@ -129,6 +130,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
       relate: (bundle, relations) => link.relate(bundle, relations.map(relationMessage), RELATE_MS),
       unrelate: (bundle, relations) => link.unrelate(bundle, relations.map(relationMessage)),
       forget: (bundle) => link.forgetRelations(bundle),
+      dial: (bundle, from, to) => dialler.dial(bundle, from, to),
     }),
     limits: {
       inputBytes: config.limits.inputBytes,
@@ -144,6 +146,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     },
   };
   const table: ConnectionTable = new ConnectionTable(host, (c, offset) => services.stackOf(c, offset), IDLE_MS);
+  const dialler = new Dialler(table, doors);
   const transit = new Transit();
   const desk = new AnswerDesk();
   const results = new ResultBatch((takeoverId, batch) => link.reportTakenOver(takeoverId, batch));
@@ -316,7 +319,7 @@ function doorsOf(service: ServiceConfig): Listening[] {
   const { bundles } = applicationProtocols[protocol];
   return [
     { ...door, port, role: bundles ? "control" : "alone" },
-    ...relatedPortsOf(service)
+    ...listeningPortsOf(service)
       .filter(({ transport }) => transport === "tcp")
       .map((related): Listening => ({ ...door, port: related.port, role: "related" })),
   ];

@@ -305,6 +305,8 @@ static __always_inline int egress(struct __sk_buff *skb)
 	if (h.tcp->syn && h.tcp->ack)
 		return lease_lives(l, now) ? BATON_GUARD_OUT_HANDSHAKE : BATON_GUARD_OUT_FENCED_LEASE;
 	g = bpf_map_lookup_elem(&flows, &flow);
+	if (!g && h.tcp->syn) /* the agent opens a connection: its entry is made when it is ESTABLISHED */
+		return lease_lives(l, now) ? BATON_GUARD_OUT_HANDSHAKE : BATON_GUARD_OUT_FENCED_LEASE;
 	if (!g)
 		return BATON_GUARD_OUT_UNKNOWN;
 	verdict = out_denied(&h, g, l, now, from_kernel);
@@ -346,8 +348,9 @@ static __always_inline int entry_stands(const struct baton_flow *flow, const str
 
 /*
  * PASSIVE_ESTABLISHED comes before the state changes and before the first data is taken in: rcv_nxt and snd_nxt are one
- * past the initial sequence numbers (tcp_rcv_state_process). A socket rebuilt by TCP_REPAIR is an active one and never
- * comes here; its entry was made by the agent.
+ * past the initial sequence numbers (tcp_rcv_state_process). So does ACTIVE_ESTABLISHED (tcp_finish_connect), of a
+ * connection that the agent opens. A socket rebuilt by TCP_REPAIR comes as such a one: its entry, which the agent has
+ * made, stands.
  */
 SEC("sockops")
 int guard_birth(struct bpf_sock_ops *ops)
@@ -357,7 +360,9 @@ int guard_birth(struct bpf_sock_ops *ops)
 	struct baton_flow flow;
 	struct tcp_sock *tp;
 
-	if (ops->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB || !ops->sk || !l)
+	if (ops->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB && ops->op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
+		return 1;
+	if (!ops->sk || !l)
 		return 1;
 	tp = bpf_skc_to_tcp_sock(ops->sk);
 	if (!tp || netns_of(tp) != netns_inode)

@@ -75,6 +75,7 @@ export interface FtpSection {
   extendedOnly: boolean;
   facts: string[];
   passivePort: number;
+  activePort: number;
   ports: number[];
   transfer?: FtpTransfer;
   begun: boolean;
@@ -167,9 +168,9 @@ export function encodeFtpSection(section: FtpSection): LayerSection {
 export function decodeFtpSection(section: LayerSection): FtpSection {
   return decode(section, "ftp", (bytes) => {
     const { transfer, restart, facts, ports, ...plain } = v1.FtpSection.decode(bytes);
-    const { user, named, failures, directory, renameFrom, extendedOnly, passivePort, begun } = plain;
+    const { user, named, failures, directory, renameFrom, extendedOnly, passivePort, activePort, begun } = plain;
     return {
-      ...{ user, named, failures, directory, renameFrom, extendedOnly, passivePort, begun },
+      ...{ user, named, failures, directory, renameFrom, extendedOnly, passivePort, activePort, begun },
       restart: number(restart),
       facts: [...facts],
       ports: [...ports],

@@ -37,11 +37,13 @@ export function listen(table: ConnectionTable, vip: string, service: Listening, 
   return native.listen({ address: vip, port, backlog: BACKLOG, receiveBuffer: limits.inputBytes, onAccept });
 }
 
-function accept(
+/** @param bundle of a related one, where it is known */
+export function accept(
   table: ConnectionTable,
-  { service, protocol, recorded, role }: Listening,
+  { service, protocol, recorded, role }: Omit<Listening, "port">,
   fd: number,
   endpoints: Endpoints,
+  bundle?: string,
 ): void {
   const { guard, native } = table.host;
   const flow: Flow = { client: endpoints.remote, vip: endpoints.local, transport: "tcp" };
@@ -52,7 +54,7 @@ function accept(
     return;
   }
   const id = connectionId(flow, entry.clientIsn);
-  const bundleId = role === "related" ? table.host.bundles.take(flow) : role === "control" ? id : "";
+  const bundleId = role === "related" ? (bundle ?? table.host.bundles.take(flow)) : role === "control" ? id : "";
   if (bundleId === undefined) {
     log.info({ flow }, "a connection that no bundle waits for is reset");
     resetExactly(table.host, flow, () => native.closeInRepair(fd));

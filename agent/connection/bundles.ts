@@ -1,13 +1,15 @@
 import { type Endpoint, endpointText, type Flow, parseConnectionId } from "../../proto/flow.js";
 import type { ApplicationLayer, BundlePort, Relation } from "../protocols/application.js";
 
-/** Whoever tells the appliances which flows are related. */
+/** What a server does for its bundles. */
 export interface Relating {
   /** Resolves when every appliance sends such packets where the bundle is. Throws a BatonError; RefusedError "taken" where another bundle has one. */
   relate(bundle: string, relations: Relation[]): Promise<void>;
   unrelate(bundle: string, relations: Relation[]): void;
   /** The bundle is over, or another server's: nothing of it is to be said any more. */
   forget(bundle: string): void;
+  /** Opens a related connection to the bundle's client, between these ports. Resolves when it is accepted as any. Throws a BatonError. */
+  dial(bundle: string, vipPort: number, clientPort: number): Promise<void>;
 }
 
 /** A connection of a bundle, as the others of it see it. */
@@ -82,6 +84,7 @@ export class Bundles {
       },
       relate: (relations) => relating.relate(id, relations),
       unrelate: (relations) => relating.unrelate(id, relations),
+      dial: (vipPort, clientPort) => relating.dial(id, vipPort, clientPort),
       expect: (vipPort) => void expected.set(keyOf(id, vipPort), id),
       expectNone: (vipPort) => {
         const key = keyOf(id, vipPort);

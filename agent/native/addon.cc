@@ -6,6 +6,7 @@
 #include "convert.h"
 #include "descriptors.h"
 #include "diag.h"
+#include "dialing.h"
 #include "digest.h"
 #include "file.h"
 #include "instance.h"
@@ -113,6 +114,30 @@ Napi::Value listenOn(const Info &info) {
   return listening(info.Env(), info[1], [&](Listener::Accept accept) {
     return std::make_shared<Listener>(Instance::of(info.Env()).loop, Descriptor(fdOf(info)), accept);
   });
+}
+
+/** {close()}; onDone gets (fd, code), one of which is undefined. */
+Napi::Value dial(const Info &info) {
+  Instance &instance = Instance::of(info.Env());
+  auto options = info[0].As<Napi::Object>();
+  auto onDone = keep(options.Get("onDone"));
+  auto number = std::make_shared<uint64_t>(0);
+  auto done = [&instance, onDone, number](Descriptor socket, const char *code) {
+    auto fd = std::make_shared<Descriptor>(std::move(socket));
+    instance.enter([&] {
+      Napi::Env env = instance.env;
+      Napi::Value what = code ? env.Undefined() : Napi::Number::New(env, fd->release());
+      Napi::Value why = code ? Napi::String::New(env, code) : env.Undefined();
+      instance.call(Napi::Object::New(env), onDone->Value(), {what, why});
+    });
+    instance.loop.post([&instance, number] { instance.shut(*number); });
+  };
+  auto dialing = guarded(info.Env(), [&] {
+    return std::make_shared<Dialing>(instance.loop, convert::toEndpoints(options.Get("endpoints")),
+                                     options.Get("receiveBuffer").ToNumber().Uint32Value(), done);
+  });
+  *number = instance.keepOpen([dialing] { dialing->close(); });
+  return closable(instance, *number);
 }
 
 Napi::Value connection(const Info &info) {
@@ -317,6 +342,7 @@ Napi::Value open(const Info &info) {
   auto member = [&](const char *name, auto function) { native[name] = Napi::Function::New(env, function, name); };
   member("listen", listenAt);
   member("listenOn", listenOn);
+  member("dial", dial);
   member("connection", connection);
   member("spool", spool);
   member("info", infoOfFd);

@@ -154,6 +154,15 @@ export interface Native {
   }): Listener;
   /** Goes on with the listening socket of another process, which is this one's from now on. */
   listenOn(fd: number, onAccept: OnAccept): Listener;
+  /**
+   * Opens a connection from a VIP to a client. `onDone` comes once, with the socket, which is the callee's, or with the name of an errno;
+   * not after `close`.
+   */
+  dial(options: {
+    endpoints: Endpoints;
+    receiveBuffer: number;
+    onDone: (fd: number | undefined, code: string | undefined) => void;
+  }): { close(): void };
   connection(fd: number, options: { sendOffset: number; handlers: ConnectionHandlers }): Connection;
   /**
    * @param onBroken a connection waits for bytes, and no socket brings any: EPIPE (the other server has ended early), ECONNRESET, ...

@@ -22,8 +22,9 @@ void Handle::close() {
   });
 }
 
-Watcher *Watcher::open(Loop &loop, int fd, std::function<void(int)> ready) {
+Watcher *Watcher::open(Loop &loop, int fd, std::function<void(int)> ready, int events) {
   auto watcher = new Watcher(loop);
+  watcher->events_ = events;
   watcher->ready_ = std::move(ready);
   if (int error = uv_poll_init(loop.loop_, &watcher->poll_, fd)) {
     delete watcher;
@@ -36,7 +37,7 @@ Watcher *Watcher::open(Loop &loop, int fd, std::function<void(int)> ready) {
 
 void Watcher::start() {
   if (closed_) return;
-  uv_poll_start(&poll_, UV_READABLE, [](uv_poll_t *poll, int status, int) {
+  uv_poll_start(&poll_, events_, [](uv_poll_t *poll, int status, int) {
     auto watcher = static_cast<Watcher *>(static_cast<Handle *>(poll->data));
     if (!watcher->closed_) watcher->ready_(status);
   });

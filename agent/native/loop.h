@@ -27,11 +27,11 @@ class Handle {
   bool closed_ = false;
 };
 
-/** Watches a descriptor for input. The descriptor may be closed right after close() or pause(). */
+/** Watches a descriptor for input, or something else. The descriptor may be closed right after close() or pause(). */
 class Watcher : public Handle {
  public:
   /** `ready` gets 0 or a negative errno. @throws Failure */
-  static Watcher *open(Loop &loop, int fd, std::function<void(int status)> ready);
+  static Watcher *open(Loop &loop, int fd, std::function<void(int status)> ready, int events = UV_READABLE);
   void start();
   void pause();
 
@@ -40,6 +40,7 @@ class Watcher : public Handle {
   uv_handle_t *raw() override { return reinterpret_cast<uv_handle_t *>(&poll_); }
 
   uv_poll_t poll_;
+  int events_ = UV_READABLE;
   std::function<void(int)> ready_;
 };
 

@@ -205,6 +205,11 @@ export interface BundlePort {
   /** The client's next connection to this port of the VIP is related: it gets a layer of the same protocol. */
   expect(vipPort: number): void;
   expectNone(vipPort: number): void;
+  /**
+   * Opens a related connection to the client, which is to be `relate`d ahead; it gets its layer as one that has come. Resolves then.
+   * Throws a BatonError.
+   */
+  dial(vipPort: number, clientPort: number): Promise<void>;
 }
 
 export interface Exposure {

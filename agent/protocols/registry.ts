@@ -1,4 +1,4 @@
-import type { PortRange, ServiceConfig } from "../../proto/config/index.js";
+import { dialledFrom, type PortRange, type ServiceConfig } from "../../proto/config/index.js";
 import { BatonError } from "../../proto/errors.js";
 import type { Protocol } from "../../proto/vocabulary.js";
 import type { DirectoryContent } from "../content/index.js";
@@ -31,6 +31,8 @@ export interface ServiceParts {
   /** Directory of the content, if there is one; and one for what is remembered. */
   directory: string | undefined;
   state: string;
+  /** The service's own. */
+  port: number;
   /** Ports of related flows; undefined where the protocol has none. */
   relatedPorts: PortRange | undefined;
 }
@@ -60,12 +62,16 @@ export const applicationProtocols: Record<Protocol, ProtocolEntry> = {
   ftp: {
     clientFirst: true, // nothing of ours leaves before it is recorded
     bundles: true,
-    factory: async ({ content, directory, users, state, native, relatedPorts }) => {
-      if (!relatedPorts) throw new BatonError("INTERNAL", "FTP has no ports for data connections");
+    factory: async ({ content, directory, users, state, native, port: own, relatedPorts }) => {
+      const dataPort = dialledFrom.ftp?.(own);
+      if (!relatedPorts || dataPort === undefined)
+        throw new BatonError("INTERNAL", "FTP has no ports for data connections");
       const anonymous = directory === undefined ? undefined : await content();
       const areas = await Areas.open({ anonymous, anonymousDirectory: directory, users, state, native });
       return (port, inputOffset, isRelated) =>
-        isRelated ? new FtpDataLayer(port, inputOffset, areas) : new FtpLayer(port, inputOffset, areas, relatedPorts);
+        isRelated
+          ? new FtpDataLayer(port, inputOffset, areas)
+          : new FtpLayer(port, inputOffset, areas, relatedPorts, dataPort);
     },
   },
   app: {

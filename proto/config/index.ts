@@ -2,7 +2,14 @@ export { requireContent } from "./content.js";
 export { loadConfig, parseConfig } from "./load.js";
 export { controllerOf, directoryOf, natsUrls, recordBytesMax, serverOf, upstreamOf } from "./lookup.js";
 export { ConfigError, type ConfigProblem, formatProblem } from "./problem.js";
-export { isRelatedPort, type PortRange, relatedPortsOf, relatedTransports } from "./related.js";
+export {
+  dialledFrom,
+  isRelatedPort,
+  listeningPortsOf,
+  type PortRange,
+  relatedPortsOf,
+  relatedTransports,
+} from "./related.js";
 export { lostService, type OfferedService, reloadConfig, reloadProblem } from "./reload.js";
 export {
   type Config,

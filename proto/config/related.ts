@@ -7,8 +7,21 @@ export const relatedTransports: Record<Protocol, readonly Transport[]> = { http:
 /** `relatedPorts` where a service does not say, of those that have related flows. */
 export const relatedPortsDefault: Partial<Record<Protocol, string>> = { ftp: "30000-30099" };
 
+/**
+ * Of protocols that open connections to their clients: the port from which they do, by the service's own (FTP's data port is one below,
+ * RFC 959 section 3.2).
+ */
+export const dialledFrom: Partial<Record<Protocol, (port: number) => number>> = { ftp: (port) => port - 1 };
+
 /** The most that one service may have. */
 export const RELATED_PORTS_MAX = 1024;
+
+/** What of a service says which ports it has beside its own. */
+export interface RelatedService {
+  port: number;
+  protocol: Protocol;
+  relatedPorts?: PortRange;
+}
 
 /** Both ends are part of it. */
 export interface PortRange {
@@ -28,23 +41,28 @@ export function portCount({ from, to }: PortRange): number {
 }
 
 /** Whether a service has related flows at this port. */
-export function isRelatedPort(
-  services: Array<{ protocol: Protocol; relatedPorts?: PortRange }>,
-  port: number,
-  transport: Transport,
-): boolean {
-  return services.some(
-    ({ protocol, relatedPorts: range }) =>
-      range && port >= range.from && port <= range.to && relatedTransports[protocol].includes(transport),
-  );
+export function isRelatedPort(services: RelatedService[], port: number, transport: Transport): boolean {
+  return services.some((service) => {
+    const { protocol, relatedPorts: range } = service;
+    if (transport === "tcp" && dialledFrom[protocol]?.(service.port) === port) return true;
+    return range && port >= range.from && port <= range.to && relatedTransports[protocol].includes(transport);
+  });
 }
 
 /** What is steered and guarded for a service beside its own port. */
-export function relatedPortsOf(service: {
-  protocol: Protocol;
-  relatedPorts?: PortRange;
-}): Array<{ port: number; transport: Transport }> {
-  const { protocol, relatedPorts } = service;
+export function relatedPortsOf(service: RelatedService): Array<{ port: number; transport: Transport }> {
+  const dialled = dialledFrom[service.protocol]?.(service.port);
+  return [
+    ...listeningPortsOf(service),
+    ...(dialled === undefined ? [] : [{ port: dialled, transport: "tcp" as const }]),
+  ];
+}
+
+/** Those at which a client's flows are waited for. */
+export function listeningPortsOf({
+  protocol,
+  relatedPorts,
+}: RelatedService): Array<{ port: number; transport: Transport }> {
   if (!relatedPorts) return [];
   const { from } = relatedPorts;
   return relatedTransports[protocol].flatMap((transport) =>

@@ -238,6 +238,13 @@ print("done")
 `;
 
 const clients: Record<string, (folder: string) => string[]> = {
+  "curl, to its own port": (folder) => [
+    ...[
+      "sh",
+      "-c",
+      `curl -sS -P - -T ${LAB}/content/10m.bin ftp://lab:lab@${VIP}/up.bin && curl -sS -P - -g ftp://lab:lab@[${VIP6}]/up.bin -o ${folder}/got`,
+    ],
+  ],
   "curl, uploading": (folder) => [
     ...[
       "sh",
@@ -291,6 +298,21 @@ test("lftp mirrors with four connections while each server dies once", async (t)
   }
 });
 
+test("a data connection to the client's own port outlives its server", async (t) => {
+  const client = new ClientProgram((folder) => [
+    ...["curl", "-sS", "-P", "-", "--limit-rate", "20M", `ftp://${VIP}/100m.bin`, "-o", `${folder}/got`],
+  ]);
+  const { owner } = await eventually("it is under way", async () =>
+    (await lab.control.connections({ protocol: "ftp" })).find(
+      ({ vip, bytesSent }) => vip.endsWith(":20") && bytesSent > 0,
+    ),
+  );
+  killAgent(owner);
+  const { exit, output } = await client.done;
+  t.is(exit, 0, output);
+  t.is(await sha256Of(`${client.folder}/got`), await lab.digestOf("100m.bin"));
+});
+
 test("what is bad is answered, and hurts nothing", async (t) => {
   const dialer = await Dialer.start();
   const session = await FtpSession.open(dialer);
@@ -304,7 +326,9 @@ test("what is bad is answered, and hurts nothing", async (t) => {
     ["MKD x", 550],
     ["AUTH TLS", 504],
     ["PROT P", 503],
-    ["PORT 10,77,0,1,0,22", 502],
+    ["PORT 10,77,0,1,100,22", 501],
+    ["PORT 10,77,0,10,0,22", 501],
+    ["EPRT |2|fd77::1|9999|", 501],
     ["TYPE E", 504],
     ["NOSUCH", 502],
     ["\u0001\u0002", 500],

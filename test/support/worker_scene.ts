@@ -172,7 +172,12 @@ export class WorkerScene {
       bucket: this.bucket as unknown as ConnectionHost["bucket"],
       commits: new CommitMeter(() => {}),
       exposures: new Exposures(),
-      bundles: new Bundles({ relate: () => Promise.resolve(), unrelate: () => {}, forget: () => {} }),
+      bundles: new Bundles({
+        relate: () => Promise.resolve(),
+        unrelate: () => {},
+        forget: () => {},
+        dial: () => Promise.resolve(),
+      }),
       spills: this.spills as unknown as ConnectionHost["spills"],
       limits: { inputBytes: 65_536, bodyBytes: () => 0, recordBytes: 327_680 },
       unprotected: false,

@@ -62,7 +62,12 @@ async function worker(content: DirectoryContent): Promise<Side> {
       },
       remove: async () => 0,
     },
-    bundles: new Bundles({ relate: () => Promise.resolve(), unrelate: () => {}, forget: () => {} }),
+    bundles: new Bundles({
+      relate: () => Promise.resolve(),
+      unrelate: () => {},
+      forget: () => {},
+      dial: () => Promise.resolve(),
+    }),
     ended: (connection: LiveConnection) => table.drop(connection),
   } as unknown as ConnectionHost;
   const http = await applicationProtocols.http.factory({
@@ -75,6 +80,7 @@ async function worker(content: DirectoryContent): Promise<Side> {
     users: undefined,
     directory: undefined,
     state: "",
+    port: 80,
     relatedPorts: undefined,
   });
   const table: ConnectionTable = new ConnectionTable(

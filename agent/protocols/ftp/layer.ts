@@ -10,12 +10,22 @@ import type {
   OpenObject,
   TakenObject,
 } from "../application.js";
+import { ActivePort } from "./active.js";
 import { ANONYMOUS, type Area, type Areas } from "./areas.js";
 import { CommandReader, type Line } from "./command.js";
 import type { FtpDataLayer, TransferOwner } from "./data_layer.js";
 import { failureReply, PathError } from "./failure.js";
 import { CHANGES, directoryAt, LOOKS, rename } from "./files.js";
-import { extendedPassiveReply, parseExtendedPassive, passiveReply, protocolOf, protocolReply } from "./host_port.js";
+import {
+  extendedPassiveReply,
+  isOwn,
+  parseExtendedPassive,
+  parseExtendedPort,
+  parsePort,
+  passiveReply,
+  protocolOf,
+  protocolReply,
+} from "./host_port.js";
 import { chooseFacts, FACTS, type Fact, factsFeature, withoutOptions } from "./listing.js";
 import { PassivePorts } from "./passive.js";
 import { resolvePath } from "./path.js";
@@ -51,7 +61,7 @@ const WITHOUT_LOGIN = [
   "PROT",
   "REIN",
 ];
-const FEATURES = ["EPSV", "MDTM", "SIZE", "REST STREAM", "TVFS", "UTF8", "PASV"];
+const FEATURES = ["EPRT", "EPSV", "MDTM", "SIZE", "REST STREAM", "TVFS", "UTF8", "PASV"];
 
 /** A transfer whose command has come. */
 interface Transferring {
@@ -92,18 +102,21 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
   private readonly gone: Promise<void>;
   private go!: () => void;
   private readonly passive: PassivePorts;
+  private readonly active: ActivePort;
 
   constructor(
     private readonly port: ConnectionPort,
     inputOffset: number,
     private readonly areas: Areas,
     range: PortRange,
+    dataPort: number,
   ) {
     if (!port.bundle) throw new RefusedError("no bundle", "an FTP connection is of no bundle");
     this.received = inputOffset;
     this.answered = inputOffset;
     this.reader = new CommandReader(inputOffset);
     this.passive = new PassivePorts(port.bundle, range);
+    this.active = new ActivePort(port.bundle, dataPort);
     this.gone = new Promise((resolve) => {
       this.go = resolve;
     });
@@ -217,7 +230,7 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
         return this.announce(verb, argument);
       case "PORT":
       case "EPRT":
-        return state.extendedOnly ? replies.badArgument : replies.notImplemented;
+        return this.nameOwnPort(verb, argument);
       case "TYPE":
         // Everything is sent as it is, as most servers do whatever the type; only the form that nobody uses is refused.
         return /^(A( N)?|I|L ?8)$/i.test(argument) ? replies.ok : replies.badParameter;
@@ -364,10 +377,25 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
       : passiveReply({ address: port.vip.address, port: state.passivePort });
   }
 
+  /** The client waits for its data connections itself: at its own address alone. */
+  private nameOwnPort(verb: string, argument: string): Buffer {
+    const { peer } = this.port;
+    if (this.state.extendedOnly) return replies.badSequence;
+    const named = verb === "PORT" ? parsePort(argument) : parseExtendedPort(argument);
+    if (named === "protocol") return protocolReply(protocolOf(peer.address));
+    if (!named) return replies.badArgument;
+    if (!isOwn(named, peer.address))
+      return reply(501, "Data goes to your own address, and to a port above 1023, only.");
+    this.dropIdle();
+    this.state.activePort = named.port;
+    return replies.ok;
+  }
+
   /** A data connection that no command has come for is not wanted any more. */
   private dropIdle(): void {
     this.passive.expectNone(this.state.passivePort);
     this.state.passivePort = 0;
+    this.state.activePort = 0;
     for (const data of this.data) if (!data.transfer) data.dismiss();
   }
 
@@ -383,7 +411,7 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
     state.restart = 0;
     // Its data connection may have been recorded with it by a server that died before its control connection was.
     if (this.isBegun(asked, endOffset)) return undefined;
-    if (state.passivePort === 0 && !this.idle()) return replies.noDataConnection;
+    if (state.passivePort === 0 && state.activePort === 0 && !this.idle()) return replies.noDataConnection;
     let prepared: Prepared;
     try {
       prepared = await prepare(asked, area);
@@ -424,17 +452,21 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
     this.answered = Math.max(this.answered, endOffset);
     this.port.processed(this.answered);
     void this.port.recorded();
-    transferring.timer = setTimeout(() => {
+    const giveUp = () => {
       if (this.transferring !== transferring || this.over) return;
       this.dropTransfer();
       this.dropIdle();
       this.answer(replies.noDataConnection, endOffset);
       this.advance();
-    }, OPENING_MS);
+    };
+    transferring.timer = setTimeout(giveUp, OPENING_MS);
+    const { activePort } = this.state;
+    if (activePort !== 0) this.active.open(activePort).catch(giveUp);
   }
 
   opened(data: FtpDataLayer): void {
     this.state.passivePort = 0;
+    this.state.activePort = 0;
     if (this.transferring?.prepared) this.run(data, this.answered);
   }
 
@@ -647,7 +679,16 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
 
 function freshState(): FtpSection {
   return {
-    ...{ user: "", named: "", failures: 0, directory: "/", restart: 0, renameFrom: "", extendedOnly: false },
+    ...{
+      user: "",
+      named: "",
+      failures: 0,
+      directory: "/",
+      restart: 0,
+      renameFrom: "",
+      extendedOnly: false,
+      activePort: 0,
+    },
     ...{ facts: [...FACTS], passivePort: 0, ports: [], begun: false },
   };
 }
