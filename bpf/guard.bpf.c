@@ -305,7 +305,7 @@ static __always_inline int egress(struct __sk_buff *skb)
 	if (h.tcp->syn && h.tcp->ack)
 		return lease_lives(l, now) ? BATON_GUARD_OUT_HANDSHAKE : BATON_GUARD_OUT_FENCED_LEASE;
 	g = bpf_map_lookup_elem(&flows, &flow);
-	if (!g && h.tcp->syn) /* the agent opens a connection: its entry is made when it is ESTABLISHED */
+	if (!g && h.tcp->syn && is_related_port(flow.vip_port)) /* its entry is made when it is ESTABLISHED */
 		return lease_lives(l, now) ? BATON_GUARD_OUT_HANDSHAKE : BATON_GUARD_OUT_FENCED_LEASE;
 	if (!g)
 		return BATON_GUARD_OUT_UNKNOWN;

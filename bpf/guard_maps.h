@@ -45,7 +45,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
 	__type(key, struct baton_service);
-	__type(value, __u32);
+	__type(value, __u32); /* BATON_SERVICE_* */
 } services SEC(".maps");
 
 /* MACs of the appliances: a frame from one of them that does not belong here goes back to it. Written by user space. */
@@ -105,6 +105,15 @@ static __always_inline int is_service(__be16 port, __u8 transport)
 	struct baton_service key = { .port = port, .transport = transport };
 
 	return bpf_map_lookup_elem(&services, &key) != NULL;
+}
+
+/* Whether the agent opens connections from that port. */
+static __always_inline int is_related_port(__be16 port)
+{
+	struct baton_service key = { .port = port, .transport = BATON_PROTO_TCP };
+	const __u32 *kind = bpf_map_lookup_elem(&services, &key);
+
+	return kind && *kind == BATON_SERVICE_RELATED;
 }
 
 #endif

@@ -219,7 +219,7 @@ export function decodeRelated(bytes: Buffer): Control {
   };
 }
 
-/** BATON_SERVICE_*: values of `services` on the appliance. */
+/** BATON_SERVICE_*: values of `services`. */
 export const serviceKind = { OWN: 1, RELATED: 2 } as const;
 
 /** Field offsets of struct baton_maglev: two positions an element. */

@@ -189,7 +189,7 @@ struct baton_service {
 	__u8 pad;
 };
 
-/* Value of `services` on the appliance. */
+/* Value of `services`. */
 #define BATON_SERVICE_OWN 1     /* each of its flows has an owner of its own */
 #define BATON_SERVICE_RELATED 2 /* only flows in `related` have this port */
 

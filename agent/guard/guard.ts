@@ -26,7 +26,7 @@ import {
   type GuardPhase,
   guardFlag,
 } from "../../bpf/guard_layout.js";
-import { flowFromKey, flowKey } from "../../bpf/layout.js";
+import { flowFromKey, flowKey, indexKey, serviceKind } from "../../bpf/layout.js";
 import { guardVerdicts } from "../../bpf/vocabulary.js";
 import { BatonError } from "../../proto/errors.js";
 import { address16, type Flow, flowText, type Transport } from "../../proto/flow.js";
@@ -55,7 +55,7 @@ export interface GuardOptions {
   /** Folder of the agent's cgroup (v2): listeners created by its members get entries for their connections. */
   cgroup: string;
   vips: string[];
-  services: Array<{ port: number; transport?: Transport }>;
+  services: Array<{ port: number; transport?: Transport; related?: boolean }>;
   /** Connections at most. With nineteen twentieths of them new ones are turned away: their clients try again, elsewhere by then. */
   flows: number;
   /** A clamp that lasts longer shuts the window, milliseconds; 100 if left out. */
@@ -106,10 +106,14 @@ export class Guard {
     });
     try {
       replaceKeys(object.map("vips"), options.vips.map(address16));
+      const ports = object.map("services");
       replaceKeys(
-        object.map("services"),
+        ports,
         options.services.map(({ port, transport }) => encodeService(port, TRANSPORT[transport ?? "tcp"])),
       );
+      for (const { port, transport } of options.services.filter(({ related }) => related)) {
+        ports.update(encodeService(port, TRANSPORT[transport ?? "tcp"]), indexKey(serviceKind.RELATED));
+      }
       for (const name of programs) pinProgram(object.program(name), options.pins, name);
       const pin = (name: (typeof links)[number]) => ({ pin: pinPath(options.pins, name) });
       // Egress first: at no moment may the stack's answers leave unguarded.

@@ -67,7 +67,10 @@ export async function run({ config, id, replace = false }: AgentOptions): Promis
     pins: server.pins,
     cgroup,
     vips: config.vips,
-    services: config.services.flatMap((service) => [{ port: service.port }, ...relatedPortsOf(service)]),
+    services: config.services.flatMap((service) => [
+      { port: service.port },
+      ...relatedPortsOf(service).map((related) => ({ ...related, related: true })),
+    ]),
     flows: config.limits.flows,
   });
   if (!old) guard.fence(); // an earlier life's lease may still be running; its worker is gone

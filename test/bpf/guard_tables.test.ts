@@ -12,7 +12,7 @@ import {
   type GuardEntry,
   guardFlag,
 } from "../../bpf/guard_layout.js";
-import { flowKey } from "../../bpf/layout.js";
+import { flowKey, indexKey, serviceKind } from "../../bpf/layout.js";
 import { guardVerdicts } from "../../bpf/vocabulary.js";
 import { address16, type Flow } from "../../proto/flow.js";
 import { bpfObject } from "../../proto/paths.js";
@@ -175,6 +175,8 @@ interface Egress {
   lease?: { seconds: number; incarnation?: number; unfenced?: boolean };
   packet?: Partial<Frame>;
   mark?: number;
+  /** The port is one of related flows. */
+  related?: boolean;
   verdict: string;
 }
 
@@ -190,6 +192,14 @@ const egress: Egress[] = [
     verdict: "out_fenced_lease",
   },
   { what: "SYN of a socket at the VIP's port", packet: { flags: TCP.SYN }, verdict: "out_unknown" },
+  { what: "SYN from a port of related flows", packet: { flags: TCP.SYN }, related: true, verdict: "out_handshake" },
+  {
+    what: "SYN from a port of related flows, without a lease",
+    lease: { seconds: 0 },
+    packet: { flags: TCP.SYN },
+    related: true,
+    verdict: "out_fenced_lease",
+  },
   { what: "lease run out", entry: {}, lease: { seconds: -0.001 }, verdict: "out_fenced_lease" },
   { what: "fenced", entry: {}, lease: { seconds: 0 }, verdict: "out_fenced_lease" },
   {
@@ -312,7 +322,10 @@ for (const v6 of [false, true]) {
     test.serial(`egress, IPv${v6 ? 6 : 4}: ${row.what}: ${row.verdict}`, (t) => {
       if (row.entry) enter(row.entry, v6);
       if (row.lease) lease(row.lease);
+      const kind = row.related ? serviceKind.RELATED : serviceKind.OWN;
+      guard.map("services").update(encodeService(port, 6), indexKey(kind));
       const { retval, verdict } = run("guard_egress", reply(row.packet, v6), row.mark);
+      guard.map("services").update(encodeService(port, 6), ONE);
       t.is(verdict, row.verdict);
       const leaves = /passed|clamped|handshake/.test(row.verdict);
       t.is(retval, leaves ? TCX.NEXT : TCX.DROP);
