@@ -98,6 +98,9 @@ export interface FtpDataSection {
   /** Of a listing; empty where it is none. */
   sha256: Buffer;
   length: number;
+  /** Bytes of the listing that are promised. */
+  listed: number;
+  complete: boolean;
 }
 
 export function encodeIpSection(section: IpSection): LayerSection {
@@ -186,10 +189,12 @@ export function encodeFtpDataSection(section: FtpDataSection): LayerSection {
 
 export function decodeFtpDataSection(section: LayerSection): FtpDataSection {
   return decode(section, "ftp-data", (bytes) => {
-    const { transfer, sha256, length } = v1.FtpDataSection.decode(bytes);
+    const { transfer, sha256, length, listed, complete } = v1.FtpDataSection.decode(bytes);
     return {
       sha256: buffer(sha256),
       length: number(length),
+      listed: number(listed),
+      complete,
       ...(transfer ? { transfer: plainTransfer(transfer) } : {}),
     };
   });

@@ -58,6 +58,11 @@ export class Departures {
         thaw(related);
         throw error;
       });
+      if (this.hasMore(connection, related)) {
+        thaw(related);
+        connection.thaw(frozen, frozen.revision);
+        throw new RefusedError("a related connection has just come");
+      }
     } catch (error) {
       return say((error as Error).message);
     }
@@ -95,6 +100,13 @@ export class Departures {
       }
     }
     return still;
+  }
+
+  /** Whether its bundle has grown since the others stand still. */
+  private hasMore({ id, bundleId }: LiveConnection, still: Still[]): boolean {
+    if (bundleId !== id) return false;
+    const standing = new Set(still.map(({ connection }) => connection.id));
+    return this.table.host.bundles.relatedTo(id).some((one) => !standing.has(one));
   }
 
   answered(reply: HandoverReply): void {

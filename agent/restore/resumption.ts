@@ -141,7 +141,7 @@ export class Resumption implements Attempt {
 
   /** Why it cannot go on, now that the client has answered; undefined: it can, or is over. */
   refusalOf(outcome: Outcome): string | undefined {
-    if (this.unfit) return this.unfit.reason;
+    if (this.unfit && outcome.kind === "match") return this.unfit.reason;
     if (outcome.kind !== "refused") return undefined;
     return (outcome.answer && this.options.refusal) || outcome.reason;
   }

@@ -53,6 +53,7 @@ const known = [
   "another server owns the connection",
   // of a move
   "it is not live",
+  "a related connection has just come",
   "it is not protected",
   "it has ended",
   "the guard does not know it",

@@ -148,7 +148,8 @@ function content(service: ServiceConfig, path: Path): Complaint[] {
   }
   if (protocol === "ftp" && upstream !== undefined) return unwanted(["upstream"], "protocol ftp serves a directory");
   if (upstream !== undefined) return unwanted(["directory", "directories"], "the service has an upstream");
-  if (directory !== undefined) return unwanted(["upstreams"], "the service has a directory");
+  if (directory !== undefined || (protocol === "ftp" && service.users !== undefined))
+    return unwanted(["upstreams"], "the service has a directory");
   const message = `${describePath([...path, "directory"])} is missing.`;
   return [{ path: [...path, "directory"], message }];
 }

@@ -7,6 +7,7 @@ import { type Config, servesDirectory } from "./schema.js";
 export function requireContent(config: Config, serverId: string): void {
   for (const service of config.services) {
     if (!servesDirectory[service.protocol] || service.upstream !== undefined) continue;
+    if (service.directory === undefined && service.users !== undefined) continue; // nobody comes without a password
     const directory = directoryOf(service, serverId);
     const fail = (why: string, cause?: unknown) => {
       throw new BatonError(

@@ -5,7 +5,7 @@ import type { Protocol } from "../vocabulary.js";
 export const relatedTransports: Record<Protocol, readonly Transport[]> = { http: [], ftp: ["tcp"], app: [] };
 
 /** `relatedPorts` where a service does not say, of those that have related flows. */
-export const relatedPortsDefault: Partial<Record<Protocol, string>> = { ftp: "30000-30099" };
+export const relatedPortsDefault: Partial<Record<Protocol, string>> = { ftp: "30000-30255" };
 
 /**
  * Of protocols that open connections to their clients: the port from which they do, by the service's own (FTP's data port is one below,

@@ -11,6 +11,11 @@ import { type User, Users } from "./users.js";
 export const ANONYMOUS = "anonymous";
 const ANONYMOUS_NAMES: readonly string[] = [ANONYMOUS, "ftp"];
 
+/** Passwords that are checked at a time, and how many wait for that; a wrong one takes longer. */
+const PARALLEL = 2;
+const WAITING_MAX = 64;
+const FAILURE_MS = 500;
+
 /** The files of whoever is logged in. */
 export interface Area {
   /** By which they are changed and listed. */
@@ -32,6 +37,8 @@ export interface AreasOptions {
 
 /** Who may log in, and what they get. */
 export class Areas {
+  private readonly checks: Array<() => void> = [];
+  private checking = 0;
   private readonly byDirectory = new Map<string, Promise<Area>>();
 
   private constructor(
@@ -48,8 +55,24 @@ export class Areas {
     return this.options.anonymous !== undefined && ANONYMOUS_NAMES.includes(name.toLowerCase());
   }
 
-  async verify(name: string, password: string): Promise<boolean> {
-    return (await this.users?.verify(name, password)) !== undefined;
+  /** @returns "busy" where too many wait for the same: each check costs a fifth of a second of a processor */
+  async verify(name: string, password: string): Promise<boolean | "busy"> {
+    if (this.checks.length >= WAITING_MAX) return "busy";
+    await this.turn();
+    try {
+      const isRight = (await this.users?.verify(name, password)) !== undefined;
+      if (!isRight) await new Promise((resolve) => setTimeout(resolve, FAILURE_MS));
+      return isRight;
+    } finally {
+      this.checking--;
+      this.checks.shift()?.();
+    }
+  }
+
+  /** Resolves when a check may begin. */
+  private async turn(): Promise<void> {
+    if (this.checking >= PARALLEL) await new Promise<void>((resolve) => this.checks.push(resolve));
+    this.checking++;
   }
 
   /** Of a user who has logged in, here or on another server. Throws RefusedError where there is none of that name, CONTENT_UNAVAILABLE. */
@@ -79,7 +102,7 @@ export class Areas {
     const name = createHash("sha256").update(directory).digest("hex").slice(0, 16);
     const content = await DirectoryContent.open({
       directory,
-      validator: "sha256",
+      validator: "mtime+size", // it is one directory for all servers
       hashFile: (path) => this.options.native.hashFile(path),
       digestFile: join(this.options.state, `digests-ftp-${name}`),
     });

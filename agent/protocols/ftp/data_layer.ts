@@ -9,8 +9,9 @@ import type {
   OpenObject,
   TakenObject,
 } from "../application.js";
-import type { Areas } from "./areas.js";
-import type { RootFile } from "./root.js";
+import type { Area, Areas } from "./areas.js";
+import { failureReply } from "./failure.js";
+import { fileError, type RootFile } from "./root.js";
 import { Storing } from "./storing.js";
 import { listAgain, type Prepared, TRANSFERS } from "./transfer.js";
 
@@ -24,21 +25,23 @@ export interface TransferOwner {
   opened(data: FtpDataLayer): void;
   /**
    * A transfer has ended; said again is nothing.
+   * @param failure what the client is told of one that is not complete; missing: that it is broken
    * @returns resolves when the end is recorded: until then the data connection's record says it
    */
-  transferred(data: FtpDataLayer, isComplete: boolean): Promise<void>;
+  transferred(data: FtpDataLayer, isComplete: boolean, failure?: Buffer): Promise<void>;
 }
 
 /**
  * One data connection of FTP: its stream is one object, one listing or one upload.
  *
- *   opened ─► waits for its command ─► sends ─► all acknowledged ─┐
- *                                  └─► stores ─► FIN, all stored ─┴► transferred: 226 is recorded ─► over
+ *   opened ─► waits for its command ─► sends ─► all acknowledged ────────────────────┐
+ *                                  └─► stores ─► FIN, all stored, and recorded so ─┴► transferred: 226 is recorded ─► over
  */
 export class FtpDataLayer implements ApplicationLayer {
   readonly name = "ftp-data";
   private job: FtpTransfer | undefined;
   private listing = NOTHING;
+  private length = 0;
   private sha256 = NOTHING;
   private storing: Storing | undefined;
   /** For the upload that is to go on here. */
@@ -49,6 +52,9 @@ export class FtpDataLayer implements ApplicationLayer {
   private inputEnded = false;
   private isUndone = false;
   private isComplete = false;
+  /** Of the listing, promised. */
+  private listed = 0;
+  private failure: Buffer | undefined;
 
   constructor(
     private readonly port: ConnectionPort,
@@ -76,7 +82,18 @@ export class FtpDataLayer implements ApplicationLayer {
     return this.port.bundle?.control as (ApplicationLayer & TransferOwner) | undefined;
   }
 
+  /** All of it is at its place. */
+  get isDone(): boolean {
+    return this.isComplete;
+  }
+
+  /** Resolves when its record says what it is for. */
+  recorded(): Promise<void> {
+    return this.port.recorded();
+  }
+
   begin(): void {
+    void this.port.recorded(); // a survivor is to know of it as soon as its client does
     if (this.owner) this.owner.opened(this);
     else void this.port.reset("its control connection is gone");
   }
@@ -90,12 +107,12 @@ export class FtpDataLayer implements ApplicationLayer {
         break;
       case "list":
         this.listing = prepared.bytes;
+        this.length = prepared.bytes.length;
         this.sha256 = prepared.sha256;
         this.sendListing();
         break;
       case "store":
-        this.file = prepared.file;
-        this.store(0);
+        this.begins(prepared.file);
         break;
     }
   }
@@ -126,37 +143,47 @@ export class FtpDataLayer implements ApplicationLayer {
   }
 
   private sendListing(): void {
-    const from = this.port.tail();
-    const literal = this.listing.subarray(from, from + LISTING_PART);
-    const fin = from + literal.length >= this.listing.length;
+    const literal = this.listing.subarray(this.listed, this.listed + LISTING_PART);
+    this.listed += literal.length;
+    const fin = this.listed >= this.listing.length;
     this.port.respond({ pieces: literal.length > 0 ? [{ literal }] : [], fin, processed: this.received });
   }
 
-  private store(from: number): void {
+  /** An upload begins once it is recorded where: what was there before is not to be taken for a part of it. */
+  private begins(file: RootFile): void {
+    const { job } = this;
+    if (!job) return;
+    this.file = file;
+    if (job.verb === "APPE") this.job = { ...job, start: file.size };
+    void this.port.recorded().then(() => this.store(0, job.verb === "STOR" && job.start === 0));
+  }
+
+  private store(from: number, empties: boolean): void {
     const { file, job } = this;
     if (!file || !job) return;
     this.file = undefined;
-    this.storing = new Storing(
-      file,
-      job.start,
-      from,
-      (offset) => {
+    this.storing = new Storing({
+      ...{ file, base: job.start, from, empties },
+      stored: (offset) => {
         this.port.processed(offset);
         void this.port.recorded();
         this.finishStoring();
       },
-      (error) => {
+      failed: (error) => {
+        this.failure = failureReply(fileError(error, job.path));
         void this.port.reset(`the upload cannot be written: ${error.message}`);
       },
-    );
+    });
     for (const chunk of this.waiting.splice(0)) this.storing.add(chunk);
     this.finishStoring();
   }
 
+  /** First it is recorded here that all is stored: whoever finds that does not touch the file again. */
   private finishStoring(): void {
     if (!this.inputEnded || !this.storing?.isIdle || this.isComplete) return;
-    this.complete();
+    this.isComplete = true;
     if (!this.port.ended()) this.port.respond({ pieces: [], fin: true, processed: this.received });
+    void this.port.recorded().then(() => this.complete());
   }
 
   private complete(): void {
@@ -173,7 +200,7 @@ export class FtpDataLayer implements ApplicationLayer {
   // ---- input ----
 
   get storesInput(): boolean {
-    return this.storing !== undefined;
+    return this.storing !== undefined || this.file !== undefined;
   }
 
   input(chunk: Buffer): void {
@@ -186,7 +213,7 @@ export class FtpDataLayer implements ApplicationLayer {
 
   inputEnd(isLate = false): void {
     this.inputEnded = !isLate || this.inputEnded;
-    if (this.storing) {
+    if (this.storing || this.file) {
       if (isLate) void this.port.reset("its client has sent nothing for too long");
       else this.finishStoring();
     } else if (isLate || this.job) this.dismiss();
@@ -207,30 +234,40 @@ export class FtpDataLayer implements ApplicationLayer {
   // ---- takeover ----
 
   checkpoint(block: LayerSection[]): void {
-    const { job, sha256, listing } = this;
-    block.push(encodeFtpDataSection({ ...(job ? { transfer: job } : {}), sha256, length: listing.length }));
+    const { job, sha256, length, listed, isComplete: complete } = this;
+    block.push(encodeFtpDataSection({ ...(job ? { transfer: job } : {}), sha256, length, listed, complete }));
   }
 
   async unready(section: LayerSection): Promise<void> {
-    const { transfer, sha256, length } = decodeFtpDataSection(section);
-    this.job = transfer;
-    this.sha256 = sha256;
-    if (!transfer) return;
+    const { transfer, sha256, length, listed, complete } = decodeFtpDataSection(section);
+    Object.assign(this, { job: transfer, sha256, length, listed, isComplete: complete });
+    if (!transfer || complete) return;
     const area = await this.areas.of(transfer.user);
     switch (TRANSFERS[transfer.verb]) {
       case "store":
-        this.file = await area.root.openWrite(transfer.path, "kept").catch((error: Error) => {
-          throw new RefusedError("the upload cannot go on", error.message, error);
-        });
+        this.file = await this.reopen(area, transfer);
         break;
       case "list":
-        if (length > 0) this.listing = await listAgain(transfer, area, sha256);
+        // What is promised is in the record.
+        if (listed < length) this.listing = await listAgain(transfer, area, sha256);
         break;
       case "retrieve":
         break;
       default:
         throw new RefusedError("unknown transfer", `nothing is known of ${transfer.verb}`);
     }
+  }
+
+  /** The upload's file, with what its client takes for stored. */
+  private async reopen({ root }: Area, { path, start }: FtpTransfer): Promise<RootFile> {
+    const refuse = (why: string, cause?: unknown) => new RefusedError("the upload cannot go on", why, cause);
+    const file = await root.openWrite(path, "there").catch((error: Error) => {
+      throw refuse(error.message, error);
+    });
+    const needed = start + this.received;
+    if (this.received === 0 || file.size >= needed) return file;
+    file.close();
+    throw refuse(`${path} has ${file.size} bytes here, and should have ${needed}: is the directory shared?`);
   }
 
   async open(reference: ObjectReference): Promise<OpenObject> {
@@ -250,8 +287,10 @@ export class FtpDataLayer implements ApplicationLayer {
   }
 
   ready(): void {
-    if (this.file) this.store(this.received);
-    else if (this.listing.length > 0) queueMicrotask(() => this.advance()); // its client may have all that was promised
+    const { job } = this;
+    if (this.file) this.store(this.received, this.received === 0 && job?.verb === "STOR" && job.start === 0);
+    else if (this.isComplete) queueMicrotask(() => this.complete());
+    else if (this.listed < this.length) queueMicrotask(() => this.advance()); // its client may have all that was promised
   }
 
   undo(): void {
@@ -278,6 +317,6 @@ export class FtpDataLayer implements ApplicationLayer {
     this.file?.close();
     this.waiting = [];
     if (!isOver) return undefined;
-    return this.owner?.transferred(this, this.isComplete || this.isSent);
+    return this.owner?.transferred(this, this.isComplete || this.isSent, this.failure);
   }
 }

@@ -1,5 +1,6 @@
 import type { Area } from "./areas.js";
 import { type Fact, factsLine, timeValue } from "./listing.js";
+import { directoryOf } from "./path.js";
 import { factsReply, pathReply, replies, reply } from "./reply.js";
 import { FileError } from "./root.js";
 
@@ -32,6 +33,7 @@ export const CHANGES: Record<string, (area: Area, path: string, again: boolean) 
   },
   MKD: async ({ root }, path, again) => {
     await unless(again && "exists", root.mkdir(path));
+    await root.sync(directoryOf(path));
     return pathReply(path, "created.");
   },
   RMD: async ({ root }, path, again) => {
@@ -44,6 +46,7 @@ export const CHANGES: Record<string, (area: Area, path: string, again: boolean) 
 export async function rename({ root }: Area, from: string, to: string, again: boolean): Promise<Buffer> {
   const isDone = again && (await isThere(root, to)) && !(await isThere(root, from));
   if (!isDone) await root.rename(from, to);
+  await root.sync(directoryOf(to));
   return replies.fileDone;
 }
 

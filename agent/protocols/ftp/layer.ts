@@ -40,6 +40,8 @@ const MALFORMED_MAX = 5;
 const OPENING_MS = 30_000;
 /** A client that types, or looks at what it has got. */
 const IDLE_MS = 300_000;
+/** One that has not logged in. */
+const LOGIN_MS = 60_000;
 
 const ALIASES: Record<string, string> = { XPWD: "PWD", XCWD: "CWD", XCUP: "CDUP", XMKD: "MKD", XRMD: "RMD" };
 /** What may be said while a transfer is under way (RFC 959 section 4.1.3); the others wait for its end. */
@@ -69,6 +71,10 @@ interface Transferring {
   /** Until its data connection has it. */
   prepared: Prepared | undefined;
   timer: NodeJS.Timeout | undefined;
+  /** Resolves when 150 is said. */
+  begun?: Promise<void>;
+  /** What came of it is known, and is about to be said. */
+  isOver?: boolean;
 }
 
 /**
@@ -82,7 +88,10 @@ interface Transferring {
  */
 export class FtpLayer implements ApplicationLayer, TransferOwner {
   readonly name = "ftp";
-  readonly idleMs = IDLE_MS;
+  get idleMs(): number {
+    return this.state.user === "" ? LOGIN_MS : IDLE_MS;
+  }
+
   private state: FtpSection = freshState();
   private readonly reader: CommandReader;
   private readonly lines: Line[] = [];
@@ -90,6 +99,8 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
   private received: number;
   private answered: number;
   private inputEnded = false;
+  /** A transfer may have a data connection that has heard of it before this connection's record did. */
+  private mayBeBegun = false;
   /** A line is being executed. */
   private busy = false;
   private over = false;
@@ -134,7 +145,7 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
       this.port.processed(this.received);
       return;
     }
-    this.lines.push(...this.reader.read(chunk));
+    for (const line of this.reader.read(chunk)) this.lines.push(line);
     this.advance();
   }
 
@@ -171,11 +182,13 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
       return;
     }
     const verb = ALIASES[line.verb] ?? line.verb;
+    this.malformed = 0;
     this.busy = true;
     this.execute(verb, line.argument, line.endOffset)
       .catch((error) => failureReply(error))
       .then((answer) => {
         this.busy = false;
+        this.mayBeBegun = false;
         if (this.over) return;
         if (answer) this.answer(answer, line.endOffset);
         this.advance();
@@ -202,7 +215,8 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
       case "PASS":
         return this.login(argument, endOffset);
       case "REIN":
-        this.state = { ...freshState(), ports: state.ports };
+        this.dropIdle();
+        this.state = { ...freshState(), failures: state.failures, ports: state.ports };
         return replies.welcome;
       case "QUIT":
         this.end(replies.goodbye, this.received);
@@ -274,6 +288,7 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
   private nameUser(argument: string): Buffer {
     const { failures, ports } = this.state;
     if (argument === "" || Buffer.byteLength(argument) > 64) return replies.badArgument;
+    this.dropIdle();
     this.state = { ...freshState(), failures, ports, named: argument };
     return this.areas.isAnonymous(argument) ? replies.anonymousPassword : replies.passwordNeeded;
   }
@@ -283,7 +298,9 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
     const { named } = state;
     if (named === "") return replies.badSequence;
     const isAnonymous = this.areas.isAnonymous(named);
-    if (isAnonymous || (await this.areas.verify(named, password))) {
+    const verdict = isAnonymous || (await this.areas.verify(named, password));
+    if (verdict === "busy") return replies.tooMany;
+    if (verdict) {
       const user = isAnonymous ? ANONYMOUS : named;
       await this.areas.of(user);
       Object.assign(state, { user, named: "", failures: 0 });
@@ -419,7 +436,6 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
       this.dropIdle();
       throw error;
     }
-    if (verb === "APPE" && prepared.kind === "store") asked.start = prepared.file.size;
     if (this.over) {
       letGo(prepared);
       return undefined;
@@ -431,13 +447,14 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
     return undefined;
   }
 
+  /** Only the first command after a takeover can have been begun before. */
   private isBegun(asked: FtpTransfer, endOffset: number): boolean {
-    const begun = this.data.find(({ transfer }) => isSame(transfer, asked))?.transfer;
-    if (begun) {
-      this.transferring = { transfer: begun, prepared: undefined, timer: undefined };
-      this.opening(endOffset);
-    }
-    return begun !== undefined;
+    const begun = this.mayBeBegun ? this.data.find(({ transfer }) => isSame(transfer, asked)) : undefined;
+    if (!begun?.transfer) return false;
+    this.transferring = { transfer: begun.transfer, prepared: undefined, timer: undefined };
+    this.opening(endOffset);
+    if (begun.isDone) void this.transferred(begun, true);
+    return true;
   }
 
   private idle(): FtpDataLayer | undefined {
@@ -475,8 +492,12 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
     if (!transferring?.prepared) return;
     clearTimeout(transferring.timer);
     transferring.transfer = { ...transferring.transfer, connectionId: data.id };
-    this.opening(endOffset);
+    this.answered = Math.max(this.answered, endOffset);
     this.start(data);
+    // Its record first: who finds it alone knows what to do, who finds this one's alone would have to give up.
+    transferring.begun = Promise.race([data.recorded(), this.gone]).then(() => {
+      if (!this.over && this.transferring === transferring) this.opening(endOffset);
+    });
   }
 
   private start(data: FtpDataLayer): void {
@@ -499,20 +520,24 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
     delete this.state.transfer;
   }
 
-  transferred(data: FtpDataLayer, isComplete: boolean): Promise<void> {
+  transferred(data: FtpDataLayer, isComplete: boolean, failure = replies.transferBroken): Promise<void> {
     const known = this.ends.get(data.id);
     if (known) return known;
-    if (this.over || this.transferring?.transfer.connectionId !== data.id) return Promise.resolve();
-    this.dropTransfer();
-    const recorded = this.isReady ? this.finish(isComplete) : this.readied.then(() => this.finish(isComplete));
+    const { transferring } = this;
+    if (this.over || transferring?.transfer.connectionId !== data.id) return Promise.resolve();
+    transferring.isOver = true;
+    const answer = isComplete ? replies.done : failure;
+    const ready = this.isReady && !transferring.begun ? undefined : Promise.all([this.readied, transferring.begun]);
+    const recorded = ready ? ready.then(() => this.finish(answer)) : this.finish(answer);
     const end = Promise.race([recorded, this.gone]).then(() => void this.ends.delete(data.id));
     this.ends.set(data.id, end);
     return end;
   }
 
-  private finish(isComplete: boolean): Promise<void> {
+  private finish(answer: Buffer): Promise<void> {
+    this.dropTransfer();
     if (this.over || this.port.ended()) return Promise.resolve();
-    this.answer(isComplete ? replies.done : replies.transferBroken, this.answered);
+    this.answer(answer, this.answered);
     queueMicrotask(() => this.advance());
     return this.port.recorded();
   }
@@ -609,6 +634,7 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
       return;
     }
     this.isReady = true;
+    this.mayBeBegun = true;
     const { state, passive } = this;
     passive.repeat(state.ports);
     if (state.passivePort !== 0) {
@@ -616,7 +642,7 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
       else passive.expect(state.passivePort);
     }
     this.beReady();
-    if (this.transferring) void this.transferAgain(this.transferring.transfer);
+    if (this.transferring && !this.transferring.isOver) void this.transferAgain(this.transferring.transfer);
     queueMicrotask(() => this.advance());
   }
 
@@ -628,8 +654,7 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
     if (data?.transfer) return; // it is under way
     if (transfer.connectionId !== "" && !data) {
       // Its data connection died before its first record: nothing of it can have been of use.
-      this.dropTransfer();
-      return this.finish(false);
+      return this.finish(replies.transferBroken);
     }
     if (transfer.connectionId === "" && this.isBegun(transfer, this.answered)) return;
     try {

@@ -3,10 +3,8 @@ import type { PortRange } from "../../../proto/config/index.js";
 import { BatonError, RefusedError } from "../../../proto/errors.js";
 import type { BundlePort } from "../application.js";
 
-/** Tries to find a port that no other connection of the same client's has. */
-const TRIES = 16;
 /** A port stays related for some transfers yet: the last packets of its connection may still be under way. */
-const KEPT = 8;
+const KEPT = 2;
 
 /**
  * The ports on which a client's data connections are expected. Which are related to the control connection the appliances know before
@@ -27,7 +25,7 @@ export class PassivePorts {
     const { from, to } = this.range;
     const count = to - from + 1;
     const first = randomInt(count);
-    for (let tries = 0; tries < Math.min(TRIES, count); tries++) {
+    for (let tries = 0; tries < count; tries++) {
       const port = from + ((first + tries) % count);
       if (ports.includes(port)) continue;
       try {
@@ -50,7 +48,7 @@ export class PassivePorts {
     if (port !== 0) this.bundle.expectNone(port);
   }
 
-  /** Lets go of the oldest. @returns those that are left, once the others are in no record any more */
+  /** Lets go of the oldest. @returns those that are left */
   trim(ports: readonly number[]): number[] {
     const left = ports.slice(-KEPT);
     const gone = ports.slice(0, -left.length);

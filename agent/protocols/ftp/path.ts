@@ -33,9 +33,9 @@ export function segmentsOf(path: string): string[] {
   return path.split("/").filter((segment) => segment !== "");
 }
 
-/** The path of what is called `name` in the directory `path`. */
-export function pathBelow(path: string, name: string): string {
-  return path === "/" ? `/${name}` : `${path}/${name}`;
+/** The directory that a path is in; "/" for the root. */
+export function directoryOf(path: string): string {
+  return `/${segmentsOf(path).slice(0, -1).join("/")}`;
 }
 
 /** The last segment; "/" for the root. */

@@ -5,7 +5,6 @@ import {
   constants,
   fstat,
   fsync,
-  ftruncate,
   lstat,
   mkdir,
   open,
@@ -24,7 +23,6 @@ import { isName, isPath, nameOf, segmentsOf } from "./path.js";
 const openAsync = promisify(open);
 const closeAsync = promisify(close);
 const fsyncAsync = promisify(fsync);
-const ftruncateAsync = promisify(ftruncate);
 const mkdirAsync = promisify(mkdir);
 const rmdirAsync = promisify(rmdir);
 const unlinkAsync = promisify(unlink);
@@ -37,7 +35,7 @@ const opendirAsync = promisify(opendir) as unknown as (
 const lstatAsync: (path: string) => Promise<BigIntStats> = (path) => promisify(lstat)(path, { bigint: true });
 const fstatAsync: (fd: number) => Promise<BigIntStats> = (fd) => promisify(fstat)(fd, { bigint: true });
 
-const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_NOCTTY } = constants;
+const { O_RDONLY, O_WRONLY, O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_NOCTTY } = constants;
 const DIRECTORY = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
 /** O_NONBLOCK: a FIFO must not block the thread until somebody opens its other end. */
 const FILE = O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
@@ -108,11 +106,8 @@ export interface RootFile extends OpenObject {
   readonly size: number;
 }
 
-/**
- * What is in the file before it is written. "new": there must be none of the name. "empty": nothing, as for STOR. "kept": what
- * there was, as for APPE and REST.
- */
-export type Opening = "new" | "empty" | "kept";
+/** Whether the file may be made. "there": it must be there already. */
+export type Opening = "made" | "there";
 
 /** A descriptor whose number stays its own until nobody uses it any more. */
 interface Held {
@@ -184,11 +179,9 @@ export class Root {
     return this.at(path, (place) => openFile(place, path, O_RDONLY));
   }
 
-  /** A file for writing; it is made where there is none. */
+  /** A file for writing, with what it has. */
   openWrite(path: string, opening: Opening): Promise<RootFile> {
-    return this.change(path, (place) =>
-      openFile(place, path, O_WRONLY | O_CREAT | (opening === "new" ? O_EXCL : 0), opening === "empty"),
-    );
+    return this.change(path, (place) => openFile(place, path, O_WRONLY | (opening === "made" ? O_CREAT : 0)));
   }
 
   mkdir(path: string): Promise<void> {
@@ -297,15 +290,14 @@ async function namesIn(directory: string, path: string): Promise<string[]> {
   return names;
 }
 
-async function openFile(place: string, path: string, flags: number, empty = false): Promise<RootFile> {
+async function openFile(place: string, path: string, flags: number): Promise<RootFile> {
   const fd = await openAsync(place, flags | FILE, FILE_MODE);
   let kept = false;
   try {
-    const before = await fstatAsync(fd);
-    if (before.isDirectory()) throw new FileError("is a directory", path);
-    if (!before.isFile()) throw new FileError("not found", path);
-    if (empty) await ftruncateAsync(fd);
-    const identity = identityOf(empty ? await fstatAsync(fd) : before);
+    const stats = await fstatAsync(fd);
+    if (stats.isDirectory()) throw new FileError("is a directory", path);
+    if (!stats.isFile()) throw new FileError("not found", path);
+    const identity = identityOf(stats);
     kept = true;
     return { fd, identity, size: identity.size, close: once(() => close(fd, () => {})) };
   } finally {

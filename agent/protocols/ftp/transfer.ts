@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { RefusedError } from "../../../proto/errors.js";
 import type { FtpTransfer } from "../../../proto/sections.js";
+import { identityKey } from "../../content/identity.js";
 import type { Found } from "../../content/index.js";
 import type { Area } from "./areas.js";
 import { type Fact, factsListing, longListing, nameListing } from "./listing.js";
@@ -25,7 +26,8 @@ export const TRANSFERS: Record<string, Prepared["kind"]> = {
 
 /** Whether both are the same command's. */
 export function isSame(a: FtpTransfer | undefined, b: FtpTransfer): boolean {
-  return a !== undefined && a.verb === b.verb && a.user === b.user && a.path === b.path && a.start === b.start;
+  if (a === undefined || a.verb !== b.verb || a.user !== b.user || a.path !== b.path) return false;
+  return a.verb === "APPE" || a.start === b.start; // where it begins to append the data connection finds out
 }
 
 /** Throws FileError, or what is this server's matter. */
@@ -35,7 +37,7 @@ export async function prepare(transfer: FtpTransfer, area: Area): Promise<Prepar
     case "retrieve":
       return { kind: "retrieve", found: await find(transfer, area) };
     case "store":
-      return { kind: "store", file: await area.root.openWrite(path, "kept") };
+      return { kind: "store", file: await area.root.openWrite(path, "made") };
     default: {
       const bytes = await list(transfer, area);
       return { kind: "list", bytes, sha256: createHash("sha256").update(bytes).digest() };
@@ -58,12 +60,18 @@ export async function listAgain(transfer: FtpTransfer, area: Area, sha256: Buffe
   return bytes;
 }
 
+/** The file as the content knows it, where it is the one to which the path leads without any link. */
 async function find({ path }: FtpTransfer, { root, content }: Area): Promise<Found> {
-  const entry = await root.stat(path); // no link leads out
-  if (entry.isDirectory) throw new FileError("is a directory", path);
-  const found = await content.find(segmentsOf(path), false);
-  if (found === undefined || found === "directory") throw new FileError("not found", path);
-  return found;
+  const file = await root.openRead(path);
+  try {
+    const found = await content.find(segmentsOf(path), false);
+    if (found === undefined || found === "directory") throw new FileError("not found", path);
+    if (identityKey(found.file.identity) === identityKey(file.identity)) return found;
+    found.file.close();
+    throw new FileError("not found", path);
+  } finally {
+    file.close();
+  }
 }
 
 async function list({ verb, path, listedAtMs, facts }: FtpTransfer, { root }: Area): Promise<Buffer> {

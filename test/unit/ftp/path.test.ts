@@ -2,11 +2,11 @@ import { posix } from "node:path";
 import test from "ava";
 import fc from "fast-check";
 import {
+  directoryOf,
   isName,
   isPath,
   nameOf,
   PATH_MAX,
-  pathBelow,
   resolvePath,
   segmentsOf,
 } from "../../../agent/protocols/ftp/path.js";
@@ -65,8 +65,9 @@ test("the parts of a path", (t) => {
   t.deepEqual(segmentsOf("/a/b"), ["a", "b"]);
   t.is(nameOf("/"), "/");
   t.is(nameOf("/a/b"), "b");
-  t.is(pathBelow("/", "a"), "/a");
-  t.is(pathBelow("/a", "b"), "/a/b");
+  t.is(directoryOf("/a"), "/");
+  t.is(directoryOf("/"), "/");
+  t.is(directoryOf("/a/b"), "/a");
 });
 
 const segment = fc.oneof(

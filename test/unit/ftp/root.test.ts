@@ -129,7 +129,7 @@ test("paths that are not in their one form are nowhere", async (t) => {
     for (const call of [
       root.stat(path),
       root.openRead(path),
-      root.openWrite(path, "kept"),
+      root.openWrite(path, "made"),
       root.list(path),
       root.mkdir(path),
       root.unlink(path),
@@ -148,9 +148,8 @@ test("no link is followed, wherever it leads", async (t) => {
   for (const path of ["/leak", "/dangling"]) {
     t.is(await failure(root.stat(path)), "not found");
     t.is(await failure(root.openRead(path)), "not found");
-    t.is(await failure(root.openWrite(path, "kept")), "not found");
-    t.is(await failure(root.openWrite(path, "empty")), "not found");
-    t.is(await failure(root.openWrite(path, "new")), "exists");
+    t.is(await failure(root.openWrite(path, "made")), "not found");
+    t.is(await failure(root.openWrite(path, "made")), "not found");
     t.is(await failure(root.mkdir(path)), "exists");
   }
   for (const link of ["/out", "/inner", "/loop"]) {
@@ -161,7 +160,7 @@ test("no link is followed, wherever it leads", async (t) => {
     for (const path of [`${link}/secret`, `${link}/b.txt`]) {
       t.is(await failure(root.stat(path)), "not a directory");
       t.is(await failure(root.openRead(path)), "not a directory");
-      t.is(await failure(root.openWrite(path, "empty")), "not a directory");
+      t.is(await failure(root.openWrite(path, "made")), "not a directory");
       t.is(await failure(root.mkdir(path)), "not a directory");
       t.is(await failure(root.unlink(path)), "not a directory");
       t.is(await failure(root.rename(path, "/x")), "not a directory");
@@ -180,29 +179,26 @@ test("what is no file is neither waited for nor opened", async (t) => {
   execFileSync("mkfifo", [join(directory, "fifo")]);
   t.is(await failure(root.stat("/fifo")), "not found");
   t.is(await failure(root.openRead("/fifo")), "not found");
-  t.is(await failure(root.openWrite("/fifo", "kept")), "not found");
+  t.is(await failure(root.openWrite("/fifo", "made")), "not found");
   t.is(descriptors(folder), 1);
 });
 
-test("files are made, emptied and gone on with", async (t) => {
+test("files are made, and gone on with", async (t) => {
   const { root, directory } = await scene(t);
-  const made = await root.openWrite("/sub/new", "new");
+  t.is(await failure(root.openWrite("/sub/new", "there")), "not found");
+  t.false(existsSync(join(directory, "sub", "new")));
+  const made = await root.openWrite("/sub/new", "made");
   writeSync(made.fd, "12345", 0);
   made.close();
-  t.is(await failure(root.openWrite("/sub/new", "new")), "exists");
-  const kept = await root.openWrite("/sub/new", "kept");
+  const kept = await root.openWrite("/sub/new", "there");
   t.is(kept.size, 5);
   writeSync(kept.fd, "67", kept.size);
   kept.close();
   t.is(readFileSync(join(directory, "sub", "new"), "utf8"), "1234567");
-  const emptied = await root.openWrite("/sub/new", "empty");
-  t.is(emptied.size, 0);
-  emptied.close();
-  t.is(lstatSync(join(directory, "sub", "new")).size, 0);
-  (await root.openWrite("/sub/other", "kept")).close();
+  (await root.openWrite("/sub/other", "made")).close();
   t.true(existsSync(join(directory, "sub", "other")));
-  t.is(await failure(root.openWrite("/none/x", "new")), "not found");
-  t.is(await failure(root.openWrite("/sub", "kept")), "is a directory");
+  t.is(await failure(root.openWrite("/none/x", "made")), "not found");
+  t.is(await failure(root.openWrite("/sub", "made")), "is a directory");
   await root.sync("/sub");
   await root.sync("/");
 });
@@ -248,7 +244,7 @@ test("the root itself is neither made, removed nor renamed", async (t) => {
     t.is(await failure(one.mkdir("/")), "denied");
     t.is(await failure(one.rmdir("/")), "denied");
     t.is(await failure(one.unlink("/")), "denied");
-    t.is(await failure(one.openWrite("/", "kept")), "denied");
+    t.is(await failure(one.openWrite("/", "made")), "denied");
     t.is(await failure(one.rename("/", "/x")), "denied");
   }
   t.is(await failure(root.rename("/a.txt", "/")), "denied");
@@ -259,8 +255,8 @@ test("nothing is changed where nothing may be", async (t) => {
   for (const one of [root, root.below("/", true)]) {
     t.false((await one.stat("/a.txt")).writable);
     t.true((await one.list("/")).every(({ writable }) => !writable));
-    t.is(await failure(one.openWrite("/new", "new")), "denied");
-    t.is(await failure(one.openWrite("/a.txt", "empty")), "denied");
+    t.is(await failure(one.openWrite("/new", "made")), "denied");
+    t.is(await failure(one.openWrite("/a.txt", "made")), "denied");
     t.is(await failure(one.mkdir("/new")), "denied");
     t.is(await failure(one.rmdir("/sub/deep")), "denied");
     t.is(await failure(one.unlink("/a.txt")), "denied");
@@ -312,7 +308,7 @@ test("no race between directories and links leads out", async (t) => {
   for (let n = 0; n < 400; n++) {
     const [file] = await Promise.all([
       root.openRead("/race/secret").catch(() => undefined),
-      root.openWrite("/race/made", "empty").then(
+      root.openWrite("/race/made", "made").then(
         (made) => made.close(),
         () => {},
       ),
