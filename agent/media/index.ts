@@ -2,8 +2,12 @@
 export { MediaError, type MediaProblem } from "./error.js";
 export { type Feedback, parseFeedback, type Reception } from "./feedback.js";
 export { PAYLOAD_MIN } from "./fragments.js";
+export { beginningOf, continuationOf, type Lane, type LanePosition } from "./lane.js";
 export { type Movie, readMovie } from "./movie.js";
+export { PacketTable } from "./packet_table.js";
 export type { Read } from "./read.js";
 export { type Report, reportLength, reportPacket } from "./report.js";
+export { type Item, type Reporting, Schedule, type Wanted } from "./schedule.js";
+export { endAt, type Start, startAt } from "./seek.js";
 export { RTP_HEADER, Stream, type StreamStart } from "./stream.js";
 export type { AudioTrack, Track, VideoTrack } from "./track.js";
