@@ -23,6 +23,12 @@ export async function encode(directory: string, name: string, options: string[])
   return path;
 }
 
+/** Arguments that have ffmpeg write pictures (Annex B) and sound (ADTS) as they are, to `prefix` and .264, .aac. */
+export function elementary(prefix: string): string[] {
+  const pictures = ["-map", "0:v", "-c", "copy", "-f", "h264", `${prefix}.264`];
+  return [...pictures, "-map", "0:a", "-c", "copy", "-f", "adts", `${prefix}.aac`];
+}
+
 export async function ffmpeg(options: string[]): Promise<void> {
   await run("nice", ["-n", "10", "ffmpeg", "-v", "error", "-y", ...options]);
 }

@@ -8,7 +8,7 @@ import { beginningOf, type Read, reportPacket, Schedule } from "../../../agent/m
 import { describe, payloadTypeOf } from "../../../agent/protocols/rtsp/sdp.js";
 import { testDirectory } from "../../support/directory.js";
 import { eventually } from "../../support/eventually.js";
-import { ffmpeg, makeClip, openClip } from "../media/clip.js";
+import { elementary, ffmpeg, makeClip, openClip } from "../media/clip.js";
 import { laneOf, REPORTING } from "../media/playing.js";
 import { adts, annexB } from "../media/receiver.js";
 
@@ -43,30 +43,14 @@ test("another receiver gets every picture and every sound by UDP, from the descr
   const directory = testDirectory(t);
   const at = (name: string) => join(directory, name);
   const path = await makeClip(directory, "a.mp4");
-  const outputs = (name: string) => [
-    "-map",
-    "0:v",
-    "-c",
-    "copy",
-    "-f",
-    "h264",
-    at(`${name}.264`),
-    "-map",
-    "0:a",
-    "-c",
-    "copy",
-    "-f",
-    "adts",
-    at(`${name}.aac`),
-  ];
-  await ffmpeg(["-i", path, ...outputs("true")]);
+  await ffmpeg(["-i", path, ...elementary(at("true"))]);
   const { movie, read, file } = await openClip(path);
   const port = await freePorts();
   const sdp = describe(movie, { id: 1, version: 1, title: "", origin: HOST }).toString();
   const own = sdp.replace("c=IN IP4 0.0.0.0", `c=IN IP4 ${HOST}`);
   writeFileSync(at("x.sdp"), own.replace("m=video 0", `m=video ${port}`).replace("m=audio 0", `m=audio ${port + 2}`));
   const input = ["-v", "error", "-y", "-protocol_whitelist", "file,udp,rtp", "-i", at("x.sdp")];
-  const receiver = spawn("nice", ["-n", "10", "ffmpeg", ...input, ...outputs("got")], {
+  const receiver = spawn("nice", ["-n", "10", "ffmpeg", ...input, ...elementary(at("got"))], {
     stdio: ["ignore", "ignore", "pipe"],
   });
   t.teardown(() => receiver.kill("SIGKILL"));
