@@ -10,4 +10,5 @@ export { type Report, reportLength, reportPacket } from "./report.js";
 export { type Item, type Reporting, Schedule, type Wanted } from "./schedule.js";
 export { endAt, type Start, startAt } from "./seek.js";
 export { RTP_HEADER, Stream, type StreamStart } from "./stream.js";
+export { MICROSECONDS } from "./time.js";
 export type { AudioTrack, Track, VideoTrack } from "./track.js";

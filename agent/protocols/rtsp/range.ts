@@ -1,4 +1,4 @@
-import { MICROSECONDS } from "../../media/time.js";
+import { MICROSECONDS } from "../../media/index.js";
 
 /** A part of the normal play time (RFC 2326 section 3.6). */
 export interface NptRange {
