@@ -103,6 +103,76 @@ export interface FtpDataSection {
   complete: boolean;
 }
 
+/** An RTSP connection; see RtspSection in record.proto. */
+export interface RtspSection {
+  requests: number;
+  framed: number;
+  session?: RtspSession;
+  past: RtspRange[];
+}
+
+export interface RtspSession {
+  id: string;
+  base: string;
+  objectId: string;
+  /** "" while it is pending. */
+  validator: string;
+  cname: string;
+  tracks: RtspTrack[];
+  range?: RtspRange;
+  playing: boolean;
+  ended: boolean;
+}
+
+export interface RtspTrack {
+  number: number;
+  ssrc: number;
+  sequence: number;
+  timestamp: number;
+  transport: string;
+  rtp: number;
+  rtcp: number;
+  serverRtp: number;
+  serverRtcp: number;
+}
+
+export interface RtspRange {
+  objectId: string;
+  validator: string;
+  cname: string;
+  startUs: number;
+  /** 0: the movie's. */
+  endUs: number;
+  wallUs: number;
+  reportUs: number;
+  payloadMax: number;
+  offset: number;
+  lanes: RtspLane[];
+  pieces: RtspPiece[];
+}
+
+export interface RtspLane {
+  track: number;
+  ssrc: number;
+  payloadType: number;
+  sequence: number;
+  timestamp: number;
+  endSample: number;
+  rtpChannel: number;
+  rtcpChannel: number;
+  sample: number;
+  fragment: number;
+  packets: number;
+  octets: number;
+  reports: number;
+}
+
+export interface RtspPiece {
+  offset: number;
+  objectOffset: number;
+  length: number;
+}
+
 export function encodeIpSection(section: IpSection): LayerSection {
   return { layer: "ip", version: VERSION, state: encoding("section", "ip", () => v1.IpSection.encode(section)) };
 }
@@ -205,6 +275,61 @@ function plainTransfer(nested: baton.v1.IFtpTransfer): FtpTransfer {
   return { verb, user, path, start: number(start), listedAtMs: number(listedAtMs), facts: [...facts], connectionId };
 }
 
+export function encodeRtspSection(section: RtspSection): LayerSection {
+  return { layer: "rtsp", version: VERSION, state: encoding("section", "rtsp", () => v1.RtspSection.encode(section)) };
+}
+
+export function decodeRtspSection(section: LayerSection): RtspSection {
+  return decode(section, "rtsp", (bytes) => {
+    const { requests, framed, session, past } = v1.RtspSection.decode(bytes);
+    return {
+      requests: number(requests),
+      framed: number(framed),
+      past: past.map(plainRange),
+      ...(session ? { session: plainSession(session) } : {}),
+    };
+  });
+}
+
+function plainSession(nested: baton.v1.IRtspSession): RtspSession {
+  const { range, tracks, ...wire } = nested as baton.v1.RtspSession;
+  const { id, base, objectId, validator, cname, playing, ended } = wire;
+  return {
+    ...{ id, base, objectId, validator, cname, playing, ended },
+    tracks: tracks.map((track) => {
+      const { number, ssrc, sequence, timestamp, transport, rtp, rtcp, serverRtp, serverRtcp } =
+        track as baton.v1.RtspTrack;
+      return { number, ssrc, sequence, timestamp, transport, rtp, rtcp, serverRtp, serverRtcp };
+    }),
+    ...(range ? { range: plainRange(range) } : {}),
+  };
+}
+
+function plainRange(nested: baton.v1.IRtspRange): RtspRange {
+  const wire = nested as baton.v1.RtspRange;
+  const { objectId, validator, cname, reportUs, payloadMax } = wire;
+  return {
+    ...{ objectId, validator, cname, reportUs, payloadMax },
+    startUs: number(wire.startUs),
+    endUs: number(wire.endUs),
+    wallUs: number(wire.wallUs),
+    offset: number(wire.offset),
+    lanes: wire.lanes.map((lane) => {
+      const { packets, octets, ...rest } = lane as baton.v1.RtspLane;
+      const { track, ssrc, payloadType, sequence, timestamp, endSample, rtpChannel, rtcpChannel } = rest;
+      const { sample, fragment, reports } = rest;
+      return {
+        ...{ track, ssrc, payloadType, sequence, timestamp, endSample, rtpChannel, rtcpChannel },
+        ...{ sample, fragment, packets: number(packets), octets: number(octets), reports },
+      };
+    }),
+    pieces: wire.pieces.map((piece) => {
+      const { offset, objectOffset, length } = piece as baton.v1.RtspPiece;
+      return { offset: number(offset), objectOffset: number(objectOffset), length: number(length) };
+    }),
+  };
+}
+
 /**
  * A section in plain values for people and JSON: heads as text, an application's state as the JSON that it is written in, what this
  * version does not know as hexadecimal bytes.
@@ -237,6 +362,8 @@ export function describeSection(section: LayerSection): Record<string, unknown> 
         const { sha256, ...rest } = decodeFtpDataSection(section);
         return { ...rest, sha256: sha256.toString("hex") };
       }
+      case "rtsp":
+        return { ...decodeRtspSection(section) };
     }
   } catch (error) {
     if (!(error instanceof BatonError)) throw error;

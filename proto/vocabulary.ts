@@ -23,5 +23,5 @@ export const serverStates = ["UP", "DRAINING", "HELD", "TAKEOVER", "DOWN", "JOIN
 export type ServerState = (typeof serverStates)[number];
 
 /** Application-layer protocols of this version; one name for record, configuration and API. */
-export const protocols = ["http", "ftp", "app"] as const;
+export const protocols = ["http", "ftp", "rtsp", "app"] as const;
 export type Protocol = (typeof protocols)[number];

@@ -320,6 +320,13 @@ Napi::Value openFileAt(const Info &info) {
   return guarded(info.Env(), [&] { return Napi::Number::New(info.Env(), openFile(info[0].ToString())); });
 }
 
+Napi::Value memoryFileOf(const Info &info) {
+  return guarded(info.Env(), [&] {
+    auto bytes = info[0].As<Napi::Buffer<char>>();
+    return Napi::Number::New(info.Env(), memoryFile(bytes.Data(), bytes.Length(), info[1].ToNumber().Int64Value()));
+  });
+}
+
 Napi::Value setRealtimePriority(const Info &info) {
   return Napi::Boolean::New(info.Env(), setRealtime(info[0].ToNumber().Int32Value()));
 }
@@ -365,6 +372,7 @@ Napi::Value open(const Info &info) {
   member("receiveDescriptors", receiveDescriptors);
   member("closeFd", closeFd);
   member("openFile", openFileAt);
+  member("memoryFile", memoryFileOf);
   member("setRealtime", setRealtimePriority);
   member("joinCgroup", joinCgroupAt);
   member("monotonicNs", monotonicNs);

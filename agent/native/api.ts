@@ -218,6 +218,8 @@ export interface Native {
   receiveDescriptors(socketPath: string, onMessage: (fds: number[], message: Buffer) => void): { close(): void };
   closeFd(fd: number): void;
   openFile(path: string): number; // O_RDONLY | O_CLOEXEC | O_NONBLOCK, regular files only
+  /** A file without a name that has these bytes at `position`, and a hole before; in memory until it is closed. */
+  memoryFile(bytes: Buffer, position: number): number;
   /** SCHED_RR for the whole process, all threads; returns false where it is not permitted. */
   setRealtime(priority: number): boolean;
   /** Writes the pid into <path>/cgroup.procs, making the group. */

@@ -13,6 +13,8 @@ import { FtpLayer } from "./ftp/layer.js";
 import { DirectoryHandler } from "./http/directory.js";
 import { HttpLayer } from "./http/layer.js";
 import { UpstreamHandler } from "./http/upstream.js";
+import { Films } from "./rtsp/films.js";
+import { RtspLayer } from "./rtsp/layer.js";
 
 /** What a service has for its protocol, which asks for what it needs. */
 export interface ServiceParts {
@@ -72,6 +74,14 @@ export const applicationProtocols: Record<Protocol, ProtocolEntry> = {
         isRelated
           ? new FtpDataLayer(port, inputOffset, areas)
           : new FtpLayer(port, inputOffset, areas, relatedPorts, dataPort);
+    },
+  },
+  rtsp: {
+    clientFirst: true,
+    bundles: true,
+    factory: async ({ content, native }) => {
+      const films = new Films(await content());
+      return (port, inputOffset) => new RtspLayer(port, inputOffset, films, native);
     },
   },
   app: {

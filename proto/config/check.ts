@@ -146,7 +146,9 @@ function content(service: ServiceConfig, path: Path): Complaint[] {
   if (!servesDirectory[protocol]) {
     return unwanted(["directory", "directories", "upstream", "upstreams"], `protocol ${protocol} serves no files`);
   }
-  if (protocol === "ftp" && upstream !== undefined) return unwanted(["upstream"], "protocol ftp serves a directory");
+  if (protocol !== "http" && upstream !== undefined) {
+    return unwanted(["upstream"], `protocol ${protocol} serves a directory`);
+  }
   if (upstream !== undefined) return unwanted(["directory", "directories"], "the service has an upstream");
   if (directory !== undefined || (protocol === "ftp" && service.users !== undefined))
     return unwanted(["upstreams"], "the service has a directory");

@@ -2,10 +2,15 @@ import type { Transport } from "../flow.js";
 import type { Protocol } from "../vocabulary.js";
 
 /** Of a protocol's related flows; none: its connections stand alone. */
-export const relatedTransports: Record<Protocol, readonly Transport[]> = { http: [], ftp: ["tcp"], app: [] };
+export const relatedTransports: Record<Protocol, readonly Transport[]> = {
+  http: [],
+  ftp: ["tcp"],
+  rtsp: ["udp"],
+  app: [],
+};
 
 /** `relatedPorts` where a service does not say, of those that have related flows. */
-export const relatedPortsDefault: Partial<Record<Protocol, string>> = { ftp: "30000-30255" };
+export const relatedPortsDefault: Partial<Record<Protocol, string>> = { ftp: "30000-30255", rtsp: "31000-31199" };
 
 /**
  * Of protocols that open connections to their clients: the port from which they do, by the service's own (FTP's data port is one below,

@@ -122,7 +122,7 @@ const service = z.strictObject({
 });
 
 /** Whether a service of the protocol serves files, and so needs a directory, or an upstream that has them. */
-export const servesDirectory: Record<Protocol, boolean> = { http: true, ftp: true, app: false };
+export const servesDirectory: Record<Protocol, boolean> = { http: true, ftp: true, rtsp: true, app: false };
 
 const lease = z.strictObject({
   durationMs: z.int().min(20, "must be 20 to 60000").max(60000, "must be 20 to 60000").default(100),

@@ -53,6 +53,7 @@ export function labConfig(options: LabConfigOptions) {
       },
       { name: "app", port: 7, protocol: "app" },
       { name: "ftp", port: 21, protocol: "ftp", directory: options.content, users: `${LAB}/ftp-users` },
+      { name: "rtsp", port: 554, protocol: "rtsp", directory: options.content },
       { name: "web", port: 8080, protocol: "http", upstream: "http://127.0.0.1:8081" },
     ],
   };

@@ -1,0 +1,405 @@
+import { createHash } from "node:crypto";
+import { wallClockUs } from "../../../proto/clock.js";
+import { RefusedError } from "../../../proto/errors.js";
+import { logger } from "../../../proto/log.js";
+import type { LayerSection, ObjectReference } from "../../../proto/record.js";
+import { decodeRtspSection, encodeRtspSection } from "../../../proto/sections.js";
+import { MediaError, MICROSECONDS } from "../../media/index.js";
+import type {
+  ApplicationDescription,
+  ApplicationLayer,
+  ConnectionPort,
+  OpenObject,
+  ResponsePiece,
+  TakenObject,
+} from "../application.js";
+import type { Answer } from "./answer.js";
+import type { Film, Films } from "./films.js";
+import { FramedPlayer, type Memory, memoryObject } from "./framed_player.js";
+import { Playback } from "./playback.js";
+import type { Player, PlayerEvents } from "./player.js";
+import { type Message, MessageReader, type Request } from "./request.js";
+import { responseBytes, sessionId } from "./response.js";
+import { describe } from "./sdp.js";
+import { Session, type SessionHost } from "./session.js";
+import { chooseTransport } from "./transport.js";
+import { parseUrl, type Subject } from "./url.js";
+
+const log = logger("rtsp");
+/** A session without a sign of life for so long is over; clients are told, and say something in time (RFC 2326 section 12.37). */
+const TIMEOUT_S = 60;
+/** They may be late. */
+const IDLE_MS = 75_000;
+const METHODS = ["OPTIONS", "DESCRIBE", "SETUP", "PLAY", "PAUSE", "TEARDOWN", "GET_PARAMETER", "SET_PARAMETER"];
+const ELSEWHERE = ["ANNOUNCE", "RECORD", "REDIRECT"];
+const PUBLIC = ["Public", METHODS.join(", ")] as const;
+
+type Media = Extract<Subject, { kind: "media" }>;
+
+/**
+ * An RTSP connection (RFC 2326) and its session, which ends with it. Requests are executed one after the other:
+ *
+ *   request ─► answer: recorded, then sent, and the request is used up with it
+ *      └─► PLAY ─► player: pieces of media, each recorded ahead, between the answers
+ */
+export class RtspLayer implements ApplicationLayer, SessionHost {
+  readonly name = "rtsp";
+  readonly idleMs = IDLE_MS;
+  private readonly reader: MessageReader;
+  private readonly messages: Message[] = [];
+  private session: Session | undefined;
+  /** Send no more; what they promised may be needed still. With them their films. */
+  private readonly past = new Map<FramedPlayer, Film>();
+  private framed = 0;
+  /** Client stream offset up to which input has come, and up to which it is answered. */
+  private received: number;
+  private answered: number;
+  private requests = 0;
+  private told = 0;
+  private inputEnded = false;
+  private busy = false;
+  private over = false;
+  private isReady = true;
+
+  constructor(
+    private readonly port: ConnectionPort,
+    inputOffset: number,
+    private readonly films: Films,
+    private readonly memory: Memory,
+  ) {
+    this.received = inputOffset;
+    this.answered = inputOffset;
+    this.reader = new MessageReader(inputOffset);
+  }
+
+  get vip(): string {
+    return this.port.vip.address;
+  }
+
+  // ---- input ----
+
+  input(chunk: Buffer): void {
+    this.received += chunk.length;
+    if (this.port.ended()) {
+      this.port.processed(this.received);
+      return;
+    }
+    this.reader.push(chunk);
+    for (let message = this.reader.next(); message; message = this.reader.next()) this.messages.push(message);
+    this.advance();
+  }
+
+  inputEnd(): void {
+    this.inputEnded = true;
+    this.advance();
+  }
+
+  acknowledged(position: number): void {
+    this.told = position;
+  }
+
+  private advance(): void {
+    while (!this.over && !this.busy && this.isReady && !this.port.ended()) {
+      const message = this.messages.shift();
+      if (!message) break;
+      this.handle(message);
+    }
+    if (this.inputEnded && !this.over && !this.busy && this.isReady && !this.port.ended()) void this.end();
+  }
+
+  private handle(message: Message): void {
+    switch (message.kind) {
+      case "bad":
+        void this.end({ status: message.status }, message.cseq);
+        return;
+      case "request":
+        this.execute(message.request, message.end);
+        return;
+      default:
+        // A receiver's report, or an answer to nothing: that it came is all there is to it.
+        this.answered = message.end;
+        this.port.processed(this.answered);
+    }
+  }
+
+  private execute(request: Request, end: number): void {
+    this.busy = true;
+    this.requests++;
+    this.answerTo(request)
+      .catch((error) => failure(error))
+      .then((answer) => {
+        this.busy = false;
+        if (this.over || this.port.ended()) return;
+        this.answer(answer, request.cseq, end);
+        this.advance();
+      });
+  }
+
+  private answer(answer: Answer, cseq: number | undefined, end: number, fin = false): void {
+    const { status, headers, body, session, behind, after } = answer;
+    const literal = responseBytes(
+      {
+        ...{ status, cseq },
+        ...(session === undefined ? {} : { session: { id: session, timeoutSeconds: TIMEOUT_S } }),
+        ...(headers ? { headers } : {}),
+        ...(body ? { body } : {}),
+      },
+      Math.floor(wallClockUs() / MICROSECONDS),
+    );
+    const pieces: ResponsePiece[] = [{ literal }, ...(behind?.(this.port.tail() + literal.length) ?? [])];
+    this.answered = Math.max(this.answered, end);
+    this.port.respond({ pieces, processed: fin ? this.received : this.answered, fin });
+    after?.();
+  }
+
+  /** Nothing more is answered. */
+  private async end(answer?: Answer, cseq?: number): Promise<void> {
+    this.busy = true;
+    this.messages.length = 0;
+    await this.closeSession();
+    if (this.over || this.port.ended()) return;
+    if (answer) this.answer(answer, cseq, this.received, true);
+    else this.port.respond({ pieces: [], processed: this.received, fin: true });
+  }
+
+  // ---- requests ----
+
+  private async answerTo(request: Request): Promise<Answer> {
+    const { method, target, headers } = request;
+    const subject = parseUrl(target);
+    if (ELSEWHERE.includes(method)) return { status: 405, headers: [["Allow", METHODS.join(", ")]] };
+    if (!METHODS.includes(method)) return { status: 501, headers: [PUBLIC] };
+    const required = [headers.get("require"), headers.get("proxy-require")].filter((one) => one !== undefined);
+    if (required.length > 0) return { status: 551, headers: [["Unsupported", required.join(", ")]] };
+    if (!subject) return { status: 400 };
+    const named = headers.get("session");
+    const session = named === undefined ? undefined : this.session;
+    if (named !== undefined && sessionId(named) !== session?.id) return { status: 454 };
+    switch (method) {
+      case "OPTIONS":
+        return { status: 200, headers: [PUBLIC], ...(session ? { session: session.id } : {}) };
+      case "DESCRIBE":
+        return subject.kind === "media" ? this.describeFilm(subject, headers.get("accept")) : { status: 404 };
+      case "GET_PARAMETER":
+      case "SET_PARAMETER":
+        return { status: request.body.length > 0 ? 451 : 200, ...(session ? { session: session.id } : {}) };
+      case "SETUP":
+        return subject.kind === "media" ? this.setUp(subject, headers, session) : { status: 404 };
+    }
+    if (!session) return { status: 454 };
+    const why = this.unfit(subject, session);
+    if (why) return { status: why, session: session.id };
+    if (method === "PLAY") return session.play(headers.get("range"));
+    if (method === "PAUSE") return session.pause();
+    await this.closeSession();
+    return { status: 200 };
+  }
+
+  /** Whether a request about all that a session has is about that. */
+  private unfit(subject: Subject, { film, state }: Session): 404 | 460 | undefined {
+    if (subject.kind !== "media" || objectOf(subject) !== film.objectId) return 404;
+    if (subject.track === undefined) return undefined;
+    const [only, ...others] = state.tracks;
+    return others.length === 0 && only?.number === subject.track ? undefined : 460;
+  }
+
+  private async describeFilm(subject: Media, accept = "application/sdp"): Promise<Answer> {
+    if (!/application\/(sdp|\*)|\*\/\*/i.test(accept)) return { status: 406 };
+    const film = await this.films.find(subject.segments);
+    if (!film) return { status: 404 };
+    try {
+      const { objectId, validator, movie } = film;
+      const title = subject.segments.at(-1) ?? "";
+      const description = { id: numberOf(objectId), version: numberOf(validator), title, origin: this.vip };
+      const headers = [
+        ["Content-Base", `${subject.base}/`] as const,
+        ["Content-Type", "application/sdp"] as const,
+        ["Cache-Control", "must-revalidate"] as const,
+      ];
+      return { status: 200, headers, body: describe(movie, description) };
+    } finally {
+      film.close();
+    }
+  }
+
+  private async setUp(subject: Media, headers: Map<string, string>, present: Session | undefined): Promise<Answer> {
+    if (!present && this.session) return { status: 455 }; // one session a connection
+    if (present && (present.current || objectOf(subject) !== present.film.objectId)) {
+      return { status: present.current ? 455 : 459, session: present.id };
+    }
+    const film = present ? undefined : await this.films.find(subject.segments);
+    if (!present && !film) return { status: 404 };
+    const session = present ?? Session.begin(this, film as Film, subject);
+    const answer = this.choose(session, subject, headers.get("transport"));
+    if (answer.status === 200) this.session = session;
+    else film?.close();
+    return answer;
+  }
+
+  private choose(session: Session, subject: Media, header: string | undefined): Answer {
+    const track = session.trackOf(subject);
+    if ("status" in track) return track;
+    if (header === undefined) return { status: 400 };
+    const kind = session.kindBut(track.number);
+    const transport = chooseTransport(header, {
+      client: this.port.peer.address,
+      udp: false,
+      interleaved: kind !== "udp",
+      taken: session.channelsBut(track.number),
+    });
+    return transport ? session.setUp(track, transport) : { status: 461 };
+  }
+
+  private async closeSession(): Promise<void> {
+    const { session } = this;
+    if (!session) return;
+    await session.close();
+    this.session = undefined;
+    if (![...this.past.values()].includes(session.film)) session.film.close();
+  }
+
+  // ---- what a session needs ----
+
+  player(playback: Playback, events: PlayerEvents): Player {
+    playback.range.offset ||= this.framed;
+    return new FramedPlayer(playback, this.port, this.memory, {
+      ended: (error) => events.ended(error),
+      promise: (pieces) => this.say(pieces),
+    });
+  }
+
+  retire(player: Player): void {
+    if (!(player instanceof FramedPlayer) || !this.session) return;
+    this.framed = player.framed;
+    this.past.set(player, this.session.film);
+  }
+
+  farewell(player: Player): void {
+    if (player instanceof FramedPlayer) this.say([{ literal: player.goodbyes() }]);
+  }
+
+  changed(): void {
+    if (!this.over) void this.port.recorded();
+  }
+
+  private say(pieces: ResponsePiece[]): void {
+    if (!this.over && !this.port.ended()) this.port.respond({ pieces, processed: this.answered });
+    else for (const piece of pieces) if ("file" in piece) piece.file.close();
+  }
+
+  // ---- takeover ----
+
+  checkpoint(block: LayerSection[]): void {
+    const past = [...this.past].flatMap(([player, film]) => {
+      const range = player.checkpoint(this.told);
+      if (player.isHeld) return [range];
+      this.past.delete(player);
+      if (film !== this.session?.film && ![...this.past.values()].includes(film)) film.close();
+      return [];
+    });
+    const session = this.session?.checkpoint(this.told);
+    const { requests, framed } = this;
+    block.push(encodeRtspSection({ requests, framed, past, ...(session ? { session } : {}) }));
+  }
+
+  async unready(section: LayerSection): Promise<void> {
+    this.isReady = false;
+    const { requests, framed, session, past } = decodeRtspSection(section);
+    Object.assign(this, { requests, framed });
+    for (const range of past) {
+      const film = await this.film(range);
+      const playback = new Playback(range, film);
+      const player = new FramedPlayer(playback, this.port, this.memory, { ended: () => {}, promise: () => {} });
+      this.past.set(player, film);
+      await player.remake();
+    }
+    if (!session) return;
+    this.session = new Session(this, session, await this.film(session));
+    const player = this.session.restore();
+    if (player instanceof FramedPlayer) await player.remake();
+  }
+
+  private async film({ objectId, validator }: { objectId: string; validator: string }): Promise<Film> {
+    try {
+      return await this.films.again(objectId, validator);
+    } catch (error) {
+      if (error instanceof MediaError) throw new RefusedError("object changed", error.message, error);
+      throw error;
+    }
+  }
+
+  private get framedPlayers(): FramedPlayer[] {
+    const current = this.session?.current;
+    return [...this.past.keys(), ...(current instanceof FramedPlayer ? [current] : [])];
+  }
+
+  async open(reference: ObjectReference): Promise<OpenObject> {
+    for (const player of this.framedPlayers) {
+      const object = player.open(reference);
+      if (object) return object;
+    }
+    throw new RefusedError("no such object", `no range has the bytes at ${reference.objectOffset}`);
+  }
+
+  async take(_reference: ObjectReference, _offset: number, fd: number): Promise<TakenObject> {
+    return { file: memoryObject(this.memory, fd) };
+  }
+
+  ready(): void {
+    for (const player of this.framedPlayers) player.forget();
+    this.isReady = true;
+    this.session?.ready();
+    queueMicrotask(() => this.advance());
+  }
+
+  undo(): void {
+    this.over = true;
+  }
+
+  gap(): string {
+    return this.session?.state.validator === "" ? "digest pending" : "";
+  }
+
+  unmovable(): string {
+    return this.busy && !this.port.ended() ? "a request is being executed" : "";
+  }
+
+  describe(position: number): ApplicationDescription {
+    const { requests } = this;
+    const object = this.session?.film.objectId ?? "";
+    const pieces = this.framedPlayers.flatMap((player) => player.pieceAt(position) ?? []);
+    const piece = pieces.findLast(({ offset }) => offset <= position) ?? pieces[0];
+    if (!piece) return { object, objectOffset: 0, firstByteSequence: 0, requests };
+    const into = Math.min(piece.length, Math.max(0, position - piece.offset));
+    return {
+      ...{ object, requests },
+      objectOffset: piece.objectOffset + into,
+      firstByteSequence: this.port.sequence(piece.offset),
+    };
+  }
+
+  closed(): void {
+    this.over = true;
+    const films = new Set(this.past.values());
+    if (this.session) films.add(this.session.film);
+    const closed = this.session?.close() ?? Promise.resolve(); // something may be read still
+    void closed.then(() => {
+      for (const film of films) film.close();
+    });
+  }
+}
+
+function failure(error: unknown): Answer {
+  if (error instanceof MediaError) return { status: 415 };
+  log.warn({ err: error }, "a request fails");
+  return { status: error instanceof RefusedError ? 503 : 500 };
+}
+
+function objectOf({ segments }: Media): string {
+  return segments.map((segment) => `/${segment}`).join("");
+}
+
+/** The same for the same text, 48 bits. */
+function numberOf(text: string): number {
+  return createHash("sha256").update(text).digest().readUIntBE(0, 6);
+}

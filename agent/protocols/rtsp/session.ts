@@ -1,0 +1,268 @@
+import { randomBytes, randomInt } from "node:crypto";
+import { wallClockUs } from "../../../proto/clock.js";
+import { logger } from "../../../proto/log.js";
+import type { RtspLane, RtspRange, RtspSession, RtspTrack } from "../../../proto/sections.js";
+import { type continuationOf, endAt, startAt, type Track } from "../../media/index.js";
+import type { Answer } from "./answer.js";
+import type { Film } from "./films.js";
+import { Playback, trackOf } from "./playback.js";
+import type { Player, PlayerEvents } from "./player.js";
+import { formatNptRange, type NptRange, parseNptRange } from "./range.js";
+import { formatRtpInfo } from "./rtp_info.js";
+import { payloadTypeOf } from "./sdp.js";
+import type { ServerSide, Transport } from "./transport.js";
+import { formatTransport } from "./transport.js";
+import { type Subject, trackUrl } from "./url.js";
+
+const log = logger("rtsp");
+/** Bytes of a packet behind RTP's header: with it, UDP's and IPv6's within an Ethernet frame. */
+const PAYLOAD_MAX = 1_400;
+/** Between a source's reports, microseconds (RFC 3550 section 6.2). */
+const REPORT_US = 5_000_000;
+
+type Media = Extract<Subject, { kind: "media" }>;
+
+/** What a session needs of its connection. */
+export interface SessionHost {
+  readonly vip: string;
+  /** Makes what sends a range over what the session's tracks have agreed on. */
+  player(playback: Playback, events: PlayerEvents): Player;
+  /** This one sends no more; what it has promised may still be needed. */
+  retire(player: Player): void;
+  /** Everything of a range has been sent. */
+  farewell(player: Player): void;
+  /** The record is to be written anew. */
+  changed(): void;
+}
+
+/** What a client has set up, from its first SETUP to its TEARDOWN (RFC 2326 appendix A): tracks of one film, played together. */
+export class Session {
+  private player: Player | undefined;
+
+  /** @param state as it is in records; the session's from now on */
+  constructor(
+    private readonly host: SessionHost,
+    readonly state: RtspSession,
+    readonly film: Film,
+  ) {
+    film.pending?.then(
+      (validator) => {
+        state.validator = validator;
+        if (this.player) this.player.playback.range.validator = validator;
+        host.changed();
+      },
+      (error: Error) => log.warn({ err: error, object: film.objectId }, "a film's digest cannot be made"),
+    );
+  }
+
+  /** A new one. */
+  static begin(host: SessionHost, film: Film, { base }: Media): Session {
+    const { objectId, validator } = film;
+    const cname = `${randomBytes(6).toString("hex")}@${host.vip}`;
+    const id = randomBytes(8).toString("hex");
+    const state = { id, base, objectId, validator, cname, tracks: [], playing: false, ended: false };
+    return new Session(host, state, film);
+  }
+
+  get id(): string {
+    return this.state.id;
+  }
+  get playing(): boolean {
+    return this.state.playing;
+  }
+
+  /** Which track a request is about: an answer where it cannot be said. */
+  trackOf({ track }: Media): Track | Answer {
+    const { tracks } = this.film.movie;
+    if (track === undefined) return tracks.length === 1 ? (tracks[0] as Track) : { status: 459 };
+    return trackOf(this.film, track) ?? { status: 404 };
+  }
+
+  /** Channels that other tracks have. */
+  channelsBut(number: number): Set<number> {
+    const others = this.state.tracks.filter((track) => track.number !== number && track.transport === "interleaved");
+    return new Set(others.flatMap(({ rtp, rtcp }) => [rtp, rtcp]));
+  }
+
+  /** How the tracks before this one are sent; undefined where there are none. */
+  kindBut(number: number): string | undefined {
+    return this.state.tracks.find((track) => track.number !== number)?.transport;
+  }
+
+  /** A track is to be sent so. @param ports of the VIP, with udp */
+  setUp({ number }: Track, transport: Transport, ports?: ServerSide["serverPorts"]): Answer {
+    const { tracks } = this.state;
+    const [rtp, rtcp] =
+      transport.kind === "interleaved"
+        ? [transport.rtpChannel, transport.rtcpChannel]
+        : [transport.rtpPort, transport.rtcpPort];
+    const track: RtspTrack = {
+      ...{ number, ssrc: randomInt(2 ** 32), sequence: randomInt(2 ** 16), timestamp: randomInt(2 ** 32) },
+      ...{ transport: transport.kind, rtp, rtcp, serverRtp: ports?.rtpPort ?? 0, serverRtcp: ports?.rtcpPort ?? 0 },
+    };
+    this.state.tracks = [...tracks.filter((other) => other.number !== number), track];
+    const header = formatTransport(transport, { ssrc: track.ssrc, ...(ports ? { serverPorts: ports } : {}) });
+    return { status: 200, headers: [["Transport", header]], session: this.id };
+  }
+
+  // ---- playing ----
+
+  async play(header: string | undefined): Promise<Answer> {
+    const { state } = this;
+    const asked = header === undefined ? { start: undefined, end: undefined } : parseNptRange(header);
+    if (!asked) return { status: 457, session: this.id };
+    if (typeof asked.start === "number" && asked.start >= this.film.movie.durationUs) {
+      return { status: 457, session: this.id };
+    }
+    if (state.tracks.length === 0) return { status: 455, session: this.id };
+    const goesOn = typeof asked.start !== "number" && !state.ended && state.range !== undefined;
+    if (goesOn && state.playing && asked.end === undefined) return this.playingAnswer();
+    await this.halt();
+    const range = goesOn ? this.resumed(asked) : this.fresh(asked);
+    if (this.player) this.host.retire(this.player);
+    const player = this.use(range);
+    const behind = await player.begin();
+    return {
+      ...this.playingAnswer(),
+      behind: (offset) => {
+        Object.assign(state, { playing: true, ended: false });
+        return behind(offset);
+      },
+      after: () => player.go(),
+    };
+  }
+
+  async pause(): Promise<Answer> {
+    const { state } = this;
+    if (state.tracks.length === 0) return { status: 455, session: this.id };
+    await this.halt();
+    const headers = this.player ? [["Range", formatNptRange(this.reachedUs(), undefined)] as const] : [];
+    return { status: 200, headers, session: this.id };
+  }
+
+  /** Nothing more is sent. */
+  async close(): Promise<void> {
+    await this.halt();
+    if (this.player) this.host.retire(this.player);
+    this.player = undefined;
+  }
+
+  private async halt(): Promise<void> {
+    await this.player?.stop();
+    this.state.playing = false;
+  }
+
+  private use(range: RtspRange): Player {
+    this.state.range = range;
+    const player: Player = this.host.player(new Playback(range, this.film), {
+      ended: (error) => {
+        if (this.player !== player) return;
+        if (error) log.warn({ err: error, object: this.film.objectId }, "the rest of a film cannot be sent");
+        Object.assign(this.state, { playing: false, ended: true });
+        this.host.farewell(player);
+      },
+    });
+    this.player = player;
+    return player;
+  }
+
+  /** Where playing has stopped on the movie's time line, microseconds. */
+  private reachedUs(): number {
+    const { playback } = this.player as Player;
+    const { startUs, endUs } = playback.range;
+    const { nextUs } = playback;
+    return nextUs === undefined ? endUs || this.film.movie.durationUs : startUs + nextUs;
+  }
+
+  /** From where it was paused. */
+  private resumed({ end }: NptRange): RtspRange {
+    const { playback } = this.player as Player;
+    const { range, positions, nextUs = 0 } = playback;
+    const endUs = end ?? range.endUs;
+    const lanes = range.lanes.map((lane, index) => ({
+      ...lane,
+      ...positions[index],
+      endSample: this.endSample(lane.track, endUs),
+    }));
+    return { ...range, lanes, endUs, wallUs: wallClockUs() - nextUs, offset: 0, pieces: [] };
+  }
+
+  private fresh({ start, end }: NptRange): RtspRange {
+    const { state, film } = this;
+    const { startUs, samples } = startAt(film.movie, typeof start === "number" ? start : 0);
+    const nowUs = wallClockUs();
+    const lanes = state.tracks.map((track): RtspLane => {
+      const at = film.movie.tracks.findIndex(({ number }) => number === track.number);
+      const before = this.before(track.ssrc, nowUs);
+      const sample = samples[at] ?? 0;
+      const isFramed = track.transport === "interleaved";
+      return {
+        ...{ track: track.number, ssrc: track.ssrc, payloadType: payloadTypeOf(track), sequence: track.sequence },
+        ...{ timestamp: before?.timestamp ?? track.timestamp, endSample: this.endSample(track.number, end ?? 0) },
+        ...{ rtpChannel: isFramed ? track.rtp : 0, rtcpChannel: isFramed ? track.rtcp : 0 },
+        ...{ sample, fragment: 0, packets: before?.packets ?? 0, octets: before?.octets ?? 0, reports: 0 },
+      };
+    });
+    return {
+      ...{ objectId: state.objectId, validator: state.validator, cname: state.cname, lanes },
+      ...{ startUs, endUs: end ?? 0, wallUs: nowUs, reportUs: REPORT_US, payloadMax: PAYLOAD_MAX },
+      ...{ offset: 0, pieces: [] },
+    };
+  }
+
+  /** What a source has sent in ranges before, and its clock by now: it goes on from there. */
+  private before(ssrc: number, nowUs: number) {
+    const { player } = this;
+    const at = player?.playback.range.lanes.findIndex((lane) => lane.ssrc === ssrc) ?? -1;
+    if (!player || at < 0) return undefined;
+    const { playback } = player;
+    const { packets, octets } = playback.positions[at] as ReturnType<typeof continuationOf>;
+    const passedUs = Math.max(playback.nextUs ?? 0, nowUs - playback.range.wallUs, 0);
+    return { packets, octets, timestamp: playback.stream(at).timestampAt(passedUs) };
+  }
+
+  private endSample(number: number, endUs: number): number {
+    const track = trackOf(this.film, number);
+    if (!track) return 0;
+    return endUs > 0 ? endAt(track, endUs) : track.samples.count;
+  }
+
+  private playingAnswer(): Answer {
+    const { playback } = this.player as Player;
+    const { range, positions } = playback;
+    const reached = Math.max(0, playback.nextUs ?? 0);
+    const info = range.lanes.map((lane, index) => {
+      const stream = playback.stream(index);
+      const sequence = stream.sequence(positions[index]?.packets ?? 0);
+      return { url: trackUrl(this.state.base, lane.track), sequence, timestamp: stream.timestampAt(reached) };
+    });
+    const headers = [
+      ["Range", formatNptRange(range.startUs + reached, range.endUs || this.film.movie.durationUs)] as const,
+      ["RTP-Info", formatRtpInfo(info)] as const,
+    ];
+    return { status: 200, headers, session: this.id };
+  }
+
+  // ---- takeover ----
+
+  /** As records have it. @param told the client has everything of our stream below */
+  checkpoint(told: number): RtspSession {
+    const range = this.player?.checkpoint(told);
+    return { ...this.state, ...(range ? { range } : {}) };
+  }
+
+  /** On the second server: what sends the range is made, and does not send yet. */
+  restore(): Player | undefined {
+    const { range } = this.state;
+    return range && this.use(range);
+  }
+
+  get current(): Player | undefined {
+    return this.player;
+  }
+
+  /** Goes on. */
+  ready(): void {
+    if (this.state.playing) this.player?.go();
+  }
+}
