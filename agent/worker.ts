@@ -29,6 +29,7 @@ import { type Listening, listen } from "./connection/acceptor.js";
 import { Bundles } from "./connection/bundles.js";
 import { CommitMeter } from "./connection/commit_meter.js";
 import type { LiveConnection } from "./connection/connection.js";
+import { Datagrams } from "./connection/datagrams.js";
 import { Dialler } from "./connection/dialler.js";
 import { Exposures } from "./connection/exposures.js";
 import type { ConnectionHost } from "./connection/host.js";
@@ -126,12 +127,15 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     spills: store.spills,
     commits: new CommitMeter((seconds) => metrics.committed(seconds)),
     exposures,
-    bundles: new Bundles({
-      relate: (bundle, relations) => link.relate(bundle, relations.map(relationMessage), RELATE_MS),
-      unrelate: (bundle, relations) => link.unrelate(bundle, relations.map(relationMessage)),
-      forget: (bundle) => link.forgetRelations(bundle),
-      dial: (bundle, from, to) => dialler.dial(bundle, from, to),
-    }),
+    bundles: new Bundles(
+      {
+        relate: (bundle, relations) => link.relate(bundle, relations.map(relationMessage), RELATE_MS),
+        unrelate: (bundle, relations) => link.unrelate(bundle, relations.map(relationMessage)),
+        forget: (bundle) => link.forgetRelations(bundle),
+        dial: (bundle, from, to) => dialler.dial(bundle, from, to),
+      },
+      new Datagrams(guard, incarnation),
+    ),
     limits: {
       inputBytes: config.limits.inputBytes,
       bodyBytes: (service) => services.bodyBytesOf(service),

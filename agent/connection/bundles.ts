@@ -1,5 +1,6 @@
 import { type Endpoint, endpointText, type Flow, parseConnectionId } from "../../proto/flow.js";
 import type { ApplicationLayer, BundlePort, Relation } from "../protocols/application.js";
+import type { Datagrams } from "./datagrams.js";
 
 /** What a server does for its bundles. */
 export interface Relating {
@@ -30,7 +31,10 @@ export class Bundles {
   /** Bundle, by client address and place on a VIP. */
   private readonly expected = new Map<string, string>();
 
-  constructor(private readonly relating: Relating) {}
+  constructor(
+    private readonly relating: Relating,
+    private readonly datagrams: Pick<Datagrams, "open" | "freeze" | "thaw" | "close">,
+  ) {}
 
   join(member: Member, layer: ApplicationLayer): void {
     const { bundleId } = member;
@@ -41,10 +45,20 @@ export class Bundles {
     const { bundleId } = member;
     const members = this.members.get(bundleId);
     members?.delete(member);
+    if (member.id === bundleId) this.datagrams.close(bundleId);
     if (!members || members.size > 0) return;
     this.members.delete(bundleId);
     this.relating.forget(bundleId);
     for (const [key, bundle] of this.expected) if (bundle === bundleId) this.expected.delete(key);
+  }
+
+  /** Its flows of datagrams stand still, until `thaw`. */
+  freeze(bundleId: string): void {
+    this.datagrams.freeze(bundleId);
+  }
+
+  thaw(bundleId: string): void {
+    this.datagrams.thaw(bundleId);
   }
 
   /** Ids of the related connections that are here. */
@@ -72,7 +86,7 @@ export class Bundles {
 
   /** A bundle as the layers of its connections have it. */
   portOf(id: string): BundlePort {
-    const { members, expected, relating } = this;
+    const { members, expected, relating, datagrams } = this;
     const layers = () => [...(members.get(id) ?? [])];
     return {
       id,
@@ -85,6 +99,7 @@ export class Bundles {
       relate: (relations) => relating.relate(id, relations),
       unrelate: (relations) => relating.unrelate(id, relations),
       dial: (vipPort, clientPort) => relating.dial(id, vipPort, clientPort),
+      openDatagrams: (vipPort, clientPort, received) => datagrams.open(id, vipPort, clientPort, received),
       expect: (vipPort) => void expected.set(keyOf(id, vipPort), id),
       expectNone: (vipPort) => {
         const key = keyOf(id, vipPort);

@@ -222,6 +222,7 @@ export class LiveConnection implements ConnectionPort, Member {
       if (this.finished || !this.native) throw new RefusedError("it has ended");
       if (this.unmovable !== "") throw new RefusedError(this.unmovable); // it has begun with something meanwhile
       guard.change(this.flow, { phase: "FROZEN" });
+      if (this.isControl) this.host.bundles.freeze(this.id);
       detached = this.native.detach();
       this.native = undefined;
       const image = native.capture(detached.fd, true);
@@ -255,6 +256,7 @@ export class LiveConnection implements ConnectionPort, Member {
 
   private goOn(fd: number, writtenTo: Offset, revision: number): void {
     this.host.guard.change(this.flow, { phase: "LIVE" });
+    if (this.isControl) this.host.bundles.thaw(this.id);
     this.host.native.resume(fd);
     this.work(fd, writtenTo);
     this.goOnLive(revision);
@@ -522,6 +524,8 @@ export class LiveConnection implements ConnectionPort, Member {
     };
     this.tellAcknowledged(acknowledged);
     record.layers = this.layers.checkpoint();
+    const flows = this.layers.application.flows?.() ?? [];
+    if (flows.length > 0) record.flows = flows;
     this.waiting.taken(record);
     return record;
   }

@@ -1,5 +1,5 @@
 import type { Endpoint, Transport } from "../../proto/flow.js";
-import type { ObjectReference } from "../../proto/record.js";
+import type { ObjectReference, RelatedFlow } from "../../proto/record.js";
 import type { Spool } from "../native/api.js";
 import type { ProtocolLayer } from "./layer.js";
 
@@ -63,6 +63,9 @@ export interface ApplicationLayer extends ProtocolLayer {
    * Throws RefusedError.
    */
   gather?(): Promise<void>;
+
+  /** Of a control connection: what belongs to it and has no record, for operators. Missing: nothing. */
+  flows?(): RelatedFlow[];
 
   /** What was taken cannot be kept any longer: it is to be marked processed. Missing: the layer takes nothing. */
   letGo?(): void;
@@ -210,6 +213,22 @@ export interface BundlePort {
    * Throws a BatonError.
    */
   dial(vipPort: number, clientPort: number): Promise<void>;
+  /**
+   * Opens a flow of datagrams between the client's port and this one of the VIP, which are to be related before. It stands still while the
+   * bundle does, and is closed when the bundle goes. Rejects where there is no socket or no room for it.
+   */
+  openDatagrams(vipPort: number, clientPort: number, received: (datagram: Buffer) => void): Promise<DatagramFlow>;
+}
+
+export interface DatagramFlow {
+  /** Only while it is open. The kernel may have to wait; what it does not take is lost, as on the network. */
+  send(datagram: Buffer): void;
+  /** Sent, and the kernel does not have them yet. */
+  readonly pending: number;
+  /** Neither standing still nor closed. */
+  readonly isOpen: boolean;
+  /** May be called again. */
+  close(): void;
 }
 
 export interface Exposure {

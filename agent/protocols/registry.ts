@@ -79,9 +79,10 @@ export const applicationProtocols: Record<Protocol, ProtocolEntry> = {
   rtsp: {
     clientFirst: true,
     bundles: true,
-    factory: async ({ content, native }) => {
+    factory: async ({ content, native, relatedPorts }) => {
+      if (!relatedPorts) throw new BatonError("INTERNAL", "RTSP has no ports for media");
       const films = new Films(await content());
-      return (port, inputOffset) => new RtspLayer(port, inputOffset, films, native);
+      return (port, inputOffset) => new RtspLayer(port, inputOffset, films, native, relatedPorts);
     },
   },
   app: {

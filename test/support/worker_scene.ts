@@ -26,6 +26,12 @@ import { exampleRecord } from "./record.js";
 const RST = 4;
 const ACK = 16;
 
+/** No bundle has any. */
+export const noDatagrams = {
+  open: () => Promise.reject(new Error("there are no datagrams here")),
+  ...{ freeze: () => {}, thaw: () => {}, close: () => {} },
+};
+
 /** Records with compare-and-set, in memory. */
 class FakeBucket {
   readonly records = new Map<string, { revision: number; bytes: Uint8Array }>();
@@ -172,12 +178,10 @@ export class WorkerScene {
       bucket: this.bucket as unknown as ConnectionHost["bucket"],
       commits: new CommitMeter(() => {}),
       exposures: new Exposures(),
-      bundles: new Bundles({
-        relate: () => Promise.resolve(),
-        unrelate: () => {},
-        forget: () => {},
-        dial: () => Promise.resolve(),
-      }),
+      bundles: new Bundles(
+        { relate: () => Promise.resolve(), unrelate: () => {}, forget: () => {}, dial: () => Promise.resolve() },
+        noDatagrams,
+      ),
       spills: this.spills as unknown as ConnectionHost["spills"],
       limits: { inputBytes: 65_536, bodyBytes: () => 0, recordBytes: 327_680 },
       unprotected: false,

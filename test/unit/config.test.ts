@@ -146,7 +146,7 @@ const wrong: [string, string, string, string][] = [
     "name: http",
     "  - { name: http, port: 80, protocol: gopher, directory: a }",
     "gopher",
-    'services[0].protocol must be http or ftp or app, not "gopher".',
+    'services[0].protocol must be http or ftp or rtsp or app, not "gopher".',
   ],
   [
     "name: http",

@@ -21,6 +21,7 @@ import { Taking } from "../../agent/replace/taking.js";
 import { decodeRecord } from "../../proto/record.js";
 import { eventually } from "../support/eventually.js";
 import { get, ResponseReader } from "../support/http.js";
+import { noDatagrams } from "../support/worker_scene.js";
 
 const BYTES = 8 * 1024 * 1024;
 const body = Buffer.alloc(BYTES, "a body that is longer than what any buffer takes; ");
@@ -62,12 +63,10 @@ async function worker(content: DirectoryContent): Promise<Side> {
       },
       remove: async () => 0,
     },
-    bundles: new Bundles({
-      relate: () => Promise.resolve(),
-      unrelate: () => {},
-      forget: () => {},
-      dial: () => Promise.resolve(),
-    }),
+    bundles: new Bundles(
+      { relate: () => Promise.resolve(), unrelate: () => {}, forget: () => {}, dial: () => Promise.resolve() },
+      noDatagrams,
+    ),
     ended: (connection: LiveConnection) => table.drop(connection),
   } as unknown as ConnectionHost;
   const http = await applicationProtocols.http.factory({

@@ -1,28 +1,33 @@
 import { createHash } from "node:crypto";
 import { wallClockUs } from "../../../proto/clock.js";
+import type { PortRange } from "../../../proto/config/index.js";
 import { RefusedError } from "../../../proto/errors.js";
 import { logger } from "../../../proto/log.js";
-import type { LayerSection, ObjectReference } from "../../../proto/record.js";
+import type { LayerSection, ObjectReference, RelatedFlow } from "../../../proto/record.js";
 import { decodeRtspSection, encodeRtspSection } from "../../../proto/sections.js";
 import { MediaError, MICROSECONDS } from "../../media/index.js";
 import type {
   ApplicationDescription,
   ApplicationLayer,
+  BundlePort,
   ConnectionPort,
   OpenObject,
   ResponsePiece,
   TakenObject,
 } from "../application.js";
 import type { Answer } from "./answer.js";
+import { DatagramPlayer } from "./datagram_player.js";
 import type { Film, Films } from "./films.js";
 import { FramedPlayer, type Memory, memoryObject } from "./framed_player.js";
+import { MediaFlows } from "./media_flows.js";
 import { Playback } from "./playback.js";
 import type { Player, PlayerEvents } from "./player.js";
 import { type Message, MessageReader, type Request } from "./request.js";
 import { responseBytes, sessionId } from "./response.js";
 import { describe } from "./sdp.js";
+import { ServerPorts } from "./server_ports.js";
 import { Session, type SessionHost } from "./session.js";
-import { chooseTransport } from "./transport.js";
+import { chooseTransport, type Possible } from "./transport.js";
 import { parseUrl, type Subject } from "./url.js";
 
 const log = logger("rtsp");
@@ -51,6 +56,10 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
   /** Send no more; what they promised may be needed still. With them their films. */
   private readonly past = new Map<FramedPlayer, Film>();
   private framed = 0;
+  private readonly bundle: BundlePort;
+  private readonly ports: ServerPorts;
+  /** Of a session whose tracks are sent in datagrams, from its first PLAY on. */
+  private media: MediaFlows | undefined;
   /** Client stream offset up to which input has come, and up to which it is answered. */
   private received: number;
   private answered: number;
@@ -66,7 +75,11 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     inputOffset: number,
     private readonly films: Films,
     private readonly memory: Memory,
+    range: PortRange,
   ) {
+    if (!port.bundle) throw new RefusedError("no bundle", "an RTSP connection is of no bundle");
+    this.bundle = port.bundle;
+    this.ports = new ServerPorts(port.bundle, range);
     this.received = inputOffset;
     this.answered = inputOffset;
     this.reader = new MessageReader(inputOffset);
@@ -108,6 +121,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
   }
 
   private handle(message: Message): void {
+    this.media?.heard();
     switch (message.kind) {
       case "bad":
         void this.end({ status: message.status }, message.cseq);
@@ -230,23 +244,34 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     const film = present ? undefined : await this.films.find(subject.segments);
     if (!present && !film) return { status: 404 };
     const session = present ?? Session.begin(this, film as Film, subject);
-    const answer = this.choose(session, subject, headers.get("transport"));
+    const answer = await this.choose(session, subject, headers.get("transport"));
     if (answer.status === 200) this.session = session;
     else film?.close();
     return answer;
   }
 
-  private choose(session: Session, subject: Media, header: string | undefined): Answer {
+  private async choose(session: Session, subject: Media, header: string | undefined): Promise<Answer> {
     const track = session.trackOf(subject);
     if ("status" in track) return track;
     if (header === undefined) return { status: 400 };
     const kind = session.kindBut(track.number);
-    const transport = chooseTransport(header, {
+    const possible: Possible = {
       client: this.port.peer.address,
-      udp: false,
+      udp: kind !== "interleaved",
       interleaved: kind !== "udp",
       taken: session.channelsBut(track.number),
-    });
+    };
+    let transport = chooseTransport(header, possible);
+    if (transport?.kind === "udp") {
+      try {
+        const server = await this.ports.choose(transport);
+        this.ports.release(session.state.tracks.filter(({ number }) => number === track.number));
+        return session.setUp(track, transport, server);
+      } catch (error) {
+        log.warn({ err: error }, "no ports for media: they can only go over the connection");
+        transport = chooseTransport(header, { ...possible, udp: false });
+      }
+    }
     return transport ? session.setUp(track, transport) : { status: 461 };
   }
 
@@ -255,12 +280,21 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     if (!session) return;
     await session.close();
     this.session = undefined;
+    this.media?.close();
+    this.media = undefined;
+    this.ports.release(session.state.tracks);
     if (![...this.past.values()].includes(session.film)) session.film.close();
   }
 
   // ---- what a session needs ----
 
   player(playback: Playback, events: PlayerEvents): Player {
+    const { session } = this;
+    if (session && session.kind === "udp") {
+      this.media ??= new MediaFlows(this.bundle, session.state.tracks);
+      const quiet = () => void this.end();
+      return new DatagramPlayer(playback, this.media, this.port, { ended: (error) => events.ended(error), quiet });
+    }
     playback.range.offset ||= this.framed;
     return new FramedPlayer(playback, this.port, this.memory, {
       ended: (error) => events.ended(error),
@@ -276,6 +310,10 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
 
   farewell(player: Player): void {
     if (player instanceof FramedPlayer) this.say([{ literal: player.goodbyes() }]);
+    if (player instanceof DatagramPlayer) {
+      player.goodbye();
+      this.changed();
+    }
   }
 
   changed(): void {
@@ -348,12 +386,20 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
   ready(): void {
     for (const player of this.framedPlayers) player.forget();
     this.isReady = true;
-    this.session?.ready();
-    queueMicrotask(() => this.advance());
+    this.ports.repeat(this.session?.state.tracks ?? []);
+    queueMicrotask(() => {
+      if (this.over) return;
+      this.session?.ready();
+      this.advance();
+    });
   }
 
   undo(): void {
     this.over = true;
+  }
+
+  flows(): RelatedFlow[] {
+    return this.session?.flows() ?? [];
   }
 
   gap(): string {
@@ -380,6 +426,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
 
   closed(): void {
     this.over = true;
+    this.media?.close();
     const films = new Set(this.past.values());
     if (this.session) films.add(this.session.film);
     const closed = this.session?.close() ?? Promise.resolve(); // something may be read still

@@ -7,8 +7,11 @@ export interface Player {
   readonly playback: Playback;
   /** Makes what goes right behind the answer to PLAY. @returns promises it, at that offset of our stream */
   begin(): Promise<(offset: number) => ResponsePiece[]>;
-  /** The answer is promised, or another server had got so far: goes on until it is stopped, or the range ends. */
-  go(): void;
+  /**
+   * Goes on until it is stopped, or the range ends.
+   * @param recorded whether the range is in a committed record: another server had begun it
+   */
+  go(recorded: boolean): void;
   /** No more of it. Resolves when what was under way is promised, or sent. */
   stop(): Promise<void>;
   /** @param told the client has everything of our stream below, as records say */

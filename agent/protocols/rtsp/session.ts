@@ -1,8 +1,9 @@
 import { randomBytes, randomInt } from "node:crypto";
 import { wallClockUs } from "../../../proto/clock.js";
 import { logger } from "../../../proto/log.js";
+import type { RelatedFlow } from "../../../proto/record.js";
 import type { RtspLane, RtspRange, RtspSession, RtspTrack } from "../../../proto/sections.js";
-import { type continuationOf, endAt, startAt, type Track } from "../../media/index.js";
+import { endAt, type LanePosition, RTP_HEADER, reportLength, startAt, type Track } from "../../media/index.js";
 import type { Answer } from "./answer.js";
 import type { Film } from "./films.js";
 import { Playback, trackOf } from "./playback.js";
@@ -84,6 +85,11 @@ export class Session {
     return new Set(others.flatMap(({ rtp, rtcp }) => [rtp, rtcp]));
   }
 
+  /** How it is sent; undefined while no track is set up. */
+  get kind(): string | undefined {
+    return this.state.tracks[0]?.transport;
+  }
+
   /** How the tracks before this one are sent; undefined where there are none. */
   kindBut(number: number): string | undefined {
     return this.state.tracks.find((track) => track.number !== number)?.transport;
@@ -128,7 +134,7 @@ export class Session {
         Object.assign(state, { playing: true, ended: false });
         return behind(offset);
       },
-      after: () => player.go(),
+      after: () => player.go(false),
     };
   }
 
@@ -216,7 +222,7 @@ export class Session {
     const at = player?.playback.range.lanes.findIndex((lane) => lane.ssrc === ssrc) ?? -1;
     if (!player || at < 0) return undefined;
     const { playback } = player;
-    const { packets, octets } = playback.positions[at] as ReturnType<typeof continuationOf>;
+    const { packets, octets } = playback.positions[at] as LanePosition;
     const passedUs = Math.max(playback.nextUs ?? 0, nowUs - playback.range.wallUs, 0);
     return { packets, octets, timestamp: playback.stream(at).timestampAt(passedUs) };
   }
@@ -251,6 +257,23 @@ export class Session {
     return { ...this.state, ...(range ? { range } : {}) };
   }
 
+  /** What is sent in datagrams, as far as it is known to be sent. */
+  flows(): RelatedFlow[] {
+    const { state, player } = this;
+    const range = player?.checkpoint(0);
+    const report = reportLength(state.cname);
+    return state.tracks.flatMap(({ number, ssrc, transport, rtp, rtcp, serverRtp, serverRtcp }) => {
+      if (transport !== "udp") return [];
+      const lane = range?.lanes.find((one) => one.ssrc === ssrc);
+      const kind = trackOf(this.film, number)?.kind === "h264" ? "video" : "audio";
+      const [media, reports] = lane ? [lane.packets * RTP_HEADER + lane.octets, lane.reports * report] : [0, 0];
+      return [
+        { transport: "udp" as const, clientPort: rtp, vipPort: serverRtp, name: `${kind} rtp`, bytes: media },
+        { transport: "udp" as const, clientPort: rtcp, vipPort: serverRtcp, name: `${kind} rtcp`, bytes: reports },
+      ];
+    });
+  }
+
   /** On the second server: what sends the range is made, and does not send yet. */
   restore(): Player | undefined {
     const { range } = this.state;
@@ -263,6 +286,6 @@ export class Session {
 
   /** Goes on. */
   ready(): void {
-    if (this.state.playing) this.player?.go();
+    if (this.state.playing) this.player?.go(true);
   }
 }

@@ -1,0 +1,124 @@
+import { createSocket, type Socket } from "node:dgram";
+import { once } from "node:events";
+import { type Flow, flowText, isIPv6, parseConnectionId } from "../../proto/flow.js";
+import { logger } from "../../proto/log.js";
+import type { Guard } from "../guard/index.js";
+import type { DatagramFlow } from "../protocols/application.js";
+
+const log = logger("datagrams");
+/** Of a client that is not heard for a moment, and of our own; the kernel doubles it. */
+const BUFFER_BYTES = 1 << 20;
+
+/** The flows of datagrams of this server's bundles. Each has the guard's entry from before its first datagram until it is closed. */
+export class Datagrams {
+  private readonly byBundle = new Map<string, Set<Opened>>();
+
+  constructor(
+    private readonly guard: Pick<Guard, "installDatagram" | "change" | "remove">,
+    private readonly incarnation: number,
+  ) {}
+
+  /** Between the bundle's client and VIP. Rejects as bind(2) and connect(2) fail, and with a BatonError where the guard has no room. */
+  async open(
+    bundle: string,
+    vipPort: number,
+    clientPort: number,
+    received: (datagram: Buffer) => void,
+  ): Promise<DatagramFlow> {
+    const { client, vip } = parseConnectionId(bundle).flow;
+    const flow: Flow = {
+      client: { ...client, port: clientPort },
+      vip: { ...vip, port: vipPort },
+      transport: "udp",
+    };
+    this.guard.installDatagram(flow, "LIVE", this.incarnation);
+    const opened = new Opened(flow, this.guard, received, () => this.byBundle.get(bundle)?.delete(opened));
+    this.byBundle.set(bundle, (this.byBundle.get(bundle) ?? new Set()).add(opened));
+    try {
+      await opened.connect();
+      return opened;
+    } catch (error) {
+      opened.close();
+      throw error;
+    }
+  }
+
+  /** Nothing of them leaves or enters until `thaw`. */
+  freeze(bundle: string): void {
+    for (const flow of this.byBundle.get(bundle) ?? []) flow.freeze();
+  }
+
+  thaw(bundle: string): void {
+    for (const flow of this.byBundle.get(bundle) ?? []) flow.thaw();
+  }
+
+  close(bundle: string): void {
+    for (const flow of [...(this.byBundle.get(bundle) ?? [])]) flow.close();
+    this.byBundle.delete(bundle);
+  }
+}
+
+class Opened implements DatagramFlow {
+  pending = 0;
+  /** Those that the kernel did not take: the network would have lost them. */
+  lost = 0;
+  private readonly socket: Socket;
+  private frozen = false;
+  private closed = false;
+
+  constructor(
+    private readonly flow: Flow,
+    private readonly guard: Pick<Guard, "change" | "remove">,
+    received: (datagram: Buffer) => void,
+    private readonly ended: () => void,
+  ) {
+    // Another client's flow may have the same port of the VIP: the kernel gives each what its peer sends.
+    this.socket = createSocket({ type: isIPv6(flow.vip.address) ? "udp6" : "udp4", reuseAddr: true });
+    this.socket.on("message", (datagram, from) => {
+      if (from.port === flow.client.port && !this.closed) received(datagram);
+    });
+    this.socket.on("error", (error) => log.debug({ err: error, flow: flowText(flow) }, "a flow of datagrams fails"));
+  }
+
+  async connect(): Promise<void> {
+    const { socket, flow } = this;
+    socket.bind({ address: flow.vip.address, port: flow.vip.port, exclusive: true });
+    await once(socket, "listening");
+    if (this.closed) throw new Error("closed meanwhile");
+    socket.setSendBufferSize(BUFFER_BYTES);
+    socket.connect(flow.client.port, flow.client.address);
+    await once(socket, "connect");
+  }
+
+  get isOpen(): boolean {
+    return !this.closed && !this.frozen;
+  }
+
+  send(datagram: Buffer): void {
+    if (this.closed) return;
+    this.pending++;
+    this.socket.send(datagram, (error) => {
+      this.pending--;
+      if (!error) return;
+      if (this.lost++ === 0) log.info({ err: error, flow: flowText(this.flow) }, "a datagram was not taken");
+    });
+  }
+
+  freeze(): void {
+    this.frozen = true;
+    this.guard.change(this.flow, { phase: "FROZEN" });
+  }
+
+  thaw(): void {
+    this.frozen = false;
+    this.guard.change(this.flow, { phase: "LIVE" });
+  }
+
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.guard.remove(this.flow);
+    this.ended();
+    this.socket.close();
+  }
+}

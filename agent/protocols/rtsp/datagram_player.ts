@@ -1,0 +1,190 @@
+import { wallClockUs } from "../../../proto/clock.js";
+import { logger } from "../../../proto/log.js";
+import type { RtspRange } from "../../../proto/sections.js";
+import type { Item, LanePosition } from "../../media/index.js";
+import type { ConnectionPort, ResponsePiece } from "../application.js";
+import type { MediaFlows } from "./media_flows.js";
+import { Pace } from "./pace.js";
+import type { Playback } from "./playback.js";
+import type { Player, PlayerEvents } from "./player.js";
+
+const log = logger("rtsp");
+const STEP_MIN_MS = 5;
+const STEP_MAX_MS = 50;
+/** Of one step: what has become late is not sent all at once. */
+const ITEMS_MAX = 64;
+const BYTES_MAX = 2 ** 20;
+/** How far it has got is recorded so often, */
+const RECORD_MS = 120;
+/** and nothing is sent that is due later than so long after what a record says. */
+const LIMIT_US = 200_000;
+/** What may have been sent without a record, and in each track something that was not. */
+const WINDOW_US = 240_000;
+/** Without flows for so long there is no point in going on. */
+const OPEN_MS = 10_000;
+const OPEN_PAUSE_MS = 250;
+/** A client that says nothing for so long, neither in reports nor in requests, is gone. */
+const QUIET_MS = 75_000;
+
+/** Between two items: where the lanes are, and when the next one is due. */
+interface Mark {
+  positions: LanePosition[];
+  us: number;
+}
+
+/**
+ * Sends a range in datagrams, each when it is due. A record says how far it has got:
+ *
+ *     packets   .... recorded ] ....... sent ] .... due ] ...... limit ] .... window ]
+ *                             └ another server goes on from here, and sends all up to there in reverse
+ *
+ * Some of those the client has. They are the same packets once more; but there are receivers that take a packet for a new one where it
+ * is the very last that they have got. In reverse it comes behind later ones, and is an old one to all of them.
+ */
+export class DatagramPlayer implements Player {
+  private readonly pace = new Pace(() => this.step());
+  /** Behind everything that the kernel has, and behind everything that was given to it. */
+  private done: Mark;
+  private sent: Mark;
+  /** Taken from the schedule, and not sent. */
+  private ready: Item[] = [];
+  /** Nothing that is due later is sent. */
+  private limitUs: number;
+  private recordedAt = performance.now();
+  private recording = false;
+  private openingSince: number | undefined;
+  /** Another server may have sent some of what comes next. */
+  private unsure = false;
+
+  constructor(
+    readonly playback: Playback,
+    private readonly flows: MediaFlows,
+    private readonly port: Pick<ConnectionPort, "recorded">,
+    private readonly events: PlayerEvents & { quiet(): void },
+  ) {
+    this.sent = this.mark();
+    this.done = this.sent;
+    this.limitUs = this.done.us + LIMIT_US;
+  }
+
+  async begin(): Promise<(offset: number) => ResponsePiece[]> {
+    await this.flows.open();
+    this.flows.heard();
+    return () => [];
+  }
+
+  go(recorded: boolean): void {
+    this.flows.heard();
+    this.unsure = recorded;
+    if (recorded) this.pace.start(0);
+    else void this.port.recorded().then(() => this.pace.start(0));
+  }
+
+  async stop(): Promise<void> {
+    await this.pace.stop();
+    if (this.flows.areOpen) this.sendReady(this.ready.length);
+  }
+
+  checkpoint(): RtspRange {
+    this.look();
+    const { range } = this.playback;
+    return { ...range, lanes: range.lanes.map((lane, index) => ({ ...lane, ...this.done.positions[index] })) };
+  }
+
+  /** That the sources are gone. */
+  goodbye(): void {
+    for (const { lane, bytes } of this.playback.goodbyes(wallClockUs())) this.send({ lane, kind: "rtcp", bytes });
+  }
+
+  private look(): void {
+    if (this.flows.areIdle) this.done = this.sent;
+  }
+
+  private async step(): Promise<number | undefined> {
+    const { flows, playback, events } = this;
+    if (flows.quietMs > QUIET_MS) {
+      events.quiet();
+      return undefined;
+    }
+    if (!flows.areOpen) return this.open();
+    this.look();
+    try {
+      if (this.ready.length === 0) await this.collect();
+    } catch (error) {
+      events.ended(error as Error);
+      return undefined;
+    }
+    if (!flows.areOpen) return STEP_MIN_MS; // it stands still since a moment ago
+    this.sendReady(ITEMS_MAX);
+    this.record();
+    if (this.ready.length > 0 || !playback.ended) return this.pauseMs();
+    events.ended();
+    return undefined;
+  }
+
+  private async collect(): Promise<void> {
+    const { playback } = this;
+    if (!this.unsure) {
+      const untilUs = Math.min(this.elapsedUs, this.limitUs);
+      this.ready = await playback.collect(untilUs, BYTES_MAX, ITEMS_MAX);
+      return;
+    }
+    const items = await playback.collect(this.done.us + WINDOW_US, Number.POSITIVE_INFINITY);
+    this.unsure = false;
+    this.ready = items.reverse();
+  }
+
+  private async open(): Promise<number | undefined> {
+    const now = performance.now();
+    const since = this.openingSince ?? now;
+    this.openingSince = since;
+    try {
+      await this.flows.open();
+      if (this.flows.areOpen) this.openingSince = undefined;
+      return STEP_MIN_MS;
+    } catch (error) {
+      log.warn({ err: error }, "no flow of datagrams");
+      if (now - since < OPEN_MS) return OPEN_PAUSE_MS;
+      this.events.ended(error as Error);
+      return undefined;
+    }
+  }
+
+  private sendReady(max: number): void {
+    for (const item of this.ready.splice(0, max)) this.send(item);
+    if (this.ready.length === 0) this.sent = this.mark();
+  }
+
+  private mark(): Mark {
+    const { positions, nextUs } = this.playback;
+    return { positions, us: nextUs ?? Number.POSITIVE_INFINITY };
+  }
+
+  private send({ lane, kind, bytes }: Pick<Item, "lane" | "kind" | "bytes">): void {
+    const track = this.playback.range.lanes[lane]?.track;
+    if (track !== undefined) this.flows.send(track, kind, bytes);
+  }
+
+  private get elapsedUs(): number {
+    return wallClockUs() - this.playback.range.wallUs;
+  }
+
+  private pauseMs(): number {
+    const { nextUs } = this.playback;
+    if (this.ready.length > 0) return STEP_MIN_MS;
+    const ms = nextUs === undefined ? 0 : Math.ceil((nextUs - this.elapsedUs) / 1_000);
+    return Math.min(STEP_MAX_MS, Math.max(STEP_MIN_MS, ms));
+  }
+
+  private record(): void {
+    const now = performance.now();
+    if (this.recording || now - this.recordedAt < RECORD_MS) return;
+    this.recording = true;
+    const limitUs = this.done.us + LIMIT_US; // what is written is this, or later
+    void this.port.recorded().then(() => {
+      this.recording = false;
+      this.recordedAt = now;
+      this.limitUs = Math.max(this.limitUs, limitUs);
+    });
+  }
+}

@@ -1,0 +1,78 @@
+import type { RtspTrack } from "../../../proto/sections.js";
+import type { Item } from "../../media/index.js";
+import type { BundlePort, DatagramFlow } from "../application.js";
+
+/** A track's flows: RTP and RTCP. */
+type Pair = Record<Item["kind"], DatagramFlow>;
+
+/** The flows of datagrams of a session whose tracks are sent so; open from its first PLAY to its end. */
+export class MediaFlows {
+  private readonly pairs = new Map<number, Pair>();
+  private opening: Promise<void> | undefined;
+  private closed = false;
+  private heardAt = performance.now();
+
+  constructor(
+    private readonly bundle: BundlePort,
+    private readonly tracks: readonly RtspTrack[],
+  ) {}
+
+  /** Opens what is not open yet. Rejects as BundlePort.openDatagrams; then it may be tried again. */
+  open(): Promise<void> {
+    this.opening ??= this.openAll().finally(() => {
+      this.opening = undefined;
+    });
+    return this.opening;
+  }
+
+  /** All are there, and may send. */
+  get areOpen(): boolean {
+    return this.pairs.size === this.tracks.length && this.flows.every(({ isOpen }) => isOpen);
+  }
+
+  /** The kernel has everything that was sent. */
+  get areIdle(): boolean {
+    return this.flows.every(({ pending }) => pending === 0);
+  }
+
+  /** Since the client was last heard on any of them, milliseconds. */
+  get quietMs(): number {
+    return performance.now() - this.heardAt;
+  }
+
+  /** It was heard elsewhere. */
+  heard(): void {
+    this.heardAt = performance.now();
+  }
+
+  /** @param track its number */
+  send(track: number, kind: Item["kind"], packet: Buffer): void {
+    this.pairs.get(track)?.[kind].send(packet);
+  }
+
+  close(): void {
+    this.closed = true;
+    for (const flow of this.flows) flow.close();
+    this.pairs.clear();
+  }
+
+  private get flows(): DatagramFlow[] {
+    return [...this.pairs.values()].flatMap(({ rtp, rtcp }) => [rtp, rtcp]);
+  }
+
+  private async openAll(): Promise<void> {
+    // What a client says is a report, or is to open a way for ours: it is there, whatever it says.
+    const heard = () => this.heard();
+    for (const { number, rtp, rtcp, serverRtp, serverRtcp } of this.tracks) {
+      if (this.pairs.has(number)) continue;
+      const first = await this.bundle.openDatagrams(serverRtp, rtp, heard);
+      try {
+        this.pairs.set(number, { rtp: first, rtcp: await this.bundle.openDatagrams(serverRtcp, rtcp, heard) });
+      } catch (error) {
+        first.close();
+        throw error;
+      }
+      if (this.closed) return this.close();
+    }
+  }
+}

@@ -1,0 +1,66 @@
+import { randomInt } from "node:crypto";
+import type { PortRange } from "../../../proto/config/index.js";
+import { BatonError, RefusedError } from "../../../proto/errors.js";
+import type { RtspTrack } from "../../../proto/sections.js";
+import type { BundlePort, Relation } from "../application.js";
+
+/** Tries to find ports that no other connection of the same client's has. */
+const TRIES = 16;
+
+/** Ports of one side: RTP's is even, RTCP's the next one (RFC 3550 section 11). */
+export interface PortPair {
+  rtpPort: number;
+  rtcpPort: number;
+}
+
+/** The VIP's ports for a client's media. The appliances know which are related to its connection before it does. */
+export class ServerPorts {
+  constructor(
+    private readonly bundle: BundlePort,
+    private readonly range: PortRange,
+  ) {}
+
+  /** Finds a pair for the client's. Throws a BatonError where none can be had. */
+  async choose(client: PortPair): Promise<PortPair> {
+    const first = this.range.from + (this.range.from % 2);
+    const count = Math.max(0, Math.floor((this.range.to - first + 1) / 2));
+    const begin = randomInt(Math.max(1, count));
+    for (let tries = 0; tries < Math.min(TRIES, count); tries++) {
+      const rtpPort = first + 2 * ((begin + tries) % count);
+      const server = { rtpPort, rtcpPort: rtpPort + 1 };
+      try {
+        await this.bundle.relate(relations(client, server));
+        return server;
+      } catch (error) {
+        if (!(error instanceof RefusedError) || error.reason !== "taken") throw error;
+      }
+    }
+    throw new BatonError("LIMIT_REACHED", "no ports for media are free");
+  }
+
+  /** Says again which are related: an appliance may have lost its memory. Never rejects. */
+  repeat(tracks: readonly RtspTrack[]): void {
+    const all = relationsOf(tracks);
+    if (all.length > 0) this.bundle.relate(all).catch(() => {});
+  }
+
+  release(tracks: readonly RtspTrack[]): void {
+    const all = relationsOf(tracks);
+    if (all.length > 0) this.bundle.unrelate(all);
+  }
+}
+
+function relationsOf(tracks: readonly RtspTrack[]): Relation[] {
+  return tracks
+    .filter(({ transport }) => transport === "udp")
+    .flatMap(({ rtp, rtcp, serverRtp, serverRtcp }) =>
+      relations({ rtpPort: rtp, rtcpPort: rtcp }, { rtpPort: serverRtp, rtcpPort: serverRtcp }),
+    );
+}
+
+function relations(client: PortPair, server: PortPair): Relation[] {
+  return [
+    { transport: "udp", vipPort: server.rtpPort, clientPort: client.rtpPort },
+    { transport: "udp", vipPort: server.rtcpPort, clientPort: client.rtcpPort },
+  ];
+}
