@@ -14,6 +14,8 @@ const STEP_MAX_MS = 50;
 /** Of one step: what has become late is not sent all at once. */
 const ITEMS_MAX = 64;
 const BYTES_MAX = 2 ** 20;
+/** From the last packet to the goodbye, which goes another way and must not be there before. */
+const GOODBYE_MS = 200;
 /** How far it has got is recorded so often, */
 const RECORD_MS = 120;
 /** and nothing is sent that is due later than so long after what a record says. */
@@ -52,6 +54,8 @@ export class DatagramPlayer implements Player {
   private limitUs: number;
   private recordedAt = performance.now();
   private recording = false;
+  /** Everything has been sent, and there is the goodbye to be said. */
+  private isLast = false;
   private openingSince: number | undefined;
   /** Another server may have sent some of what comes next. */
   private unsure = false;
@@ -118,6 +122,10 @@ export class DatagramPlayer implements Player {
     this.sendReady(ITEMS_MAX);
     this.record();
     if (this.ready.length > 0 || !playback.ended) return this.pauseMs();
+    if (!this.isLast) {
+      this.isLast = true;
+      return GOODBYE_MS;
+    }
     events.ended();
     return undefined;
   }

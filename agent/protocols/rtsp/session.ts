@@ -127,9 +127,10 @@ export class Session {
     const range = goesOn ? this.resumed(asked) : this.fresh(asked);
     if (this.player) this.host.retire(this.player);
     const player = this.use(range);
+    const answer = this.playingAnswer(); // where it begins
     const behind = await player.begin();
     return {
-      ...this.playingAnswer(),
+      ...answer,
       behind: (offset) => {
         Object.assign(state, { playing: true, ended: false });
         return behind(offset);

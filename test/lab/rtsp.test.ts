@@ -1,0 +1,147 @@
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import type { ExecutionContext } from "ava";
+import { Dialer } from "../support/dialer.js";
+import { eventually } from "../support/eventually.js";
+import { killAgent } from "../support/fault.js";
+import { labTest } from "../support/fixture.js";
+import { VIP } from "../support/host.js";
+import { hashesIn, Receiver, RtspClient, saysGoodbye } from "../support/rtsp.js";
+
+const directory = mkdtempSync(join(tmpdir(), "baton-rtsp-"));
+const FILM = "film.mp4";
+const URL = `rtsp://${VIP}/${FILM}`;
+const SECONDS = 10;
+const PICTURES = 25 * SECONDS;
+
+function ffmpeg(...options: string[]): void {
+  execFileSync("nice", ["-n", "5", "ffmpeg", "-v", "error", "-y", ...options]);
+}
+
+const video = ["-f", "lavfi", "-i", `testsrc2=size=640x360:rate=25:duration=${SECONDS}`];
+const audio = ["-f", "lavfi", "-i", `sine=frequency=440:sample_rate=44100:duration=${SECONDS}`];
+const h264 = ["-c:v", "libx264", "-preset", "veryfast", "-b:v", "1500k", "-g", "50", "-bf", "2", "-pix_fmt", "yuv420p"];
+ffmpeg(...video, ...audio, ...h264, "-c:a", "aac", "-b:a", "96k", "-movflags", "+faststart", join(directory, FILM));
+ffmpeg("-i", join(directory, FILM), "-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", join(directory, "v"));
+
+const { test, lab } = labTest({ content: directory }, () => rmSync(directory, { recursive: true }));
+const pictures = hashesIn(join(directory, "v"));
+/** The sound as it comes where nothing happens. */
+let sound: string[] = [];
+
+test("a film is received to its end, over the connection and in datagrams", async (t) => {
+  const both = [new Receiver(directory, FILM, "tcp"), new Receiver(directory, FILM, "udp")];
+  const rows = await eventually("rows of the flows", async () => {
+    const all = await lab.control.connections({ protocol: "rtsp" });
+    return all.filter(({ transport, bytesSent }) => transport === "udp" && Number(bytesSent) > 0).length >= 4 && all;
+  });
+  t.deepEqual(
+    rows.flatMap(({ transport, object }) => (transport === "udp" ? [object] : [])),
+    ["video rtp", "video rtcp", "audio rtp", "audio rtcp"],
+  );
+  for (const receiver of both) {
+    const received = await receiver.done;
+    t.is(received.exit, 0, received.error);
+    t.deepEqual(received.pictures, pictures);
+    sound = received.sound;
+  }
+  t.is(pictures.length, PICTURES);
+  await eventually("nothing is left of them", async () => (await lab.control.connections()).length === 0);
+});
+
+for (const transport of ["tcp", "udp"] as const) {
+  test(`a film outlives its server: ${transport}`, async (t) => {
+    const receiver = new Receiver(directory, FILM, transport);
+    const [connection] = await eventually("it plays", async () => {
+      const all = await lab.control.connections({ protocol: "rtsp" });
+      return all.some(({ bytesSent }) => Number(bytesSent) > 100_000) && all.filter(({ bundle, id }) => bundle === id);
+    });
+    await delay(2_000);
+    await takeOver(t, connection!.id);
+    const received = await receiver.done;
+    t.is(received.exit, 0, received.error);
+    t.deepEqual(received.pictures, pictures, "every picture");
+    t.deepEqual(received.sound, sound, "every sound");
+  });
+}
+
+test("films are moved in the middle, over the connection and in datagrams", async (t) => {
+  const both = [new Receiver(directory, FILM, "tcp"), new Receiver(directory, FILM, "udp")];
+  const playing = await eventually("they play", async () => {
+    const all = await lab.control.connections({ protocol: "rtsp" });
+    const flows = all.filter(({ transport, bytesSent }) => transport === "udp" && Number(bytesSent) > 0);
+    const controls = all.filter(({ bundle, id }) => bundle === id);
+    return flows.length >= 4 && controls.length === 2 && controls;
+  });
+  await delay(2_000);
+  for (const { id, owner } of playing) {
+    const event = await lab.control.move(id, owner === "s1" ? "s2" : "s1");
+    t.is(event.result, "ok", event.reason);
+  }
+  for (const receiver of both) {
+    const received = await receiver.done;
+    t.is(received.exit, 0, received.error);
+    t.deepEqual(received.pictures, pictures);
+    t.deepEqual(received.sound, sound);
+  }
+});
+
+test("a session outlives its server before it plays, while it is paused, and while it plays again", async (t) => {
+  const dialer = await Dialer.start();
+  const { socket, localPort } = await dialer.connect({ port: 554 });
+  const client = new RtspClient(socket);
+  const { id } = await lab.control.connectionOf(localPort);
+  const session = await setUp(t, client);
+  await takeOver(t, id);
+  t.is((await client.ask("PLAY", URL, session)).status, 200);
+  await eventually("it plays", () => client.sequences(0).length > 100);
+  const paused = await client.ask("PAUSE", URL, session);
+  t.is(paused.status, 200);
+  const count = client.sequences(0).length;
+  await takeOver(t, id);
+  await delay(500);
+  t.is(client.sequences(0).length, count, "nothing comes while it is paused");
+  const again = await client.ask("PLAY", URL, session);
+  const [stopped, resumed] = [paused, again].map(({ headers }) => Number(/=([\d.]+)/.exec(headers.get("Range")!)![1]));
+  t.true(Math.abs(resumed! - stopped!) <= 0.04, `${stopped} and ${resumed}: the same picture`);
+  await delay(1_500);
+  await takeOver(t, id);
+  await eventually("the film ends", () => client.packets.get(1)?.some(saysGoodbye), 20_000);
+  const sequences = client.sequences(0);
+  t.true(
+    sequences.every((number, at) => number === (sequences[0]! + at) % 65_536),
+    "each packet once, in order",
+  );
+  t.is((await client.ask("TEARDOWN", URL, session)).status, 200);
+  t.is((await client.ask("PLAY", URL, session)).status, 454);
+  socket.end();
+  await eventually("the connection ends", () => client.ended);
+});
+
+async function setUp(t: ExecutionContext, client: RtspClient): Promise<{ Session: string }> {
+  const described = await client.ask("DESCRIBE", URL, { Accept: "application/sdp" });
+  t.is(described.status, 200);
+  const first = await client.ask("SETUP", `${URL}/trackID=1`, { Transport: "RTP/AVP/TCP;unicast;interleaved=0-1" });
+  t.is(first.status, 200);
+  const session = { Session: first.headers.get("Session")!.split(";")[0]! };
+  const transport = { Transport: "RTP/AVP/TCP;unicast;interleaved=2-3" };
+  t.is((await client.ask("SETUP", `${URL}/trackID=2`, { ...session, ...transport })).status, 200);
+  return session;
+}
+
+/** Its server's agent is killed, and another server goes on with it. */
+async function takeOver(t: ExecutionContext, id: string): Promise<void> {
+  const owner = (await lab.control.connections()).find((one) => one.id === id)!.owner;
+  const events = lab.control.follow();
+  killAgent(owner);
+  const event = await events.next("takeover", (one) => one.kind === "takeover" && one.connection === id);
+  events.close();
+  t.is(event.result, "ok", event.reason);
+  t.not(event.to, owner);
+  await eventually(`${owner} is back`, async () => {
+    return (await lab.control.servers()).find((server) => server.id === owner)?.state === "UP";
+  });
+}
