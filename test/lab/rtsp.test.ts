@@ -9,6 +9,7 @@ import { eventually } from "../support/eventually.js";
 import { killAgent } from "../support/fault.js";
 import { labTest } from "../support/fixture.js";
 import { VIP } from "../support/host.js";
+import { Replacement } from "../support/replacement.js";
 import { hashesIn, Receiver, RtspClient, saysGoodbye } from "../support/rtsp.js";
 
 const directory = mkdtempSync(join(tmpdir(), "baton-rtsp-"));
@@ -67,6 +68,22 @@ for (const transport of ["tcp", "udp"] as const) {
     t.deepEqual(received.sound, sound, "every sound");
   });
 }
+
+test("films go on when their agents are replaced", async (t) => {
+  const both = [new Receiver(directory, FILM, "tcp"), new Receiver(directory, FILM, "udp")];
+  const playing = await eventually("they play", async () => {
+    const all = await lab.control.connections({ protocol: "rtsp" });
+    const flows = all.filter(({ transport, bytesSent }) => transport === "udp" && Number(bytesSent) > 0);
+    return flows.length >= 4 && all.filter(({ bundle, id }) => bundle === id);
+  });
+  for (const server of new Set(playing.map(({ owner }) => owner))) await new Replacement(server).done();
+  for (const receiver of both) {
+    const received = await receiver.done;
+    t.is(received.exit, 0, received.error);
+    t.deepEqual(received.pictures, pictures);
+    t.deepEqual(received.sound, sound);
+  }
+});
 
 test("films are moved in the middle, over the connection and in datagrams", async (t) => {
   const both = [new Receiver(directory, FILM, "tcp"), new Receiver(directory, FILM, "udp")];
