@@ -55,6 +55,9 @@ class FakeBundle implements BundlePort {
       },
     };
   }
+  dial(): Promise<void> {
+    return Promise.reject(new Error("nobody dials here"));
+  }
   expect(): void {}
   expectNone(): void {}
 }
