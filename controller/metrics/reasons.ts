@@ -60,6 +60,7 @@ const known = [
   "its input is not where its record says",
   "too much of its input is not used yet",
   "no socket state",
+  "it is not rebuilt",
   "somebody else has the record",
   "more was sent than its record promises",
   "there is no stream to",
