@@ -130,6 +130,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     bundles: new Bundles(
       {
         relate: (bundle, relations) => link.relate(bundle, relations.map(relationMessage), RELATE_MS),
+        restate: (bundle, relations) => link.restateRelations(bundle, relations.map(relationMessage)),
         unrelate: (bundle, relations) => link.unrelate(bundle, relations.map(relationMessage)),
         forget: (bundle) => link.forgetRelations(bundle),
         dial: (bundle, from, to) => dialler.dial(bundle, from, to),

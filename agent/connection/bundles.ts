@@ -6,6 +6,8 @@ import type { Datagrams } from "./datagrams.js";
 export interface Relating {
   /** Resolves when every appliance sends such packets where the bundle is. Throws a BatonError; RefusedError "taken" where another bundle has one. */
   relate(bundle: string, relations: Relation[]): Promise<void>;
+  /** As they were related by whoever had the bundle before. */
+  restate(bundle: string, relations: Relation[]): void;
   unrelate(bundle: string, relations: Relation[]): void;
   /** The bundle is over, or another server's: nothing of it is to be said any more. */
   forget(bundle: string): void;
@@ -97,6 +99,7 @@ export class Bundles {
         return layers().flatMap(([member, layer]) => (member.id === id ? [] : [layer]));
       },
       relate: (relations) => relating.relate(id, relations),
+      restate: (relations) => relating.restate(id, relations),
       unrelate: (relations) => relating.unrelate(id, relations),
       dial: (vipPort, clientPort) => relating.dial(id, vipPort, clientPort),
       openDatagrams: (vipPort, clientPort, received) => datagrams.open(id, vipPort, clientPort, received),

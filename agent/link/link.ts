@@ -121,6 +121,11 @@ export class AgentLink {
     return this.#relations.relate(bundle, relations, deadlineMs);
   }
 
+  /** The flows of a bundle that this process has from another one, as they are. */
+  restateRelations(bundle: string, relations: Relation[]): void {
+    this.#relations.restate(bundle, relations);
+  }
+
   /** @param relations none: all of the bundle. Where the control connection ends, controllers see to it themselves: `forgetRelations` then. */
   unrelate(bundle: string, relations: Relation[] = []): void {
     this.#relations.unrelate(bundle, relations);

@@ -30,7 +30,7 @@ export class Relations {
 
   constructor(readonly peers: readonly RelationsPeer[]) {}
 
-  /** Resolves when every controller that is connected has said yes. Throws RefusedError where one says no, CONTROLLER_UNAVAILABLE; then none of them has these flows. */
+  /** Resolves when every controller that is connected has said yes. Throws RefusedError where one says no, CONTROLLER_UNAVAILABLE; then none of them has those that were new. */
   async relate(bundle: string, relations: Relation[], deadlineMs: number): Promise<void> {
     try {
       await this.#ask(bundle, relations, deadlineMs);
@@ -40,6 +40,19 @@ export class Relations {
       if (fresh.length > 0) this.#say({ unrelate: { bundle, relations: fresh } });
       throw error;
     }
+    this.#agree(bundle, relations);
+  }
+
+  /**
+   * Another process or server had these flows related, and this one has the bundle now: every controller is told, those that connect later as well.
+   * They have them as a rule; one that has lost its memory gets them back. No answer changes anything.
+   */
+  restate(bundle: string, relations: Relation[]): void {
+    this.#agree(bundle, relations);
+    this.#say({ relate: { request: ++this.#requests, bundle, relations } });
+  }
+
+  #agree(bundle: string, relations: Relation[]): void {
     const agreed = this.#agreed.get(bundle) ?? new Map<string, Relation>();
     this.#agreed.set(bundle, agreed);
     for (const relation of relations) agreed.set(relationKey(relation), relation);

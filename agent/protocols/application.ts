@@ -204,6 +204,8 @@ export interface BundlePort {
   readonly related: ApplicationLayer[];
   /** Resolves when packets of these flows come here. To be called before the client hears of them. Throws a BatonError; RefusedError "taken" where another bundle has one. */
   relate(relations: Relation[]): Promise<void>;
+  /** They were related by whoever had the bundle before: it is said again, to appliances that may have forgotten it. */
+  restate(relations: Relation[]): void;
   unrelate(relations: Relation[]): void;
   /** The client's next connection to this port of the VIP is related: it gets a layer of the same protocol. */
   expect(vipPort: number): void;

@@ -42,8 +42,6 @@ const known = [
   "it has a record",
   "somebody else has it",
   // of flows that are to go with a connection
-  "no controller answered in time",
-  "no controller is connected",
   "taken",
   "too many flows of one connection",
   "no room for more related flows",

@@ -179,7 +179,13 @@ export class WorkerScene {
       commits: new CommitMeter(() => {}),
       exposures: new Exposures(),
       bundles: new Bundles(
-        { relate: () => Promise.resolve(), unrelate: () => {}, forget: () => {}, dial: () => Promise.resolve() },
+        {
+          relate: () => Promise.resolve(),
+          unrelate: () => {},
+          restate: () => {},
+          forget: () => {},
+          dial: () => Promise.resolve(),
+        },
         noDatagrams,
       ),
       spills: this.spills as unknown as ConnectionHost["spills"],

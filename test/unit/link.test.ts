@@ -318,13 +318,15 @@ test("what one controller refuses no controller keeps; what was there before sta
 test("a controller that says nothing refuses, one that goes does not count, and one has to be there", async (t) => {
   const { apis, answers, link } = await related(t);
   answers[1] = undefined;
-  t.like(await t.throwsAsync(link.relate("b.1", [relation(30_000)], 50)), { reason: "no controller answered in time" });
+  t.like(await t.throwsAsync(link.relate("b.1", [relation(30_000)], 50)), {
+    message: "no controller answered in time",
+  });
   const asked = link.relate("b.1", [relation(30_000)], 5_000);
   await apis[1]?.stop();
   await asked;
   await apis[0]?.stop();
   await eventually("nobody", () => link.connected().length === 0);
-  t.like(await t.throwsAsync(link.relate("b.1", [relation(30_000)], 50)), { reason: "no controller is connected" });
+  t.like(await t.throwsAsync(link.relate("b.1", [relation(30_000)], 50)), { message: "no controller is connected" });
 });
 
 test("an agent that does not answer is waited for only so long", async (t) => {

@@ -64,7 +64,13 @@ async function worker(content: DirectoryContent): Promise<Side> {
       remove: async () => 0,
     },
     bundles: new Bundles(
-      { relate: () => Promise.resolve(), unrelate: () => {}, forget: () => {}, dial: () => Promise.resolve() },
+      {
+        relate: () => Promise.resolve(),
+        unrelate: () => {},
+        restate: () => {},
+        forget: () => {},
+        dial: () => Promise.resolve(),
+      },
       noDatagrams,
     ),
     ended: (connection: LiveConnection) => table.drop(connection),

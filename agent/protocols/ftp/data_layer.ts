@@ -1,3 +1,4 @@
+import { fstatSync } from "node:fs";
 import { RefusedError } from "../../../proto/errors.js";
 import type { LayerSection, ObjectReference } from "../../../proto/record.js";
 import { decodeFtpDataSection, encodeFtpDataSection, type FtpTransfer } from "../../../proto/sections.js";
@@ -154,7 +155,7 @@ export class FtpDataLayer implements ApplicationLayer {
     const { job } = this;
     if (!job) return;
     this.file = file;
-    if (job.verb === "APPE") this.job = { ...job, start: file.size };
+    if (job.verb === "APPE") this.job = { ...job, start: fstatSync(file.fd).size }; // others may have appended since it was opened
     void this.port.recorded().then(() => this.store(0, job.verb === "STOR" && job.start === 0));
   }
 

@@ -1,6 +1,5 @@
 import type { PortRange } from "../../../proto/config/index.js";
 import { RefusedError } from "../../../proto/errors.js";
-import { logger } from "../../../proto/log.js";
 import type { LayerSection } from "../../../proto/record.js";
 import { decodeFtpSection, encodeFtpSection, type FtpSection, type FtpTransfer } from "../../../proto/sections.js";
 import type {
@@ -10,34 +9,20 @@ import type {
   OpenObject,
   TakenObject,
 } from "../application.js";
-import { ActivePort } from "./active.js";
 import { ANONYMOUS, type Area, type Areas } from "./areas.js";
 import { CommandReader, type Line } from "./command.js";
 import type { FtpDataLayer, TransferOwner } from "./data_layer.js";
 import { failureReply, PathError } from "./failure.js";
 import { CHANGES, directoryAt, LOOKS, rename } from "./files.js";
-import {
-  extendedPassiveReply,
-  isOwn,
-  parseExtendedPassive,
-  parseExtendedPort,
-  parsePort,
-  passiveReply,
-  protocolOf,
-  protocolReply,
-} from "./host_port.js";
 import { chooseFacts, FACTS, type Fact, factsFeature, withoutOptions } from "./listing.js";
-import { PassivePorts } from "./passive.js";
 import { resolvePath } from "./path.js";
 import { featuresReply, pathReply, replies, reply } from "./reply.js";
-import { isSame, letGo, type Prepared, prepare, TRANSFERS } from "./transfer.js";
+import { TRANSFERS } from "./transfer.js";
+import { type TransferHost, Transfers } from "./transfers.js";
 
-const log = logger("ftp");
 const FAILURES_MAX = 3;
 /** Lines that are no commands; who speaks another protocol is sent away. */
 const MALFORMED_MAX = 5;
-/** For a data connection that was announced, milliseconds. */
-const OPENING_MS = 30_000;
 /** A client that types, or looks at what it has got. */
 const IDLE_MS = 300_000;
 /** One that has not logged in. */
@@ -65,18 +50,6 @@ const WITHOUT_LOGIN = [
 ];
 const FEATURES = ["EPRT", "EPSV", "MDTM", "SIZE", "REST STREAM", "TVFS", "UTF8", "PASV"];
 
-/** A transfer whose command has come. */
-interface Transferring {
-  transfer: FtpTransfer;
-  /** Until its data connection has it. */
-  prepared: Prepared | undefined;
-  timer: NodeJS.Timeout | undefined;
-  /** Resolves when 150 is said. */
-  begun?: Promise<void>;
-  /** What came of it is known, and is about to be said. */
-  isOver?: boolean;
-}
-
 /**
  * The control connection of an FTP session (RFC 959, 2389, 2428, 3659). Commands are executed one after the other:
  *
@@ -99,21 +72,13 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
   private received: number;
   private answered: number;
   private inputEnded = false;
-  /** A transfer may have a data connection that has heard of it before this connection's record did. */
-  private mayBeBegun = false;
   /** A line is being executed. */
   private busy = false;
   private over = false;
   private isReady = true;
   private malformed = 0;
   private requests = 0;
-  private transferring: Transferring | undefined;
-  /** Ends of transfers, by data connection. */
-  private readonly ends = new Map<string, Promise<void>>();
-  private readonly gone: Promise<void>;
-  private go!: () => void;
-  private readonly passive: PassivePorts;
-  private readonly active: ActivePort;
+  private readonly transfers: Transfers;
 
   constructor(
     private readonly port: ConnectionPort,
@@ -122,15 +87,32 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
     range: PortRange,
     dataPort: number,
   ) {
-    if (!port.bundle) throw new RefusedError("no bundle", "an FTP connection is of no bundle");
     this.received = inputOffset;
     this.answered = inputOffset;
     this.reader = new CommandReader(inputOffset);
-    this.passive = new PassivePorts(port.bundle, range);
-    this.active = new ActivePort(port.bundle, dataPort);
-    this.gone = new Promise((resolve) => {
-      this.go = resolve;
-    });
+    this.transfers = new Transfers(this.transferHost(), port, range, dataPort);
+  }
+
+  private transferHost(): TransferHost {
+    const layer = this;
+    return {
+      get state() {
+        return layer.state;
+      },
+      get isOver() {
+        return layer.over;
+      },
+      get answered() {
+        return layer.answered;
+      },
+      area: () => this.area(),
+      use: (endOffset) => {
+        this.answered = Math.max(this.answered, endOffset);
+        this.port.processed(this.answered);
+      },
+      answer: (literal, endOffset = this.answered) => this.answer(literal, endOffset),
+      advance: () => this.advance(),
+    };
   }
 
   begin(): void {
@@ -151,7 +133,7 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
 
   inputEnd(isLate = false): void {
     if (isLate) {
-      if (!this.transferring && !this.busy && !this.port.ended()) this.end(replies.timeout, this.received);
+      if (!this.transfers.transfer && !this.busy && !this.port.ended()) this.end(replies.timeout, this.received);
       return;
     }
     this.inputEnded = true;
@@ -164,14 +146,20 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
     while (!this.over && !this.busy && this.isReady && !this.port.ended()) {
       const line = this.lines[0];
       if (!line) break;
-      if (this.transferring && !(line.kind === "command" && DURING_TRANSFER.includes(line.verb))) return;
+      if (!this.mayTake(line)) return;
       this.lines.shift();
       this.requests++;
       this.takeLine(line);
     }
-    if (this.inputEnded && !this.over && !this.busy && !this.transferring && !this.port.ended()) {
+    if (this.inputEnded && !this.over && !this.busy && !this.transfers.transfer && !this.port.ended()) {
       this.port.respond({ pieces: [], fin: true, processed: this.received });
     }
+  }
+
+  private mayTake(line: Line): boolean {
+    const { transfer, isBeginning } = this.transfers;
+    if (!transfer) return true;
+    return !isBeginning && line.kind === "command" && DURING_TRANSFER.includes(line.verb);
   }
 
   private takeLine(line: Line): void {
@@ -188,7 +176,7 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
       .catch((error) => failureReply(error))
       .then((answer) => {
         this.busy = false;
-        this.mayBeBegun = false;
+        this.transfers.executed();
         if (this.over) return;
         if (answer) this.answer(answer, line.endOffset);
         this.advance();
@@ -215,7 +203,7 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
       case "PASS":
         return this.login(argument, endOffset);
       case "REIN":
-        this.dropIdle();
+        this.transfers.dropIdle();
         this.state = { ...freshState(), failures: state.failures, ports: state.ports };
         return replies.welcome;
       case "QUIT":
@@ -241,10 +229,10 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
         return replies.restarting;
       case "PASV":
       case "EPSV":
-        return this.announce(verb, argument);
+        return this.transfers.announce(verb, argument);
       case "PORT":
       case "EPRT":
-        return this.nameOwnPort(verb, argument);
+        return this.transfers.nameOwnPort(verb, argument);
       case "TYPE":
         // Everything is sent as it is, as most servers do whatever the type; only the form that nobody uses is refused.
         return /^(A( N)?|I|L ?8)$/i.test(argument) ? replies.ok : replies.badParameter;
@@ -253,7 +241,7 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
       case "STRU":
         return /^F$/i.test(argument) ? replies.ok : replies.badParameter;
       case "ABOR":
-        return this.abort();
+        return this.transfers.abort();
       case "STAT":
         return argument === "" ? this.status() : this.statusOf(argument);
       case "FEAT":
@@ -288,7 +276,7 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
   private nameUser(argument: string): Buffer {
     const { failures, ports } = this.state;
     if (argument === "" || Buffer.byteLength(argument) > 64) return replies.badArgument;
-    this.dropIdle();
+    this.transfers.dropIdle();
     this.state = { ...freshState(), failures, ports, named: argument };
     return this.areas.isAnonymous(argument) ? replies.anonymousPassword : replies.passwordNeeded;
   }
@@ -359,218 +347,36 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
 
   // ---- transfers ----
 
-  private get data(): FtpDataLayer[] {
-    return (this.port.bundle?.related ?? []) as FtpDataLayer[];
-  }
-
-  private async announce(verb: string, argument: string): Promise<Buffer> {
-    const { state, port, passive } = this;
-    const { bundle } = port;
-    const protocol = protocolOf(port.peer.address);
-    if (verb === "EPSV") {
-      const asked = parseExtendedPassive(argument);
-      if (asked === undefined) return replies.badArgument;
-      if (asked === "all") {
-        state.extendedOnly = true;
-        return replies.ok;
-      }
-      if (asked !== "any" && asked !== protocol) return protocolReply(protocol);
-    } else if (state.extendedOnly || protocol === 2) {
-      return state.extendedOnly ? replies.badSequence : protocolReply(2);
-    }
-    if (!bundle) return replies.noDataConnection;
-    this.dropIdle();
-    try {
-      state.ports = await passive.announce(state.ports);
-    } catch (error) {
-      log.warn({ reason: (error as Error).message }, "no port for a data connection");
-      return replies.noDataConnection;
-    }
-    state.ports = passive.trim(state.ports);
-    state.passivePort = state.ports.at(-1) ?? 0;
-    passive.expect(state.passivePort);
-    return verb === "EPSV"
-      ? extendedPassiveReply(state.passivePort)
-      : passiveReply({ address: port.vip.address, port: state.passivePort });
-  }
-
-  /** The client waits for its data connections itself: at its own address alone. */
-  private nameOwnPort(verb: string, argument: string): Buffer {
-    const { peer } = this.port;
-    if (this.state.extendedOnly) return replies.badSequence;
-    const named = verb === "PORT" ? parsePort(argument) : parseExtendedPort(argument);
-    if (named === "protocol") return protocolReply(protocolOf(peer.address));
-    if (!named) return replies.badArgument;
-    if (!isOwn(named, peer.address))
-      return reply(501, "Data goes to your own address, and to a port above 1023, only.");
-    this.dropIdle();
-    this.state.activePort = named.port;
-    return replies.ok;
-  }
-
-  /** A data connection that no command has come for is not wanted any more. */
-  private dropIdle(): void {
-    this.passive.expectNone(this.state.passivePort);
-    this.state.passivePort = 0;
-    this.state.activePort = 0;
-    for (const data of this.data) if (!data.transfer) data.dismiss();
-  }
-
-  private async beginTransfer(verb: string, argument: string, endOffset: number): Promise<Buffer | undefined> {
+  private beginTransfer(verb: string, argument: string, endOffset: number): Promise<Buffer | undefined> {
     const { state } = this;
     const isList = TRANSFERS[verb] === "list";
     const target = isList ? withoutOptions(argument) || "." : argument;
-    const area = await this.area();
     const asked: FtpTransfer = {
       ...{ verb, user: state.user, path: this.path(target), start: isList ? 0 : state.restart, connectionId: "" },
       ...(isList ? { listedAtMs: Date.now(), facts: state.facts } : { listedAtMs: 0, facts: [] }),
     };
     state.restart = 0;
-    // Its data connection may have been recorded with it by a server that died before its control connection was.
-    if (this.isBegun(asked, endOffset)) return undefined;
-    if (state.passivePort === 0 && state.activePort === 0 && !this.idle()) return replies.noDataConnection;
-    let prepared: Prepared;
-    try {
-      prepared = await prepare(asked, area);
-    } catch (error) {
-      this.dropIdle();
-      throw error;
-    }
-    if (this.over) {
-      letGo(prepared);
-      return undefined;
-    }
-    this.transferring = { transfer: asked, prepared, timer: undefined };
-    const data = this.idle();
-    if (data) this.run(data, endOffset);
-    else this.awaitData(endOffset);
-    return undefined;
-  }
-
-  /** Only the first command after a takeover can have been begun before. */
-  private isBegun(asked: FtpTransfer, endOffset: number): boolean {
-    const begun = this.mayBeBegun ? this.data.find(({ transfer }) => isSame(transfer, asked)) : undefined;
-    if (!begun?.transfer) return false;
-    this.transferring = { transfer: begun.transfer, prepared: undefined, timer: undefined };
-    this.opening(endOffset);
-    if (begun.isDone) void this.transferred(begun, true);
-    return true;
-  }
-
-  private idle(): FtpDataLayer | undefined {
-    return this.data.find(({ transfer, isUsable }) => !transfer && isUsable);
-  }
-
-  /** The client has still to open its data connection; whoever takes over waits for it as well. */
-  private awaitData(endOffset: number): void {
-    const { transferring } = this;
-    if (!transferring) return;
-    this.state.transfer = transferring.transfer;
-    this.answered = Math.max(this.answered, endOffset);
-    this.port.processed(this.answered);
-    void this.port.recorded();
-    const giveUp = () => {
-      if (this.transferring !== transferring || this.over) return;
-      this.dropTransfer();
-      this.dropIdle();
-      this.answer(replies.noDataConnection, endOffset);
-      this.advance();
-    };
-    transferring.timer = setTimeout(giveUp, OPENING_MS);
-    const { activePort } = this.state;
-    if (activePort !== 0) this.active.open(activePort).catch(giveUp);
+    return this.transfers.begin(asked, endOffset);
   }
 
   opened(data: FtpDataLayer): void {
-    this.state.passivePort = 0;
-    this.state.activePort = 0;
-    if (this.transferring?.prepared) this.run(data, this.answered);
+    this.transfers.opened(data);
   }
 
-  private run(data: FtpDataLayer, endOffset: number): void {
-    const { transferring } = this;
-    if (!transferring?.prepared) return;
-    clearTimeout(transferring.timer);
-    transferring.transfer = { ...transferring.transfer, connectionId: data.id };
-    this.answered = Math.max(this.answered, endOffset);
-    this.start(data);
-    // Its record first: who finds it alone knows what to do, who finds this one's alone would have to give up.
-    transferring.begun = Promise.race([data.recorded(), this.gone]).then(() => {
-      if (!this.over && this.transferring === transferring) this.opening(endOffset);
-    });
-  }
-
-  private start(data: FtpDataLayer): void {
-    const { transferring } = this;
-    if (!transferring?.prepared) return;
-    const { transfer, prepared } = transferring;
-    transferring.prepared = undefined;
-    data.start(transfer, prepared);
-  }
-
-  private opening(endOffset: number): void {
-    if (this.transferring) this.state.transfer = this.transferring.transfer;
-    this.answer(replies.opening, endOffset);
-  }
-
-  private dropTransfer(): void {
-    clearTimeout(this.transferring?.timer);
-    if (this.transferring?.prepared) letGo(this.transferring.prepared);
-    this.transferring = undefined;
-    delete this.state.transfer;
-  }
-
-  transferred(data: FtpDataLayer, isComplete: boolean, failure = replies.transferBroken): Promise<void> {
-    const known = this.ends.get(data.id);
-    if (known) return known;
-    const { transferring } = this;
-    if (this.over || transferring?.transfer.connectionId !== data.id) return Promise.resolve();
-    transferring.isOver = true;
-    const answer = isComplete ? replies.done : failure;
-    const ready = this.isReady && !transferring.begun ? undefined : Promise.all([this.readied, transferring.begun]);
-    const recorded = ready ? ready.then(() => this.finish(answer)) : this.finish(answer);
-    const end = Promise.race([recorded, this.gone]).then(() => void this.ends.delete(data.id));
-    this.ends.set(data.id, end);
-    return end;
-  }
-
-  private finish(answer: Buffer): Promise<void> {
-    this.dropTransfer();
-    if (this.over || this.port.ended()) return Promise.resolve();
-    this.answer(answer, this.answered);
-    queueMicrotask(() => this.advance());
-    return this.port.recorded();
-  }
-
-  private abort(): Buffer {
-    const { transferring } = this;
-    if (!transferring) {
-      this.dropIdle();
-      return replies.noTransfer;
-    }
-    const data = this.data.find(({ id }) => id === transferring.transfer.connectionId);
-    if (data)
-      void data.abort(); // it says that the transfer is broken
-    else {
-      this.dropTransfer();
-      this.dropIdle();
-      this.say(replies.transferBroken);
-    }
-    return replies.aborted;
+  transferred(data: FtpDataLayer, isComplete: boolean, failure?: Buffer): Promise<void> {
+    return this.transfers.transferred(data, isComplete, failure);
   }
 
   // ---- what else can be said ----
 
   private status(): Buffer {
     const { user, directory } = this.state;
-    const { transferring } = this;
+    const { transfer } = this.transfers;
     return reply(
       211,
       "Status:",
       user === "" ? "Nobody is logged in." : `${user} is logged in, in ${directory}.`,
-      transferring
-        ? `${transferring.transfer.verb} ${transferring.transfer.path} is under way.`
-        : "No transfer is under way.",
+      transfer ? `${transfer.verb} ${transfer.path} is under way.` : "No transfer is under way.",
       "End",
     );
   }
@@ -594,7 +400,7 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
 
   /** Says something that is no answer to a line. */
   private say(literal: Buffer): void {
-    this.port.respond({ pieces: [{ literal }], processed: this.answered });
+    this.answer(literal, this.answered);
   }
 
   private answer(literal: Buffer, endOffset: number): void {
@@ -610,22 +416,15 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
 
   // ---- takeover ----
 
-  private readied: Promise<void> = Promise.resolve();
-  private beReady: () => void = () => {};
-
   checkpoint(block: LayerSection[]): void {
     block.push(encodeFtpSection(this.state));
   }
 
   async unready(section: LayerSection): Promise<void> {
     this.isReady = false;
-    this.readied = new Promise((resolve) => {
-      this.beReady = resolve;
-    });
     this.state = decodeFtpSection(section);
+    this.transfers.unready(this.state.transfer);
     if (this.state.user !== "") await this.area();
-    const { transfer } = this.state;
-    if (transfer) this.transferring = { transfer, prepared: undefined, timer: undefined };
   }
 
   ready(): void {
@@ -634,49 +433,13 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
       return;
     }
     this.isReady = true;
-    this.mayBeBegun = true;
-    const { state, passive } = this;
-    passive.repeat(state.ports);
-    if (state.passivePort !== 0) {
-      if (this.idle()) state.passivePort = 0;
-      else passive.expect(state.passivePort);
-    }
-    this.beReady();
-    if (this.transferring && !this.transferring.isOver) void this.transferAgain(this.transferring.transfer);
+    this.transfers.ready();
     queueMicrotask(() => this.advance());
-  }
-
-  /** A transfer goes on where the records say; they were not written together. */
-  private async transferAgain(transfer: FtpTransfer): Promise<void> {
-    await null; // not from within `ready`
-    if (this.over || this.transferring?.transfer !== transfer) return;
-    const data = this.data.find(({ id }) => id === transfer.connectionId);
-    if (data?.transfer) return; // it is under way
-    if (transfer.connectionId !== "" && !data) {
-      // Its data connection died before its first record: nothing of it can have been of use.
-      return this.finish(replies.transferBroken);
-    }
-    if (transfer.connectionId === "" && this.isBegun(transfer, this.answered)) return;
-    try {
-      const prepared = await prepare(transfer, await this.area());
-      if (this.over || this.transferring?.transfer !== transfer) return letGo(prepared);
-      this.transferring.prepared = prepared;
-      const idle = this.idle();
-      if (data) this.start(data);
-      else if (idle) this.run(idle, this.answered);
-      else this.awaitData(this.answered);
-    } catch (error) {
-      if (this.over) return;
-      this.dropTransfer();
-      this.dropIdle();
-      this.answer(failureReply(error), this.answered);
-      this.advance();
-    }
   }
 
   undo(): void {
     this.over = true;
-    this.go();
+    this.transfers.closed();
   }
 
   open(): Promise<OpenObject> {
@@ -697,8 +460,7 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
 
   closed(): void {
     this.over = true;
-    this.dropTransfer();
-    this.go();
+    this.transfers.closed();
   }
 }
 

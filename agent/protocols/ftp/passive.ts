@@ -56,9 +56,9 @@ export class PassivePorts {
     return left;
   }
 
-  /** Says again which are related: an appliance may have lost its memory. Never rejects. */
+  /** This server has them from another one. */
   repeat(ports: readonly number[]): void {
-    if (ports.length > 0) this.bundle.relate(ports.map(relation)).catch(() => {});
+    if (ports.length > 0) this.bundle.restate(ports.map(relation));
   }
 }
 

@@ -38,10 +38,10 @@ export class ServerPorts {
     throw new BatonError("LIMIT_REACHED", "no ports for media are free");
   }
 
-  /** Says again which are related: an appliance may have lost its memory. Never rejects. */
+  /** This server has them from another one. */
   repeat(tracks: readonly RtspTrack[]): void {
     const all = relationsOf(tracks);
-    if (all.length > 0) this.bundle.relate(all).catch(() => {});
+    if (all.length > 0) this.bundle.restate(all);
   }
 
   release(tracks: readonly RtspTrack[]): void {

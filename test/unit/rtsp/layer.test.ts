@@ -34,6 +34,9 @@ class FakeBundle implements BundlePort {
     this.relations.push(...relations);
     return Promise.resolve();
   }
+  restate(relations: Relation[]): void {
+    this.relations.push(...relations);
+  }
   unrelate(relations: Relation[]): void {
     for (const { vipPort } of relations) {
       const at = this.relations.findIndex((one) => one.vipPort === vipPort);
