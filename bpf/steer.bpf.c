@@ -305,11 +305,15 @@ static __always_inline int maglev_owner(struct steered *s)
 	return BATON_STEER_FORWARD_MAGLEV;
 }
 
+/*
+ * A line of `recent` may be of before a move of which its flow, being idle, has heard nothing: a server that gets its next
+ * packet sends it back. But it would take a SYN of a related flow for its own, so those are asked of exceptions and Maglev.
+ */
 static __always_inline int find_owner(struct steered *s)
 {
 	if (exception_owner(s))
 		return BATON_STEER_FORWARD_EXCEPTION;
-	if (recent_owner(s))
+	if (!s->related && recent_owner(s))
 		return BATON_STEER_FORWARD_RECENT;
 	return maglev_owner(s);
 }

@@ -95,6 +95,10 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   const relations = new Relations({
     table: appliance.relations,
     index,
+    confirm: (control) => {
+      const owner = roster.owner(control);
+      if (owner) placement.confirm(control.flow(), owner);
+    },
     isRelatedPort: (port, transport) => isRelatedPort(reload.config.services, port, transport),
   });
   relations.adopt();

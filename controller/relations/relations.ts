@@ -2,7 +2,7 @@ import { BatonError } from "../../proto/errors.js";
 import { connectionId, type Flow, parseConnectionId, type Transport } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
 import type { Relation } from "../../proto/rpc/index.js";
-import type { ConnectionIndex } from "../connections/index.js";
+import type { ConnectionEntry, ConnectionIndex } from "../connections/index.js";
 import { Places } from "./places.js";
 
 const log = logger("relations");
@@ -29,6 +29,8 @@ export interface RelationTable {
 export interface RelationsDeps {
   table: RelationTable;
   index: Pick<ConnectionIndex, "get">;
+  /** The control connection is where it is by exceptions or Maglev from now on, not by what its packets have taught alone. */
+  confirm(control: ConnectionEntry): void;
   /** Whether the port is one of related flows. */
   isRelatedPort(port: number, transport: Transport): boolean;
 }
@@ -67,6 +69,8 @@ export class Relations {
     const fresh = flows.filter((flow) => !this.places.has(bundle, flow));
     if (fresh.some((flow) => this.places.isTaken(bundle, flow))) return "taken";
     if (this.places.of(bundle).length + fresh.length > BUNDLE_MAX) return "too many flows of one connection";
+    const control = this.deps.index.get(bundle);
+    if (control) this.deps.confirm(control);
     return this.write(bundle, fresh);
   }
 

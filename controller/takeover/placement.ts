@@ -104,6 +104,16 @@ export class Placement {
     }
   }
 
+  /**
+   * The flow lives there, and others go where exceptions and Maglev say that it does. Its packets may have taught that a table which was made
+   * before its record was seen says otherwise.
+   */
+  confirm(flow: Flow, member: Member): void {
+    const key = flowKey(flow);
+    if (this.moving.has(key) || this.excepted.has(key)) return;
+    if (this.homeOf(flow)?.id !== member.id) this.moved([{ flow, member }]);
+  }
+
   /** The connection is over. */
   ended(entry: ConnectionEntry): void {
     this.moving.delete(entry.key);

@@ -712,7 +712,7 @@ for (const [family, vip] of [
       t.is(appliance.tables.hintsOf(control), undefined, "nothing is learnt from it");
       appliance.run(segment(control, { ack: 9111 }));
       const before = appliance.tables.hintsOf(control);
-      all("forward_recent", 2);
+      all("forward_maglev", 2); // never by what its packets have taught
       t.deepEqual(appliance.tables.hintsOf(control), before);
       appliance.tables.putExceptions([{ flow: control, slot: 3, generation: 1 }]);
       all("forward_exception", 3);

@@ -31,9 +31,11 @@ const PORTS = { from: 30_000, to: 30_099 };
 
 function scene(table = new FakeTable()) {
   const index = new ConnectionIndex();
+  const confirmed: string[] = [];
   const relations = new Relations({
     table,
     index,
+    confirm: ({ id }) => void confirmed.push(id),
     isRelatedPort: (port) => port >= PORTS.from && port <= PORTS.to,
   });
   let revision = 0;
@@ -46,16 +48,17 @@ function scene(table = new FakeTable()) {
     relations.seen(id);
     return id;
   };
-  return { table, index, relations, control };
+  return { table, index, relations, control, confirmed };
 }
 
 const tcp = (vipPort: number, clientPort = 0): Relation => ({ transport: "TCP", vipPort, clientPort });
 const udp = (vipPort: number, clientPort = 0): Relation => ({ transport: "UDP", vipPort, clientPort });
 
 test("a relation is written as its control connection's, once", async (t) => {
-  const { table, relations, control } = scene();
+  const { table, relations, control, confirmed } = scene();
   const id = control(1001);
   for (let i = 0; i < 2; i++) t.is(await relations.relate("s1", id, [tcp(30_000), udp(30_001, 5004)]), "");
+  t.deepEqual(confirmed, [id, id], "where it is does not hang on a cache");
   t.is(relations.size, 2);
   t.deepEqual(
     [...table.flows],
