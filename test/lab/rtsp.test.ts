@@ -1,4 +1,3 @@
-import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,29 +6,20 @@ import type { ExecutionContext } from "ava";
 import { Dialer } from "../support/dialer.js";
 import { eventually } from "../support/eventually.js";
 import { killAgent } from "../support/fault.js";
+import { makeFilm, PICTURES_A_SECOND } from "../support/film.js";
 import { labTest } from "../support/fixture.js";
 import { VIP } from "../support/host.js";
 import { Replacement } from "../support/replacement.js";
-import { hashesIn, Receiver, RtspClient, saysGoodbye } from "../support/rtsp.js";
+import { Receiver, RtspClient, saysGoodbye } from "../support/rtsp.js";
 
 const directory = mkdtempSync(join(tmpdir(), "baton-rtsp-"));
 const FILM = "film.mp4";
 const URL = `rtsp://${VIP}/${FILM}`;
 const SECONDS = 10;
-const PICTURES = 25 * SECONDS;
+const PICTURES = PICTURES_A_SECOND * SECONDS;
 
-function ffmpeg(...options: string[]): void {
-  execFileSync("nice", ["-n", "5", "ffmpeg", "-v", "error", "-y", ...options]);
-}
-
-const video = ["-f", "lavfi", "-i", `testsrc2=size=640x360:rate=25:duration=${SECONDS}`];
-const audio = ["-f", "lavfi", "-i", `sine=frequency=440:sample_rate=44100:duration=${SECONDS}`];
-const h264 = ["-c:v", "libx264", "-preset", "veryfast", "-b:v", "1500k", "-g", "50", "-bf", "2", "-pix_fmt", "yuv420p"];
-ffmpeg(...video, ...audio, ...h264, "-c:a", "aac", "-b:a", "96k", "-movflags", "+faststart", join(directory, FILM));
-ffmpeg("-i", join(directory, FILM), "-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", join(directory, "v"));
-
+const pictures = makeFilm(directory, FILM, SECONDS);
 const { test, lab } = labTest({ content: directory }, () => rmSync(directory, { recursive: true }));
-const pictures = hashesIn(join(directory, "v"));
 /** The sound as it comes where nothing happens. */
 let sound: string[] = [];
 
