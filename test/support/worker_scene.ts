@@ -1,5 +1,4 @@
 import type { ExecutionContext } from "ava";
-import { Bundles } from "../../agent/connection/bundles.js";
 import { CommitMeter } from "../../agent/connection/commit_meter.js";
 import { LiveConnection } from "../../agent/connection/connection.js";
 import { Exposures } from "../../agent/connection/exposures.js";
@@ -21,16 +20,11 @@ import { type ConnectionRecord, encodeRecord, encodeTakeover } from "../../proto
 import { encodeIpSection, encodeTcpSection } from "../../proto/sections.js";
 import { add } from "../../proto/sequence.js";
 import { ConflictError } from "../../proto/store/index.js";
+import { noBundles } from "./no_bundles.js";
 import { exampleRecord } from "./record.js";
 
 const RST = 4;
 const ACK = 16;
-
-/** No bundle has any. */
-export const noDatagrams = {
-  open: () => Promise.reject(new Error("there are no datagrams here")),
-  ...{ freeze: () => {}, thaw: () => {}, close: () => {} },
-};
 
 /** Records with compare-and-set, in memory. */
 class FakeBucket {
@@ -178,16 +172,7 @@ export class WorkerScene {
       bucket: this.bucket as unknown as ConnectionHost["bucket"],
       commits: new CommitMeter(() => {}),
       exposures: new Exposures(),
-      bundles: new Bundles(
-        {
-          relate: () => Promise.resolve(),
-          unrelate: () => {},
-          restate: () => {},
-          forget: () => {},
-          dial: () => Promise.resolve(),
-        },
-        noDatagrams,
-      ),
+      bundles: noBundles(),
       spills: this.spills as unknown as ConnectionHost["spills"],
       limits: { inputBytes: 65_536, bodyBytes: () => 0, recordBytes: 327_680 },
       unprotected: false,

@@ -6,7 +6,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { listen } from "../../agent/connection/acceptor.js";
-import { Bundles } from "../../agent/connection/bundles.js";
 import { CommitMeter } from "../../agent/connection/commit_meter.js";
 import type { LiveConnection } from "../../agent/connection/connection.js";
 import { Exposures } from "../../agent/connection/exposures.js";
@@ -21,7 +20,7 @@ import { Taking } from "../../agent/replace/taking.js";
 import { decodeRecord } from "../../proto/record.js";
 import { eventually } from "../support/eventually.js";
 import { get, ResponseReader } from "../support/http.js";
-import { noDatagrams } from "../support/worker_scene.js";
+import { noBundles } from "../support/no_bundles.js";
 
 const BYTES = 8 * 1024 * 1024;
 const body = Buffer.alloc(BYTES, "a body that is longer than what any buffer takes; ");
@@ -63,16 +62,7 @@ async function worker(content: DirectoryContent): Promise<Side> {
       },
       remove: async () => 0,
     },
-    bundles: new Bundles(
-      {
-        relate: () => Promise.resolve(),
-        unrelate: () => {},
-        restate: () => {},
-        forget: () => {},
-        dial: () => Promise.resolve(),
-      },
-      noDatagrams,
-    ),
+    bundles: noBundles(),
     ended: (connection: LiveConnection) => table.drop(connection),
   } as unknown as ConnectionHost;
   const http = await applicationProtocols.http.factory({
