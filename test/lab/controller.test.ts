@@ -53,9 +53,11 @@ test("a controller killed in the middle of a takeover continues it when it is ba
     await lab.control.connectionOf(download.port, (one) => one.phase === "UNREADY");
     signal(pidOf("lb1", "controller"), "SIGKILL");
     await mendLink("client");
+    download.pause(); // it is not to be over before it can be seen whose it is
     await labHeal();
     const after = await lab.control.connectionOf(download.port, (one) => one.phase === "LIVE", 20_000);
     t.not(after.owner, before.owner);
+    download.goOn();
   });
   assertSurvived(t, outcome, await lab.digestOf(FILE));
   const events = (await lab.control.events()).slice(known).filter(({ connection }) => connection === id);

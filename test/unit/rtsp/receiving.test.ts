@@ -34,7 +34,18 @@ async function freePorts(): Promise<number> {
 
 /** Whether somebody on this machine receives there. */
 function isBound(port: number): boolean {
-  return readFileSync("/proc/net/udp", "latin1").includes(`:${port.toString(16).toUpperCase().padStart(4, "0")} `);
+  return unread(port) !== undefined;
+}
+
+/** Bytes that lie unread at the port, as the kernel counts them; undefined: nobody receives there. */
+function unread(port: number): number | undefined {
+  const local = `:${port.toString(16).toUpperCase().padStart(4, "0")} `;
+  const line = readFileSync("/proc/net/udp", "latin1")
+    .split("\n")
+    .find((one) => one.includes(local));
+  return line === undefined
+    ? undefined
+    : Number.parseInt(/ [0-9A-F]+:([0-9A-F]+) /.exec(line.split(local)[1]!.slice(16))![1]!, 16);
 }
 
 const slices = (stream: Buffer) => annexB(stream).filter((unit) => [1, 5].includes(unit.readUInt8(0) & 0x1f));
@@ -63,6 +74,8 @@ test("another receiver gets every picture and every sound by UDP, from the descr
   await sendAll(schedule, read, (lane, kind, bytes) =>
     socket.send(bytes, port + 2 * lane + Number(kind === "rtcp"), HOST),
   );
+  // A goodbye that overtakes the last packet ends the receiver before it has that.
+  await eventually("the receiver has read everything", () => [port, port + 2].every((one) => unread(one) === 0));
   for (const [lane, position] of schedule.position.entries()) {
     const { stream } = lanes[lane] as (typeof lanes)[number];
     const { packets, octets } = position;
