@@ -35,6 +35,8 @@ const log = logger("rtsp");
 const TIMEOUT_S = 60;
 /** They may be late. */
 const IDLE_MS = 75_000;
+/** Ranges that were left and are not acknowledged to their end: whoever does not read may not ask for more. */
+const PAST_MAX = 8;
 const METHODS = ["OPTIONS", "DESCRIBE", "SETUP", "PLAY", "PAUSE", "TEARDOWN", "GET_PARAMETER", "SET_PARAMETER"];
 const ELSEWHERE = ["ANNOUNCE", "RECORD", "REDIRECT"];
 const PUBLIC = ["Public", METHODS.join(", ")] as const;
@@ -146,7 +148,8 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
         if (this.over || this.port.ended()) return;
         this.answer(answer, request.cseq, end);
         this.advance();
-      });
+      })
+      .catch((error: Error) => this.port.reset(`a request cannot be answered: ${error.message}`));
   }
 
   private answer(answer: Answer, cseq: number | undefined, end: number, fin = false): void {
@@ -203,6 +206,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     if (!session) return { status: 454 };
     const why = this.unfit(subject, session);
     if (why) return { status: why, session: session.id };
+    if (method === "PLAY" && this.past.size >= PAST_MAX) return { status: 453, session: session.id };
     if (method === "PLAY") return session.play(headers.get("range"));
     if (method === "PAUSE") return session.pause();
     await this.closeSession();
@@ -245,7 +249,11 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     if (!present && !film) return { status: 404 };
     const session = present ?? Session.begin(this, film as Film, subject);
     const answer = await this.choose(session, subject, headers.get("transport"));
-    if (answer.status === 200) this.session = session;
+    if (this.over) {
+      // It ended meanwhile, and knew of none of this.
+      film?.close();
+      this.ports.release(session.state.tracks);
+    } else if (answer.status === 200) this.session = session;
     else film?.close();
     return answer;
   }

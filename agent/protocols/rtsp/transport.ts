@@ -113,7 +113,7 @@ function meetInterleaved(parameters: Map<string, string>, possible: Possible): T
 function meetUdp(parameters: Map<string, string>, possible: Possible): Transport | undefined {
   if (!possible.udp || !isOwn(parameters, possible.client)) return undefined;
   const pair = pairOf(parameters.get("client_port") ?? "", 65_535);
-  return pair && pair[0] > 0 ? { kind: "udp", rtpPort: pair[0], rtcpPort: pair[1] } : undefined;
+  return pair && pair[0] > 0 && pair[1] > 0 ? { kind: "udp", rtpPort: pair[0], rtcpPort: pair[1] } : undefined;
 }
 
 /** Where it is sent to is ours to say; who wants it elsewhere gets nothing. */
