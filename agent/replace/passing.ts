@@ -7,7 +7,7 @@ import type { ConnectionTable } from "../connection/table.js";
 import type { Listener, Native } from "../native/api.js";
 import { type Arrived, encodePassed, type Passage, socketsOf } from "./passage.js";
 
-/** Connections under way at a time: each of them stands still for its passage, so they are few. */
+/** Connections, or listeners, under way at a time: each of them stands still for its passage, so they are few. */
 const AT_ONCE = 16;
 /** What has just begun with something that could not be gone on with may finish it first. */
 const BUSY_MS = 500;
@@ -54,11 +54,16 @@ export class Passing {
   }
 
   async passListeners(listeners: readonly PassedListener[]): Promise<void> {
-    for (const { address, port, listener } of listeners) {
-      const fd = listener.detach();
-      await this.pass((number) => ({ number, listener: { address, port } }), [fd]);
-      this.native.closeFd(fd);
-    }
+    const left = [...listeners];
+    const passOn = async () => {
+      for (let next = left.shift(); next; next = left.shift()) {
+        const { address, port, listener } = next;
+        const fd = listener.detach();
+        await this.pass((number) => ({ number, listener: { address, port } }), [fd]);
+        this.native.closeFd(fd);
+      }
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, passOn));
   }
 
   /** Nothing may be added to the table meanwhile. Rejects where the next worker is gone. @returns how many were passed */
