@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { type Config, directoryOf, type ServiceConfig, serverOf, upstreamOf } from "../proto/config/index.js";
 import { RefusedError } from "../proto/errors.js";
+import { isRelated } from "../proto/record.js";
 import type { LiveConnection } from "./connection/connection.js";
 import { DirectoryContent } from "./content/index.js";
 import type { Checked } from "./health/index.js";
@@ -83,11 +84,11 @@ export class Services {
 
   /** The layers of a connection, ip first. Throws RefusedError where its service is not offered here. */
   stackOf(connection: LiveConnection, inputOffset: number): Stack {
-    const { id, bundleId, service, protocol, tcp } = connection.identity;
+    const { service, protocol, tcp } = connection.identity;
     const offered = this.byName.get(service);
     if (offered?.config.protocol !== protocol)
       throw new RefusedError("no such service here", `${service} (${protocol})`);
-    const application = offered.makeApplication(connection, inputOffset, bundleId !== "" && bundleId !== id);
+    const application = offered.makeApplication(connection, inputOffset, isRelated(connection));
     return new Stack(
       [new IpLayer(), new TcpLayer(tcp, () => connection.tcpState())],
       application,

@@ -22,6 +22,7 @@ import {
   MIGRATION,
   type Relation as RelationMessage,
   type TakeoverResult,
+  transportMessage,
 } from "../proto/rpc/index.js";
 import { connectStore, type Store } from "../proto/store/index.js";
 import { Tally } from "../proto/tally.js";
@@ -331,7 +332,7 @@ function doorsOf(service: ServiceConfig): Listening[] {
 }
 
 function relationMessage({ transport, ...ports }: Relation): RelationMessage {
-  return { ...ports, transport: transport === "udp" ? "UDP" : "TCP" };
+  return { ...ports, transport: transportMessage(transport) };
 }
 
 /** A port that the worker before this one lets go of may be in use for a moment yet. */

@@ -1,5 +1,7 @@
 /** The appliance's half of bpf/shared.h: codecs between the bytes of maps and objects. A test compares it with BTF. */
+import type { ServicePort } from "../proto/config/index.js";
 import { address16, addressText, type Flow } from "../proto/flow.js";
+import { encodeService } from "./guard_layout.js";
 import { type ServerState, serverStates } from "./vocabulary.js";
 
 const TCP = 6;
@@ -221,6 +223,12 @@ export function decodeRelated(bytes: Buffer): Control {
 
 /** BATON_SERVICE_*: values of `services`. */
 export const serviceKind = { OWN: 1, RELATED: 2 } as const;
+
+/** Key and value in `services`, on the appliance and on a server. */
+export function serviceEntry({ port, transport, related }: ServicePort): readonly [key: Buffer, value: Buffer] {
+  const kind = related ? serviceKind.RELATED : serviceKind.OWN;
+  return [encodeService(port, transport === "udp" ? UDP : TCP), indexKey(kind)];
+}
 
 /** Field offsets of struct baton_maglev: two positions an element. */
 export const maglevLayout = { main: 0, heir: 4 } as const;

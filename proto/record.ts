@@ -127,6 +127,11 @@ export interface Takeover {
   unknown?: UnknownField[];
 }
 
+/** Whether a record is of a connection that is related to another one. */
+export function isRelated({ id, bundleId }: Pick<ConnectionRecord, "id" | "bundleId">): boolean {
+  return bundleId !== "" && bundleId !== id;
+}
+
 /** How much of our stream the piece takes: bytes, 1 for the FIN. */
 export function pieceLength(piece: OutputPiece): number {
   return piece.literal?.length ?? piece.object?.length ?? 1;

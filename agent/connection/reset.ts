@@ -1,9 +1,16 @@
 import type { Flow } from "../../proto/flow.js";
+import type { Sequence } from "../../proto/sequence.js";
 import { guardFlag } from "../guard/index.js";
+import type { Segment } from "../native/api.js";
 import { type ConnectionHost, endpointsOf } from "./host.js";
 
 /** RST and ACK (RFC 9293 section 3.1). */
 const RESET = 0x14;
+
+/** An RST that the client takes at once: at exactly the byte it expects (RFC 5961 section 3.2). */
+export function exactReset(flow: Flow, seq: Sequence, ack: Sequence): Segment {
+  return { ...endpointsOf(flow), seq, ack, flags: RESET, window: 0 };
+}
 
 /**
  * Resets the client at exactly what it has of us, as the guard saw it leave. Nothing is said where the guard does not know the flow.
@@ -16,6 +23,5 @@ export function resetExactly(
 ): void {
   const entry = guard.change(flow, { setFlags: guardFlag.RST_ASKED });
   close();
-  if (!entry) return;
-  native.sendSegments([{ ...endpointsOf(flow), seq: entry.sendNext, ack: entry.sentAck, flags: RESET, window: 0 }]);
+  if (entry) native.sendSegments([exactReset(flow, entry.sendNext, entry.sentAck)]);
 }

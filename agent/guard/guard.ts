@@ -17,7 +17,6 @@ import {
   encodeGuardSweep,
   encodeLease,
   encodeMac,
-  encodeService,
   type GuardCensus,
   type GuardChange,
   type GuardEntry,
@@ -26,10 +25,12 @@ import {
   type GuardPhase,
   guardFlag,
 } from "../../bpf/guard_layout.js";
-import { flowFromKey, flowKey, indexKey, serviceKind } from "../../bpf/layout.js";
+import { flowFromKey, flowKey, serviceEntry } from "../../bpf/layout.js";
+import { replaceEntries } from "../../bpf/replace_entries.js";
 import { guardVerdicts } from "../../bpf/vocabulary.js";
+import type { ServicePort } from "../../proto/config/index.js";
 import { BatonError } from "../../proto/errors.js";
-import { address16, type Flow, flowText, type Transport } from "../../proto/flow.js";
+import { address16, type Flow, flowText } from "../../proto/flow.js";
 import { bpfObject } from "../../proto/paths.js";
 import { type NewEntry, wholeEntry } from "./entry.js";
 import { type links, makeFolder, maps, pinPath, pinProgram, programs, removePins } from "./pins.js";
@@ -45,8 +46,6 @@ function birthsMax(flows: number): number {
   return Math.max(1, Math.floor(flows * BIRTHS_SHARE));
 }
 
-const TRANSPORT = { tcp: 6, udp: 17 } as const;
-
 export interface GuardOptions {
   /** The server's interface: every packet of a VIP enters and leaves here. */
   interface: string;
@@ -55,7 +54,7 @@ export interface GuardOptions {
   /** Folder of the agent's cgroup (v2): listeners created by its members get entries for their connections. */
   cgroup: string;
   vips: string[];
-  services: Array<{ port: number; transport?: Transport; related?: boolean }>;
+  services: ServicePort[];
   /** Connections at most. With nineteen twentieths of them new ones are turned away: their clients try again, elsewhere by then. */
   flows: number;
   /** A clamp that lasts longer shuts the window, milliseconds; 100 if left out. */
@@ -106,14 +105,7 @@ export class Guard {
     });
     try {
       replaceKeys(object.map("vips"), options.vips.map(address16));
-      const ports = object.map("services");
-      replaceKeys(
-        ports,
-        options.services.map(({ port, transport }) => encodeService(port, TRANSPORT[transport ?? "tcp"])),
-      );
-      for (const { port, transport } of options.services.filter(({ related }) => related)) {
-        ports.update(encodeService(port, TRANSPORT[transport ?? "tcp"]), indexKey(serviceKind.RELATED));
-      }
+      replaceEntries(object.map("services"), options.services.map(serviceEntry));
       for (const name of programs) pinProgram(object.program(name), options.pins, name);
       const pin = (name: (typeof links)[number]) => ({ pin: pinPath(options.pins, name) });
       // Egress first: at no moment may the stack's answers leave unguarded.
@@ -291,8 +283,9 @@ export class Guard {
   }
 }
 
-/** New keys first: at no moment is one missing that was there and stays. */
 function replaceKeys(map: BpfMap, keys: Buffer[]): void {
-  for (const key of keys) map.update(key, ONE);
-  for (const [key] of map.entries()) if (!keys.some((wanted) => wanted.equals(key))) map.delete(key);
+  replaceEntries(
+    map,
+    keys.map((key) => [key, ONE] as const),
+  );
 }

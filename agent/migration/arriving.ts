@@ -14,6 +14,7 @@ import { endpointsOf } from "../connection/host.js";
 import type { ConnectionTable } from "../connection/table.js";
 import type { SocketImage } from "../native/api.js";
 import type { OpenObject } from "../protocols/application.js";
+import { negotiated } from "../restore/negotiated.js";
 import { widestWindow } from "../restore/receive_window.js";
 import type { RepairSocket } from "../restore/repair_socket.js";
 import { beginUnready, prepareUnready } from "../restore/unready.js";
@@ -149,12 +150,7 @@ function imageOf(
     ...endpointsOf(record.flow),
     sendUna: state.sendUna,
     receiveNext,
-    mss: tcp.mss,
-    windowScaling: tcp.windowScaling,
-    sendScale: tcp.sendScale,
-    receiveScale: tcp.receiveScale,
-    sack: tcp.sack,
-    timestamps: tcp.timestamps,
+    ...negotiated(tcp),
     timestampClock: state.timestampClock,
     timestampUsec: state.timestampUsec,
     window: {

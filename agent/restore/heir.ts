@@ -1,14 +1,14 @@
 import { flowHash, MAGLEV_SIZE, maglevTable } from "../../bpf/maglev.js";
 import { parseConnectionId } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
-import { decodeRecord, decodeTakeover, ownerOfRecord, type Takeover } from "../../proto/record.js";
+import { decodeRecord, decodeTakeover, isRelated, ownerOfRecord, type Takeover } from "../../proto/record.js";
 import type { LiveConnection } from "../connection/connection.js";
 import type { ConnectionTable } from "../connection/table.js";
 import type { Transit } from "../connection/transit.js";
 import type { Attempt, ResumptionResult } from "./attempt.js";
 import { BundleResumption } from "./bundle_resumption.js";
 import { type Answer, compareAnswer, expectationOf } from "./compare.js";
-import { isRelated, type Known, KnownRecords, ownerKey } from "./known_records.js";
+import { type Known, KnownRecords, ownerKey } from "./known_records.js";
 import { Pursuit, type Quarry } from "./pursuit.js";
 import type { AnswerDesk } from "./reattachment.js";
 import { removeRecord } from "./removal.js";

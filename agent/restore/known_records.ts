@@ -1,4 +1,4 @@
-import { ownerOfRecord } from "../../proto/record.js";
+import { isRelated, ownerOfRecord } from "../../proto/record.js";
 
 /** A record as the store has it. */
 export interface Known {
@@ -12,11 +12,6 @@ export interface Known {
 /** One life of a server. */
 export function ownerKey(server: string, incarnation: number): string {
   return `${server}/${incarnation}`;
-}
-
-/** Whether a record is of a connection that is related to another one. */
-export function isRelated({ id, bundleId }: Pick<Known, "id" | "bundleId">): boolean {
-  return bundleId !== "" && bundleId !== id;
 }
 
 /**

@@ -38,8 +38,3 @@ export function probe(subject: ProbeSubject, tsval: number): Segment {
     ...(subject.timestamps ? { timestamps: { value: tsval, echo: 0 } } : {}),
   };
 }
-
-/** An RST that the client takes at once: at exactly the byte it expects (RFC 5961 section 3.2). */
-export function exactReset(flow: Flow, seq: Sequence, ack: Sequence): Segment {
-  return { ...endpointsOf(flow), seq, ack, flags: 0x14, window: 0 };
-}

@@ -8,6 +8,7 @@ import type { GuardEvent } from "../guard/index.js";
 import type { SocketImage } from "../native/api.js";
 import type { TimestampClock } from "./clock.js";
 import { type Answer, Comparison, type Expectation, type Probe } from "./compare.js";
+import { negotiated } from "./negotiated.js";
 import { type ProbeSubject, probe } from "./probe.js";
 import { widestWindow } from "./receive_window.js";
 import type { RepairSocket } from "./repair_socket.js";
@@ -133,12 +134,7 @@ export class Reattachment {
       ...endpointsOf(this.subject.flow),
       sendUna: toSequence(tcp.serverIsn, position),
       receiveNext,
-      mss: tcp.mss,
-      windowScaling: tcp.windowScaling,
-      sendScale: tcp.sendScale,
-      receiveScale: tcp.receiveScale,
-      sack: tcp.sack,
-      timestamps: tcp.timestamps,
+      ...negotiated(tcp),
       timestampClock: this.clock.now(),
       timestampUsec: tcp.timestampUsec,
       window: {

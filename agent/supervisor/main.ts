@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { monotonicNs } from "../../proto/clock.js";
-import { type Config, natsUrls, recordBytesMax, relatedPortsOf, serverOf } from "../../proto/config/index.js";
+import { type Config, natsUrls, portsOf, recordBytesMax, serverOf } from "../../proto/config/index.js";
 import { BatonError } from "../../proto/errors.js";
 import { writePidFile } from "../../proto/files.js";
 import { interfaceMac } from "../../proto/interface.js";
@@ -67,10 +67,7 @@ export async function run({ config, id, replace = false }: AgentOptions): Promis
     pins: server.pins,
     cgroup,
     vips: config.vips,
-    services: config.services.flatMap((service) => [
-      { port: service.port },
-      ...relatedPortsOf(service).map((related) => ({ ...related, related: true })),
-    ]),
+    services: config.services.flatMap(portsOf),
     flows: config.limits.flows,
   });
   if (!old) guard.fence(); // an earlier life's lease may still be running; its worker is gone

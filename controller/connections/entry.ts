@@ -1,6 +1,6 @@
 import { flowHash } from "../../bpf/maglev.js";
 import { type Flow, parseConnectionId } from "../../proto/flow.js";
-import { type ConnectionRecord, decodeRecord, ownerOfRecord } from "../../proto/record.js";
+import { type ConnectionRecord, decodeRecord, isRelated, ownerOfRecord } from "../../proto/record.js";
 
 /**
  * What is kept of a record at hand: little, because there may be 100,000, and because every change of every record passes here
@@ -37,7 +37,7 @@ export class ConnectionEntry {
 
   /** Whether it goes where another connection goes: it has no place of its own then, neither in Maglev nor in exceptions and holds. */
   get isRelated(): boolean {
-    return this.bundleId !== "" && this.bundleId !== this.id;
+    return isRelated(this);
   }
 
   get serverId(): string {

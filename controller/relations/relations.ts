@@ -1,7 +1,7 @@
 import { BatonError } from "../../proto/errors.js";
 import { connectionId, type Flow, parseConnectionId, type Transport } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
-import type { Relation } from "../../proto/rpc/index.js";
+import { type Relation, transportOfMessage } from "../../proto/rpc/index.js";
 import type { ConnectionEntry, ConnectionIndex } from "../connections/index.js";
 import { Places } from "./places.js";
 
@@ -150,7 +150,7 @@ function flowOf(bundle: string, { transport, vipPort, clientPort }: Relation): F
   return {
     client: { ...client, port: clientPort },
     vip: { ...vip, port: vipPort },
-    transport: transport === "UDP" ? "udp" : "tcp",
+    transport: transportOfMessage(transport),
   };
 }
 

@@ -9,12 +9,13 @@ import {
 } from "../../bpf/binding/index.js";
 import { decodeHold, flowFromKey, flowKey } from "../../bpf/layout.js";
 import { removePins, replacePin } from "../../bpf/pins.js";
+import type { ServicePort } from "../../proto/config/index.js";
 import { BatonError } from "../../proto/errors.js";
 import type { Flow } from "../../proto/flow.js";
 import { bpfObject } from "../../proto/paths.js";
 import { Releases } from "./releases.js";
 import { type SteerSettings, steerRodata } from "./settings.js";
-import { type Hints, type Owner, type SteeredPort, type SteerMaps, steerMaps, Tables } from "./tables.js";
+import { type Hints, type Owner, type SteerMaps, steerMaps, Tables } from "./tables.js";
 
 const SWEEP_MS = 5_000;
 /** A hold that nobody has ended so long after its deadline is removed. */
@@ -27,7 +28,7 @@ export interface SteeringOptions extends SteerSettings {
   interface: string;
   /** Folder in bpffs. */
   pins: string;
-  services: SteeredPort[];
+  services: ServicePort[];
   /** Packets are held of flows that had none held before. */
   onHeld(flows: Flow[]): void;
   /** A server has no such connection and sent the packet back. */

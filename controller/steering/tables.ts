@@ -1,5 +1,4 @@
 import type { BpfMap } from "../../bpf/binding/index.js";
-import { encodeService } from "../../bpf/guard_layout.js";
 import {
   type Control,
   decodeException,
@@ -19,10 +18,12 @@ import {
   RECENT_BYTES,
   type Server,
   type Syn,
-  serviceKind,
+  serviceEntry,
 } from "../../bpf/layout.js";
 import { flowHashOfKey, MAGLEV_SIZE, maglevTable } from "../../bpf/maglev.js";
+import { replaceEntries } from "../../bpf/replace_entries.js";
 import { type ServerState, type SteerVerdict, steerVerdicts } from "../../bpf/vocabulary.js";
+import type { ServicePort } from "../../proto/config/index.js";
 import { BatonError } from "../../proto/errors.js";
 import type { Flow } from "../../proto/flow.js";
 import { address16 } from "../../proto/flow.js";
@@ -44,7 +45,6 @@ export const steerMaps = [
 ] as const;
 export type SteerMaps = Record<(typeof steerMaps)[number], BpfMap>;
 
-const TRANSPORT = { tcp: 6, udp: 17 } as const;
 const BPF_NOEXIST = 1;
 const RECENT_SETS = 2 ** 18;
 
@@ -52,15 +52,6 @@ const RECENT_SETS = 2 ** 18;
 export interface TableMember {
   name: string;
   slot: number;
-}
-
-/** What takes part on every VIP. */
-export interface SteeredPort {
-  port: number;
-  /** TCP if left out. */
-  transport?: Flow["transport"];
-  /** Only flows that a control connection has named have this port. */
-  related?: boolean;
 }
 
 /** Where a flow lives. */
@@ -111,16 +102,8 @@ export class Tables {
   }
 
   /** Exactly these take part from now on. */
-  setServices(services: SteeredPort[]): void {
-    const wanted = new Set<string>();
-    for (const { port, transport, related } of services) {
-      const key = encodeService(port, TRANSPORT[transport ?? "tcp"]);
-      wanted.add(key.toString("latin1"));
-      this.maps.services.update(key, indexKey(related ? serviceKind.RELATED : serviceKind.OWN));
-    }
-    for (const [key] of this.maps.services.entries()) {
-      if (!wanted.has(key.toString("latin1"))) this.maps.services.delete(key);
-    }
+  setServices(services: ServicePort[]): void {
+    replaceEntries(this.maps.services, services.map(serviceEntry));
   }
 
   setServer(slot: number, server: Server): void {

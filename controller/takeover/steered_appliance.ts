@@ -1,21 +1,14 @@
-import { type Config, type ControllerConfig, relatedPortsOf } from "../../proto/config/index.js";
+import { type Config, type ControllerConfig, portsOf } from "../../proto/config/index.js";
 import type { Flow } from "../../proto/flow.js";
 import { interfaceMac } from "../../proto/interface.js";
 import type { RelationTable } from "../relations/index.js";
-import { type SteeredPort, Steering } from "../steering/index.js";
+import { Steering } from "../steering/index.js";
 import type { Appliance, HeldFlow, Member, Released, Seen, SlotState } from "./appliance.js";
 
 export interface SteeredHandlers {
   /** Packets are being held for flows that had none held before. */
   onHeld(flows: Flow[]): void;
   onBounced(packets: Array<{ flow: Flow; slot: number; frame: Buffer }>): void;
-}
-
-function steeredPorts({ services }: Pick<Config, "services">): SteeredPort[] {
-  return services.flatMap((service) => [
-    { port: service.port },
-    ...relatedPortsOf(service).map((related) => ({ ...related, related: true })),
-  ]);
 }
 
 /** The appliance that this controller runs on. */
@@ -31,7 +24,7 @@ export class SteeredAppliance implements Appliance {
         pins: own.pins,
         vips: config.vips,
         ownMac: interfaceMac(own.interface),
-        services: steeredPorts(config),
+        services: config.services.flatMap(portsOf),
         holdMs,
         holdMegabytes,
         holdPacketsPerFlow,
@@ -42,7 +35,7 @@ export class SteeredAppliance implements Appliance {
 
   /** Exactly these take part from now on. */
   setServices(config: Pick<Config, "services">): void {
-    this.steering.tables.setServices(steeredPorts(config));
+    this.steering.tables.setServices(config.services.flatMap(portsOf));
   }
 
   /** Where flows are that go where others go. */

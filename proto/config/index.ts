@@ -7,8 +7,11 @@ export {
   isRelatedPort,
   listeningPortsOf,
   type PortRange,
+  portCount,
+  portsOf,
   relatedPortsOf,
   relatedTransports,
+  type ServicePort,
 } from "./related.js";
 export { lostService, type OfferedService, reloadConfig, reloadProblem } from "./reload.js";
 export {

@@ -54,7 +54,21 @@ export function isRelatedPort(services: RelatedService[], port: number, transpor
   });
 }
 
-/** What is steered and guarded for a service beside its own port. */
+/** A port on every VIP, as the packet path knows it. */
+export interface ServicePort {
+  port: number;
+  /** TCP if left out. */
+  transport?: Transport;
+  /** Only flows that a control connection has named have this port. */
+  related?: boolean;
+}
+
+/** What is steered and guarded for a service: its own port, and those of related flows. */
+export function portsOf(service: RelatedService): ServicePort[] {
+  return [{ port: service.port }, ...relatedPortsOf(service).map((port) => ({ ...port, related: true }))];
+}
+
+/** Beside its own port. */
 export function relatedPortsOf(service: RelatedService): Array<{ port: number; transport: Transport }> {
   const dialled = dialledFrom[service.protocol]?.(service.port);
   return [

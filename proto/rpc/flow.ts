@@ -1,4 +1,4 @@
-import { addressBytes, addressText, type Flow } from "../flow.js";
+import { addressBytes, addressText, type Flow, type Transport } from "../flow.js";
 import type { FlowMessage } from "./messages.js";
 
 export function flowMessage(flow: Flow): FlowMessage {
@@ -7,7 +7,7 @@ export function flowMessage(flow: Flow): FlowMessage {
     clientPort: flow.client.port,
     vipAddress: addressBytes(flow.vip.address),
     vipPort: flow.vip.port,
-    transport: flow.transport === "udp" ? "UDP" : "TCP",
+    transport: transportMessage(flow.transport),
   };
 }
 
@@ -16,6 +16,15 @@ export function flowOfMessage(message: FlowMessage): Flow {
   return {
     client: { address: addressText(message.clientAddress), port: message.clientPort },
     vip: { address: addressText(message.vipAddress), port: message.vipPort },
-    transport: message.transport === "UDP" ? "udp" : "tcp",
+    transport: transportOfMessage(message.transport),
   };
+}
+
+export function transportMessage(transport: Transport): "TCP" | "UDP" {
+  return transport === "udp" ? "UDP" : "TCP";
+}
+
+/** The inverse; what is neither counts as TCP. */
+export function transportOfMessage(transport: FlowMessage["transport"]): Transport {
+  return transport === "UDP" ? "udp" : "tcp";
 }

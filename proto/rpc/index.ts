@@ -1,4 +1,4 @@
-export { flowMessage, flowOfMessage } from "./flow.js";
+export { flowMessage, flowOfMessage, transportMessage, transportOfMessage } from "./flow.js";
 export { KeptStream } from "./kept_stream.js";
 export type * from "./messages.js";
 export { MIGRATION } from "./messages.js";

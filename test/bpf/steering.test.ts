@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import test from "ava";
 import { flowHash, MAGLEV_SIZE, maglevTable } from "../../bpf/maglev.js";
-import type { SteeredPort } from "../../controller/steering/index.js";
+import type { ServicePort } from "../../proto/config/index.js";
 import type { Flow } from "../../proto/flow.js";
 import { eventually } from "../support/eventually.js";
 import { TCP, tcpFrame, udpFrame } from "./guard/packet.js";
@@ -22,7 +22,7 @@ const OPTIONS = {
     { port: 80 },
     { port: DATA_PORT, transport: "tcp", related: true },
     { port: DATA_PORT, transport: "udp", related: true },
-  ] satisfies SteeredPort[],
+  ] satisfies ServicePort[],
   holdMs: 5000,
   holdMegabytes: 16,
   holdPacketsPerFlow: 1000,

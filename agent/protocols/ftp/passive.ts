@@ -1,7 +1,7 @@
-import { randomInt } from "node:crypto";
-import type { PortRange } from "../../../proto/config/index.js";
-import { BatonError, RefusedError } from "../../../proto/errors.js";
+import { type PortRange, portCount } from "../../../proto/config/index.js";
+import { BatonError } from "../../../proto/errors.js";
 import type { BundlePort } from "../application.js";
+import { relateFree } from "../related_ports.js";
 
 /** A port stays related for some transfers yet: the last packets of its connection may still be under way. */
 const KEPT = 2;
@@ -22,20 +22,13 @@ export class PassivePorts {
    * @returns the same with the new one as the last. Throws a BatonError where none can be had.
    */
   async announce(ports: readonly number[]): Promise<number[]> {
-    const { from, to } = this.range;
-    const count = to - from + 1;
-    const first = randomInt(count);
-    for (let tries = 0; tries < count; tries++) {
-      const port = from + ((first + tries) % count);
-      if (ports.includes(port)) continue;
-      try {
-        await this.bundle.relate([relation(port)]);
-        return [...ports, port];
-      } catch (error) {
-        if (!(error instanceof RefusedError) || error.reason !== "taken") throw error;
-      }
-    }
-    throw new BatonError("LIMIT_REACHED", "no port for a data connection is free");
+    const { from } = this.range;
+    const count = portCount(this.range);
+    const place = await relateFree(this.bundle, count, count, (at) =>
+      ports.includes(from + at) ? undefined : [relation(from + at)],
+    );
+    if (place === undefined) throw new BatonError("LIMIT_REACHED", "no port for a data connection is free");
+    return [...ports, from + place];
   }
 
   /** A client will come to this one. */

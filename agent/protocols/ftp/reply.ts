@@ -32,7 +32,6 @@ export function factsReply(path: string, factsLine: string): Buffer {
 /** Replies that are always the same. */
 export const replies = {
   // 1yz: more will come.
-  dataOpen: reply(125, "Data connection already open; transfer starting."),
   opening: reply(150, "Opening data connection."),
 
   // 2yz: done.
@@ -55,12 +54,10 @@ export const replies = {
   restarting: reply(350, "Position noted; waiting for the transfer."),
 
   // 4yz: not now.
-  closing: reply(421, "Closing the control connection."),
   timeout: reply(421, "Nothing was heard for too long; closing."),
   tooMany: reply(421, "Too many connections; try again later."),
   noDataConnection: reply(425, "No data connection could be opened."),
   transferBroken: reply(426, "Data connection closed; transfer aborted."),
-  busy: reply(450, "The file is busy."),
   failed: reply(451, "An error on this server; nothing was done."),
   noSpaceNow: reply(452, "No space is left."),
 
@@ -79,6 +76,5 @@ export const replies = {
   notEmpty: reply(550, "The directory is not empty."),
   isDirectory: reply(550, "It is a directory."),
   notDirectory: reply(550, "It is not a directory."),
-  noSpace: reply(552, "No space is left."),
   badName: reply(553, "The name is not allowed."),
 } as const;

@@ -1,8 +1,8 @@
-import { randomInt } from "node:crypto";
 import type { PortRange } from "../../../proto/config/index.js";
-import { BatonError, RefusedError } from "../../../proto/errors.js";
+import { BatonError } from "../../../proto/errors.js";
 import type { RtspTrack } from "../../../proto/sections.js";
 import type { BundlePort, Relation } from "../application.js";
+import { relateFree } from "../related_ports.js";
 
 /** Tries to find ports that no other connection of the same client's has. */
 const TRIES = 16;
@@ -24,18 +24,10 @@ export class ServerPorts {
   async choose(client: PortPair): Promise<PortPair> {
     const first = this.range.from + (this.range.from % 2);
     const count = Math.max(0, Math.floor((this.range.to - first + 1) / 2));
-    const begin = randomInt(Math.max(1, count));
-    for (let tries = 0; tries < Math.min(TRIES, count); tries++) {
-      const rtpPort = first + 2 * ((begin + tries) % count);
-      const server = { rtpPort, rtcpPort: rtpPort + 1 };
-      try {
-        await this.bundle.relate(relations(client, server));
-        return server;
-      } catch (error) {
-        if (!(error instanceof RefusedError) || error.reason !== "taken") throw error;
-      }
-    }
-    throw new BatonError("LIMIT_REACHED", "no ports for media are free");
+    const pairAt = (place: number): PortPair => ({ rtpPort: first + 2 * place, rtcpPort: first + 2 * place + 1 });
+    const place = await relateFree(this.bundle, count, TRIES, (at) => relations(client, pairAt(at)));
+    if (place === undefined) throw new BatonError("LIMIT_REACHED", "no ports for media are free");
+    return pairAt(place);
   }
 
   /** This server has them from another one. */
