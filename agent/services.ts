@@ -6,7 +6,14 @@ import type { LiveConnection } from "./connection/connection.js";
 import { DirectoryContent } from "./content/index.js";
 import type { Checked } from "./health/index.js";
 import type { Native } from "./native/api.js";
-import { type ApplicationFactory, applicationProtocols, IpLayer, Stack, TcpLayer } from "./protocols/index.js";
+import {
+  type ApplicationFactory,
+  applicationProtocols,
+  IpLayer,
+  type Leads,
+  Stack,
+  TcpLayer,
+} from "./protocols/index.js";
 import { Origin } from "./upstream/index.js";
 
 const KIBIBYTE = 1_024;
@@ -34,7 +41,7 @@ export class Services {
   }
 
   /** Throws CONTENT_UNAVAILABLE. Digests of the content are made in the background from now on. */
-  static async open(config: Config, serverId: string, native: Native): Promise<Services> {
+  static async open(config: Config, serverId: string, native: Native, leads: Leads): Promise<Services> {
     const byName = new Map<string, Service>();
     for (const service of config.services) {
       let content: DirectoryContent | undefined;
@@ -61,6 +68,8 @@ export class Services {
         state,
         port: service.port,
         relatedPorts: service.relatedPorts,
+        multicast: service.multicast,
+        leads,
       });
       byName.set(service.name, { config: service, content, origin, makeApplication });
     }

@@ -34,6 +34,7 @@ import { Datagrams } from "./connection/datagrams.js";
 import { Dialler } from "./connection/dialler.js";
 import { Exposures } from "./connection/exposures.js";
 import type { ConnectionHost } from "./connection/host.js";
+import { LeadTable } from "./connection/lead_table.js";
 import { ConnectionTable } from "./connection/table.js";
 import { Transit } from "./connection/transit.js";
 import { Guard } from "./guard/index.js";
@@ -92,7 +93,11 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   const local = config.vips.flatMap((address) => doors.map(({ port }) => ({ address, port })));
   // What an earlier worker left would be in the way of connections that come home, and of the listeners. A successor's lives.
   const orphans = successor ? 0 : native.destroyOrphans(local);
-  const services = await Services.open(config, id, native);
+  const leads = new LeadTable(
+    (name, holder, expected) => store.connections.commitLead(name, holder, expected),
+    (connection) => heir.lookup(connection)?.bytes,
+  );
+  const services = await Services.open(config, id, native, leads);
   const store = await connectStore({
     servers: natsUrls(config),
     name: `${id}-worker-${incarnation}`,
@@ -136,7 +141,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
         forget: (bundle) => link.forgetRelations(bundle),
         dial: (bundle, from, to) => dialler.dial(bundle, from, to),
       },
-      new Datagrams(guard, incarnation),
+      new Datagrams(guard, incarnation, server.interface),
     ),
     limits: {
       inputBytes: config.limits.inputBytes,
@@ -236,7 +241,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
       for (const one of held) one.close();
     },
   };
-  await watch(store, heir, departures);
+  await watch(store, heir, departures, leads);
   // Whoever of the others dies next: the table of its heirs is made before it is needed.
   const ids = config.servers.map((other) => other.id).sort();
   for (const dead of ids) if (dead !== id) maglevTable(ids.filter((other) => other !== dead));
@@ -358,14 +363,19 @@ async function endingsAreOver(guard: Guard): Promise<void> {
 }
 
 /** Resolves when everything that the store holds has been seen. */
-function watch(store: Store, heir: Heir, departures: Departures): Promise<void> {
+function watch(store: Store, heir: Heir, departures: Departures, leads: LeadTable): Promise<void> {
   return new Promise((resolve) => {
     store.connections.watch({
       onRecord: (id, revision, bytes) => {
         departures.recordSeen(id, bytes);
         heir.record(id, revision, bytes);
+        leads.recordChanged(id);
       },
-      onRemoved: (id) => heir.removed(id),
+      onRemoved: (id) => {
+        heir.removed(id);
+        leads.recordChanged(id);
+      },
+      onLead: (name, revision, holder) => leads.seen(name, revision, holder),
       onTakeover: (_key, _revision, bytes) => heir.takeover(bytes),
       onCaughtUp: () => resolve(),
     });

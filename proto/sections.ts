@@ -122,6 +122,8 @@ export interface RtspSession {
   range?: RtspRange;
   playing: boolean;
   ended: boolean;
+  /** With multicast: the range is what the group is sent, and it is this bundle that sends. */
+  leads: boolean;
 }
 
 export interface RtspTrack {
@@ -293,9 +295,9 @@ export function decodeRtspSection(section: LayerSection): RtspSection {
 
 function plainSession(nested: baton.v1.IRtspSession): RtspSession {
   const { range, tracks, ...wire } = nested as baton.v1.RtspSession;
-  const { id, base, objectId, validator, cname, playing, ended } = wire;
+  const { id, base, objectId, validator, cname, playing, ended, leads } = wire;
   return {
-    ...{ id, base, objectId, validator, cname, playing, ended },
+    ...{ id, base, objectId, validator, cname, playing, ended, leads },
     tracks: tracks.map((track) => {
       const { number, ssrc, sequence, timestamp, transport, rtp, rtcp, serverRtp, serverRtcp } =
         track as baton.v1.RtspTrack;

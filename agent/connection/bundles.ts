@@ -35,7 +35,7 @@ export class Bundles {
 
   constructor(
     private readonly relating: Relating,
-    private readonly datagrams: Pick<Datagrams, "open" | "freeze" | "thaw" | "close">,
+    private readonly datagrams: Pick<Datagrams, "open" | "openGroup" | "freeze" | "thaw" | "close">,
   ) {}
 
   join(member: Member, layer: ApplicationLayer): void {
@@ -103,6 +103,7 @@ export class Bundles {
       unrelate: (relations) => relating.unrelate(id, relations),
       dial: (vipPort, clientPort) => relating.dial(id, vipPort, clientPort),
       openDatagrams: (vipPort, clientPort, received) => datagrams.open(id, vipPort, clientPort, received),
+      openGroup: (vipPort, group) => datagrams.openGroup(id, vipPort, group),
       expect: (vipPort) => void expected.set(keyOf(id, vipPort), id),
       expectNone: (vipPort) => {
         const key = keyOf(id, vipPort);

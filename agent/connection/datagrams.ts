@@ -1,9 +1,11 @@
 import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
+import { networkInterfaces } from "node:os";
+import { BatonError } from "../../proto/errors.js";
 import { type Flow, flowText, isIPv6, parseConnectionId } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
 import type { Guard } from "../guard/index.js";
-import type { DatagramFlow } from "../protocols/application.js";
+import type { DatagramFlow, Group } from "../protocols/application.js";
 
 const log = logger("datagrams");
 /** Of a client that is not heard for a moment, and of our own; the kernel doubles it. */
@@ -16,26 +18,41 @@ export class Datagrams {
   constructor(
     private readonly guard: Pick<Guard, "installDatagram" | "change" | "remove">,
     private readonly incarnation: number,
+    /** By which multicast leaves. */
+    private readonly device: string,
   ) {}
 
   /** Between the bundle's client and VIP. Rejects as bind(2) and connect(2) fail, and with a BatonError where the guard has no room. */
-  async open(
+  open(
     bundle: string,
     vipPort: number,
     clientPort: number,
     received: (datagram: Buffer) => void,
   ): Promise<DatagramFlow> {
     const { client, vip } = parseConnectionId(bundle).flow;
-    const flow: Flow = {
-      client: { ...client, port: clientPort },
-      vip: { ...vip, port: vipPort },
-      transport: "udp",
-    };
+    const flow: Flow = { client: { ...client, port: clientPort }, vip: { ...vip, port: vipPort }, transport: "udp" };
+    const opened = this.install(bundle, flow, received);
+    return this.begin(opened, () => opened.connect());
+  }
+
+  /** From the bundle's VIP to a group, which is of the same family. Rejects as `open`. */
+  openGroup(bundle: string, vipPort: number, { address, port, ttl }: Group): Promise<DatagramFlow> {
+    const { vip } = parseConnectionId(bundle).flow;
+    const flow: Flow = { client: { address, port }, vip: { ...vip, port: vipPort }, transport: "udp" };
+    const opened = this.install(bundle, flow, () => {});
+    return this.begin(opened, () => opened.connect({ ttl, outgoing: outgoingOf(this.device, isIPv6(address)) }));
+  }
+
+  private install(bundle: string, flow: Flow, received: (datagram: Buffer) => void): Opened {
     this.guard.installDatagram(flow, "LIVE", this.incarnation);
     const opened = new Opened(flow, this.guard, received, () => this.byBundle.get(bundle)?.delete(opened));
     this.byBundle.set(bundle, (this.byBundle.get(bundle) ?? new Set()).add(opened));
+    return opened;
+  }
+
+  private async begin(opened: Opened, connect: () => Promise<void>): Promise<DatagramFlow> {
     try {
-      await opened.connect();
+      await connect();
       return opened;
     } catch (error) {
       opened.close();
@@ -80,12 +97,17 @@ class Opened implements DatagramFlow {
     this.socket.on("error", (error) => log.debug({ err: error, flow: flowText(flow) }, "a flow of datagrams fails"));
   }
 
-  async connect(): Promise<void> {
+  async connect(multicast?: { ttl: number; outgoing: string }): Promise<void> {
     const { socket, flow } = this;
     socket.bind({ address: flow.vip.address, port: flow.vip.port, exclusive: true });
     await once(socket, "listening");
     if (this.closed) throw new Error("closed meanwhile");
     socket.setSendBufferSize(BUFFER_BYTES);
+    if (multicast) {
+      socket.setMulticastInterface(multicast.outgoing);
+      socket.setMulticastTTL(multicast.ttl);
+      socket.setMulticastLoopback(false);
+    }
     socket.connect(flow.client.port, flow.client.address);
     await once(socket, "connect");
   }
@@ -121,4 +143,12 @@ class Opened implements DatagramFlow {
     this.ended();
     this.socket.close();
   }
+}
+
+/** As dgram wants it: IPv4's by its own address, since the VIP lies elsewhere; IPv6's by its name. */
+function outgoingOf(device: string, six: boolean): string {
+  if (six) return `::%${device}`;
+  const own = networkInterfaces()[device]?.find(({ family }) => family === "IPv4");
+  if (!own) throw new BatonError("INTERNAL", `${device} has no IPv4 address that multicast could leave by`);
+  return own.address;
 }

@@ -220,6 +220,16 @@ export interface BundlePort {
    * bundle does, and is closed when the bundle goes. Rejects where there is no socket or no room for it.
    */
   openDatagrams(vipPort: number, clientPort: number, received: (datagram: Buffer) => void): Promise<DatagramFlow>;
+  /** The same from a port of the VIP to a multicast group of its family, which nobody else of the site sends to. */
+  openGroup(vipPort: number, group: Group): Promise<DatagramFlow>;
+}
+
+/** Where datagrams go to for everybody who has joined it. */
+export interface Group {
+  address: string;
+  port: number;
+  /** Or hop limit. */
+  ttl: number;
 }
 
 export interface DatagramFlow {

@@ -1,4 +1,4 @@
-import { dialledFrom, type PortRange, type ServiceConfig } from "../../proto/config/index.js";
+import { dialledFrom, type GroupConfig, type PortRange, type ServiceConfig } from "../../proto/config/index.js";
 import { BatonError } from "../../proto/errors.js";
 import type { Protocol } from "../../proto/vocabulary.js";
 import type { DirectoryContent } from "../content/index.js";
@@ -13,6 +13,8 @@ import { FtpLayer } from "./ftp/layer.js";
 import { DirectoryHandler } from "./http/directory.js";
 import { HttpLayer } from "./http/layer.js";
 import { UpstreamHandler } from "./http/upstream.js";
+import type { Leads } from "./leads.js";
+import { Channels } from "./rtsp/channel.js";
 import { Films } from "./rtsp/films.js";
 import { RtspLayer } from "./rtsp/layer.js";
 
@@ -37,6 +39,9 @@ export interface ServiceParts {
   port: number;
   /** Ports of related flows; undefined where the protocol has none. */
   relatedPorts: PortRange | undefined;
+  /** Groups that the configuration names, and who sends to them. */
+  multicast: GroupConfig[];
+  leads: Leads;
 }
 
 interface ProtocolEntry {
@@ -79,10 +84,11 @@ export const applicationProtocols: Record<Protocol, ProtocolEntry> = {
   rtsp: {
     clientFirst: true,
     bundles: true,
-    factory: async ({ content, native, relatedPorts }) => {
+    factory: async ({ content, native, relatedPorts, multicast, leads }) => {
       if (!relatedPorts) throw new BatonError("INTERNAL", "RTSP has no ports for media");
       const films = new Films(await content());
-      return (port, inputOffset) => new RtspLayer(port, inputOffset, films, native, relatedPorts);
+      const channels = new Channels(multicast, relatedPorts, leads);
+      return (port, inputOffset) => new RtspLayer(port, inputOffset, { films, channels, memory: native, relatedPorts });
     },
   },
   app: {

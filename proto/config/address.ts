@@ -29,3 +29,13 @@ export function notUnicast(text: string): string | undefined {
   }
   return undefined;
 }
+
+/** Why `text` cannot be a group that is sent to; undefined when it can. What a link's own protocols use is not for others (RFC 5771 section 4, RFC 4291 section 2.7). */
+export function notGroup(text: string): string | undefined {
+  const address = ipaddr.parse(text);
+  if (address.range() !== "multicast") return "is not a multicast address";
+  const bytes = address.toByteArray();
+  const isLocal =
+    bytes.length === 4 ? bytes[0] === 224 && bytes[1] === 0 && bytes[2] === 0 : ((bytes[1] ?? 0) & 15) < 2;
+  return isLocal ? "is kept for protocols of the link or the host itself" : undefined;
+}

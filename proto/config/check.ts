@@ -1,5 +1,5 @@
 import { isIPv6 } from "../flow.js";
-import { listenEndpoint, notUnicast } from "./address.js";
+import { listenEndpoint, notGroup, notUnicast } from "./address.js";
 import type { Complaint, Path } from "./problem.js";
 import { type PortRange, relatedPortsOf, relatedTransports } from "./related.js";
 import { type Config, type ServiceConfig, servesDirectory } from "./schema.js";
@@ -20,6 +20,7 @@ export function check(config: Config): Complaint[] {
     ...listeners(config),
     ...services(config),
     ...related(config),
+    ...groups(config),
     ...lease(config),
   ];
 }
@@ -182,6 +183,30 @@ function related({ services: all }: Config): Complaint[] {
     }
   });
   return complaints;
+}
+
+/** A group is one file's, which has one for the clients of each family at most. */
+function groups({ services: all }: Config): Complaint[] {
+  const complaints: Complaint[] = [];
+  const every: Array<{ value: string; path: Path }> = [];
+  all.forEach(({ protocol, protect, multicast }, index) => {
+    const path = ["services", index, "multicast"];
+    const unwanted = protocol !== "rtsp" ? `protocol ${protocol} has no groups` : "who leads a group is in records";
+    if (multicast.length > 0 && (protocol !== "rtsp" || !protect)) {
+      complaints.push({ path, key: true, message: `${describePath(path)} must be left out: ${unwanted}.` });
+    }
+    multicast.forEach(({ group }, at) => {
+      const wrong = notGroup(group);
+      const place = [...path, at, "group"];
+      if (wrong !== undefined) complaints.push({ path: place, message: `${describePath(place)} ${group} ${wrong}.` });
+      every.push({ value: group, path: place });
+    });
+    const files = multicast.map(({ file, group }, at) => {
+      return { value: `${file} (IPv${isIPv6(group) ? 6 : 4})`, path: [...path, at, "file"] };
+    });
+    complaints.push(...duplicates(files, "A group for"));
+  });
+  return [...complaints, ...duplicates(every, "Group")];
 }
 
 function overlap(one: PortRange | undefined, other: PortRange): boolean {

@@ -17,6 +17,7 @@ export { lostService, type OfferedService, reloadConfig, reloadProblem } from ".
 export {
   type Config,
   type ControllerConfig,
+  type GroupConfig,
   jsonSchema,
   type LeaseConfig,
   type LimitsConfig,

@@ -101,6 +101,7 @@ function complete(written: WrittenConfig, file: string, text: string): Config {
       ...service,
       ...rangeOf(relatedPorts ?? relatedPortsDefault[service.protocol]),
       ...(service.directory === undefined ? {} : { directory: resolve(from, service.directory) }),
+      multicast: service.multicast.map((one) => ({ ...one, group: normaliseAddress(one.group) })),
       ...(service.users === undefined ? {} : { users: resolve(from, service.users) }),
       directories: Object.fromEntries(
         Object.entries(service.directories).map(([server, path]) => [server, resolve(from, path)]),

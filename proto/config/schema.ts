@@ -70,6 +70,21 @@ const ports = z
     error: `must have at most ${RELATED_PORTS_MAX} ports`,
   });
 
+const group = z
+  .strictObject({
+    file: z.string().regex(/^\/[^/]/, "must be the path of a file as clients name it, with a slash in front"),
+    group: address.describe("Multicast address that the file is sent to; one file may have one of each family"),
+    port: z
+      .int()
+      .min(1_024, "must be 1024 to 65520")
+      .max(65_520, "must be 1024 to 65520")
+      .multipleOf(2, "must be even: RTCP has the port above it")
+      .default(5_004)
+      .describe("RTP's for the first track; the next track has the one two above"),
+    ttl: z.int().min(1, "must be 1 to 255").max(255, "must be 1 to 255").default(16).describe("Or hop limit, of IPv6"),
+  })
+  .describe("A file that is sent once for all who want it there");
+
 const bodyMegabytes = z.int().min(0, "must be at least 0").max(16_384, "must be at most 16384");
 
 const serviceLimits = z.strictObject({
@@ -98,6 +113,7 @@ const service = z.strictObject({
     .describe(
       "Protocol ftp: file of those who have a password, relative to the configuration file; directory is for those who have none",
     ),
+  multicast: z.array(group).max(256, "must have at most 256 entries").default([]).describe("Protocol rtsp"),
   upstream: upstream
     .optional()
     .describe("An HTTP/1.1 server that the agent stands before, instead of a directory: http://HOST:PORT or unix:PATH"),
@@ -222,6 +238,7 @@ type Filled<T, K extends keyof T> = Omit<T, K> & { [P in K]-?: NonNullable<T[P]>
 export type ControllerConfig = Filled<Written["controllers"][number], "socket" | "state" | "pins">;
 export type ServerConfig = Filled<Written["servers"][number], "state" | "pins" | "handover">;
 type WrittenService = Written["services"][number];
+export type GroupConfig = WrittenService["multicast"][number];
 export type ServiceConfig = Omit<WrittenService, "limits" | "relatedPorts"> & {
   limits: Filled<WrittenService["limits"], "bodyMegabytes">;
   relatedPorts?: PortRange;

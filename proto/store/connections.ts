@@ -9,6 +9,8 @@ export interface ConnectionsHandlers {
   /** `key` is `<server>.<incarnation>`. */
   onTakeover(key: string, revision: number, bytes: Uint8Array): void;
   onTakeoverRemoved?(key: string, revision: number): void;
+  /** `holder` is the id of a control connection. */
+  onLead?(name: string, revision: number, holder: string): void;
   /** Everything up to this stream sequence was handed over; at the start and again after each interruption. */
   onCaughtUp(streamSequence: number): void;
   onInterrupted?(why: string): void;
@@ -21,10 +23,11 @@ interface Tombstone {
 
 const recordPrefix = "c.";
 const takeoverPrefix = "t.";
+const leadPrefix = "l.";
 
 /**
- * Bucket `connections`: records under `c.<connection id>`, takeovers under `t.<server>.<incarnation>`. Both in one
- * stream, so that who sees a takeover has seen every record committed before it.
+ * Bucket `connections`: records under `c.<connection id>`, takeovers under `t.<server>.<incarnation>`, and under `l.<name>` which bundle
+ * leads what many share. All in one stream, so that who sees a takeover, or a lead, has seen every record committed before it.
  */
 export class ConnectionsBucket {
   readonly #bucket: Bucket;
@@ -81,6 +84,12 @@ export class ConnectionsBucket {
 
   async removeTakeover(server: string, incarnation: bigint | number, expectedRevision: number): Promise<number> {
     return this.#remove(`${takeoverPrefix}${server}.${incarnation}`, expectedRevision);
+  }
+
+  /** From now on this bundle has the lead: a control connection's id. Never removed. @returns the revision @throws as commit */
+  async commitLead(name: string, holder: string, expectedRevision: number): Promise<number> {
+    const put = { messageId: this.#messageId(), expected: expectedRevision };
+    return (await this.#bucket.put(leadPrefix + name, Buffer.from(holder), put)).revision;
   }
 
   watch(handlers: ConnectionsHandlers): { close(): void } {
@@ -144,6 +153,8 @@ export class ConnectionsBucket {
       const takeover = key.slice(takeoverPrefix.length);
       if (removed) handlers.onTakeoverRemoved?.(takeover, revision);
       else handlers.onTakeover(takeover, revision, bytes);
+    } else if (key.startsWith(leadPrefix) && !removed) {
+      handlers.onLead?.(key.slice(leadPrefix.length), revision, Buffer.from(bytes).toString());
     }
   }
 }

@@ -5,6 +5,7 @@ const nothing = () => {};
 const nobody = { relate: done, dial: done, unrelate: nothing, restate: nothing, forget: nothing };
 const noDatagrams = {
   open: () => Promise.reject(new Error("there are no datagrams here")),
+  openGroup: () => Promise.reject(new Error("there are no groups here")),
   ...{ freeze: nothing, thaw: nothing, close: nothing },
 };
 

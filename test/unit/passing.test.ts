@@ -10,6 +10,7 @@ import { CommitMeter } from "../../agent/connection/commit_meter.js";
 import type { LiveConnection } from "../../agent/connection/connection.js";
 import { Exposures } from "../../agent/connection/exposures.js";
 import type { ConnectionHost } from "../../agent/connection/host.js";
+import { LeadTable } from "../../agent/connection/lead_table.js";
 import { ConnectionTable } from "../../agent/connection/table.js";
 import { DirectoryContent } from "../../agent/content/index.js";
 import { native } from "../../agent/native/index.js";
@@ -77,6 +78,11 @@ async function worker(content: DirectoryContent): Promise<Side> {
     state: "",
     port: 80,
     relatedPorts: undefined,
+    multicast: [],
+    leads: new LeadTable(
+      () => Promise.reject(new Error("nobody leads here")),
+      () => undefined,
+    ),
   });
   const table: ConnectionTable = new ConnectionTable(
     host,

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { wallClockUs } from "../../../proto/clock.js";
 import type { PortRange } from "../../../proto/config/index.js";
-import { RefusedError } from "../../../proto/errors.js";
+import { BatonError, RefusedError } from "../../../proto/errors.js";
 import { logger } from "../../../proto/log.js";
 import type { LayerSection, ObjectReference, RelatedFlow } from "../../../proto/record.js";
 import { decodeRtspSection, encodeRtspSection } from "../../../proto/sections.js";
@@ -16,6 +16,8 @@ import type {
   TakenObject,
 } from "../application.js";
 import type { Answer } from "./answer.js";
+import { Broadcast } from "./broadcast.js";
+import type { Channels } from "./channel.js";
 import { DatagramPlayer } from "./datagram_player.js";
 import type { Film, Films } from "./films.js";
 import { FramedPlayer, type Memory, memoryObject } from "./framed_player.js";
@@ -42,6 +44,15 @@ const ELSEWHERE = ["ANNOUNCE", "RECORD", "REDIRECT"];
 const PUBLIC = ["Public", METHODS.join(", ")] as const;
 
 type Media = Extract<Subject, { kind: "media" }>;
+
+/** What a service has for its connections. */
+interface Parts {
+  films: Films;
+  channels: Channels;
+  memory: Memory;
+  /** Of media. */
+  relatedPorts: PortRange;
+}
 
 /**
  * An RTSP connection (RFC 2326) and its session, which ends with it. Requests are executed one after the other:
@@ -75,13 +86,11 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
   constructor(
     private readonly port: ConnectionPort,
     inputOffset: number,
-    private readonly films: Films,
-    private readonly memory: Memory,
-    range: PortRange,
+    private readonly parts: Parts,
   ) {
     if (!port.bundle) throw new RefusedError("no bundle", "an RTSP connection is of no bundle");
     this.bundle = port.bundle;
-    this.ports = new ServerPorts(port.bundle, range);
+    this.ports = new ServerPorts(port.bundle, parts.relatedPorts);
     this.received = inputOffset;
     this.answered = inputOffset;
     this.reader = new MessageReader(inputOffset);
@@ -223,12 +232,16 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
 
   private async describeFilm(subject: Media, accept = "application/sdp"): Promise<Answer> {
     if (!/application\/(sdp|\*)|\*\/\*/i.test(accept)) return { status: 406 };
-    const film = await this.films.find(subject.segments);
+    const film = await this.parts.films.find(subject.segments);
     if (!film) return { status: 404 };
     try {
       const { objectId, validator, movie } = film;
       const title = subject.segments.at(-1) ?? "";
-      const description = { id: numberOf(objectId), version: numberOf(validator), title, origin: this.vip };
+      const multicast = this.parts.channels.of(objectId, this.vip)?.placeOf(movie);
+      const description = {
+        ...{ id: numberOf(objectId), version: numberOf(validator), title, origin: this.vip },
+        ...(multicast ? { multicast } : {}),
+      };
       const headers = [
         ["Content-Base", `${subject.base}/`] as const,
         ["Content-Type", "application/sdp"] as const,
@@ -242,10 +255,11 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
 
   private async setUp(subject: Media, headers: Map<string, string>, present: Session | undefined): Promise<Answer> {
     if (!present && this.session) return { status: 455 }; // one session a connection
-    if (present && (present.current || objectOf(subject) !== present.film.objectId)) {
-      return { status: present.current ? 455 : 459, session: present.id };
+    const hasPlayed = present && (present.current ?? present.playing);
+    if (present && (hasPlayed || objectOf(subject) !== present.film.objectId)) {
+      return { status: hasPlayed ? 455 : 459, session: present.id };
     }
-    const film = present ? undefined : await this.films.find(subject.segments);
+    const film = present ? undefined : await this.parts.films.find(subject.segments);
     if (!present && !film) return { status: 404 };
     const session = present ?? Session.begin(this, film as Film, subject);
     const answer = await this.choose(session, subject, headers.get("transport"));
@@ -263,10 +277,14 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     if ("status" in track) return track;
     if (header === undefined) return { status: 400 };
     const kind = session.kindBut(track.number);
+    const { objectId, movie } = session.film;
+    const channel = this.parts.channels.of(objectId, this.vip);
+    const isFree = (wanted: string) => kind === undefined || kind === wanted;
     const possible: Possible = {
       client: this.port.peer.address,
-      udp: kind !== "interleaved",
-      interleaved: kind !== "udp",
+      udp: isFree("udp"),
+      interleaved: isFree("interleaved"),
+      ...(channel && isFree("multicast") ? { group: channel.groupOf(movie.tracks.indexOf(track)) } : {}),
       taken: session.channelsBut(track.number),
     };
     let transport = chooseTransport(header, possible);
@@ -280,7 +298,10 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
         transport = chooseTransport(header, { ...possible, udp: false });
       }
     }
-    return transport ? session.setUp(track, transport) : { status: 461 };
+    if (!transport) return { status: 461 };
+    const sent =
+      transport.kind === "multicast" && channel?.tracksOf(movie).find(({ number }) => number === track.number);
+    return sent ? session.setUpGroup(sent, transport) : session.setUp(track, transport);
   }
 
   private async closeSession(): Promise<void> {
@@ -298,16 +319,35 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
 
   player(playback: Playback, events: PlayerEvents): Player {
     const { session } = this;
-    if (session && session.kind === "udp") {
-      this.media ??= new MediaFlows(this.bundle, session.state.tracks);
+    if (session && session.kind !== "interleaved") {
+      this.media = this.flowsOf(session);
       const quiet = () => void this.end();
       return new DatagramPlayer(playback, this.media, this.port, { ended: (error) => events.ended(error), quiet });
     }
     playback.range.offset ||= this.framed;
-    return new FramedPlayer(playback, this.port, this.memory, {
+    return new FramedPlayer(playback, this.port, this.parts.memory, {
       ended: (error) => events.ended(error),
       promise: (pieces) => this.say(pieces),
     });
+  }
+
+  /** Those that a session sends to its client stay open; those to a group are of one player. */
+  private flowsOf(session: Session): MediaFlows {
+    const { channel } = session.broadcast ?? {};
+    if (!channel) return this.media ?? new MediaFlows(this.bundle, session.state.tracks);
+    this.media?.close();
+    return new MediaFlows(this.bundle, channel.tracksOf(session.film.movie), channel);
+  }
+
+  broadcast(session: Session): Broadcast {
+    const channel = this.parts.channels.of(session.film.objectId, this.vip);
+    if (!channel) throw new RefusedError("no such group", `${session.film.objectId} is sent to no group here`);
+    return new Broadcast(channel, session, this.port);
+  }
+
+  silence(): void {
+    this.media?.close();
+    this.media = undefined;
   }
 
   retire(player: Player): void {
@@ -320,6 +360,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     if (player instanceof FramedPlayer) this.say([{ literal: player.goodbyes() }]);
     if (player instanceof DatagramPlayer) {
       player.goodbye();
+      if (this.session?.broadcast) this.silence();
       this.changed();
     }
   }
@@ -355,7 +396,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     for (const range of past) {
       const film = await this.film(range);
       const playback = new Playback(range, film);
-      const player = new FramedPlayer(playback, this.port, this.memory, { ended: () => {}, promise: () => {} });
+      const player = new FramedPlayer(playback, this.port, this.parts.memory, { ended: () => {}, promise: () => {} });
       this.past.set(player, film);
       await player.remake();
     }
@@ -367,7 +408,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
 
   private async film({ objectId, validator }: { objectId: string; validator: string }): Promise<Film> {
     try {
-      return await this.films.again(objectId, validator);
+      return await this.parts.films.again(objectId, validator);
     } catch (error) {
       if (error instanceof MediaError) throw new RefusedError("object changed", error.message, error);
       throw error;
@@ -388,7 +429,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
   }
 
   async take(_reference: ObjectReference, _offset: number, fd: number): Promise<TakenObject> {
-    return { file: memoryObject(this.memory, fd) };
+    return { file: memoryObject(this.parts.memory, fd) };
   }
 
   ready(): void {
@@ -447,7 +488,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
 function failure(error: unknown): Answer {
   if (error instanceof MediaError) return { status: 415 };
   log.warn({ err: error }, "a request fails");
-  return { status: error instanceof RefusedError ? 503 : 500 };
+  return { status: error instanceof BatonError ? 503 : 500 };
 }
 
 function objectOf({ segments }: Media): string {

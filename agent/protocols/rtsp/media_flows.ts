@@ -1,6 +1,6 @@
 import type { RtspTrack } from "../../../proto/sections.js";
 import type { Item } from "../../media/index.js";
-import type { BundlePort, DatagramFlow } from "../application.js";
+import type { BundlePort, DatagramFlow, Group } from "../application.js";
 
 /** A track's flows: RTP and RTCP. */
 type Pair = Record<Item["kind"], DatagramFlow>;
@@ -15,6 +15,8 @@ export class MediaFlows {
   constructor(
     private readonly bundle: BundlePort,
     private readonly tracks: readonly RtspTrack[],
+    /** Where they go to it instead of to the client. */
+    private readonly group?: Pick<Group, "address" | "ttl">,
   ) {}
 
   /** Opens what is not open yet. Rejects as BundlePort.openDatagrams; then it may be tried again. */
@@ -32,12 +34,12 @@ export class MediaFlows {
 
   /** The kernel has everything that was sent. */
   get areIdle(): boolean {
-    return this.flows.every(({ pending }) => pending === 0);
+    return !this.closed && this.flows.every(({ pending }) => pending === 0);
   }
 
-  /** Since the client was last heard on any of them, milliseconds. */
+  /** Since the client was last heard on any of them, milliseconds; of a group it is not expected. */
   get quietMs(): number {
-    return performance.now() - this.heardAt;
+    return this.group ? 0 : performance.now() - this.heardAt;
   }
 
   /** It was heard elsewhere. */
@@ -61,18 +63,22 @@ export class MediaFlows {
   }
 
   private async openAll(): Promise<void> {
-    // What a client says is a report, or is to open a way for ours: it is there, whatever it says.
-    const heard = () => this.heard();
     for (const { number, rtp, rtcp, serverRtp, serverRtcp } of this.tracks) {
       if (this.pairs.has(number)) continue;
-      const first = await this.bundle.openDatagrams(serverRtp, rtp, heard);
+      const first = await this.openOne(serverRtp, rtp);
       try {
-        this.pairs.set(number, { rtp: first, rtcp: await this.bundle.openDatagrams(serverRtcp, rtcp, heard) });
+        this.pairs.set(number, { rtp: first, rtcp: await this.openOne(serverRtcp, rtcp) });
       } catch (error) {
         first.close();
         throw error;
       }
       if (this.closed) return this.close();
     }
+  }
+
+  private openOne(vipPort: number, port: number): Promise<DatagramFlow> {
+    if (this.group) return this.bundle.openGroup(vipPort, { ...this.group, port });
+    // What a client says is a report, or is to open a way for ours: it is there, whatever it says.
+    return this.bundle.openDatagrams(vipPort, port, () => this.heard());
   }
 }

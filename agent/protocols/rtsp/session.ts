@@ -5,6 +5,7 @@ import type { RelatedFlow } from "../../../proto/record.js";
 import type { RtspLane, RtspRange, RtspSession, RtspTrack } from "../../../proto/sections.js";
 import { endAt, type LanePosition, RTP_HEADER, reportLength, startAt, type Track } from "../../media/index.js";
 import type { Answer } from "./answer.js";
+import type { Broadcast, Broadcaster } from "./broadcast.js";
 import type { Film } from "./films.js";
 import { Playback, trackOf } from "./playback.js";
 import type { Player, PlayerEvents } from "./player.js";
@@ -30,6 +31,10 @@ export interface SessionHost {
   player(playback: Playback, events: PlayerEvents): Player;
   /** This one sends no more; what it has promised may still be needed. */
   retire(player: Player): void;
+  /** Its part in what is sent to the film's group. Throws RefusedError where there is none. */
+  broadcast(session: Session): Broadcast;
+  /** Nothing more leaves for the group: others may send there. */
+  silence(): void;
   /** Everything of a range has been sent. */
   farewell(player: Player): void;
   /** The record is to be written anew. */
@@ -37,8 +42,9 @@ export interface SessionHost {
 }
 
 /** What a client has set up, from its first SETUP to its TEARDOWN (RFC 2326 appendix A): tracks of one film, played together. */
-export class Session {
+export class Session implements Broadcaster {
   private player: Player | undefined;
+  private part: Broadcast | undefined;
 
   /** @param state as it is in records; the session's from now on */
   constructor(
@@ -61,7 +67,7 @@ export class Session {
     const { objectId, validator } = film;
     const cname = `${randomBytes(6).toString("hex")}@${host.vip}`;
     const id = randomBytes(8).toString("hex");
-    const state = { id, base, objectId, validator, cname, tracks: [], playing: false, ended: false };
+    const state = { id, base, objectId, validator, cname, tracks: [], playing: false, ended: false, leads: false };
     return new Session(host, state, film);
   }
 
@@ -95,9 +101,14 @@ export class Session {
     return this.state.tracks.find((track) => track.number !== number)?.transport;
   }
 
+  /** Where it is sent to a group. */
+  get broadcast(): Broadcast | undefined {
+    if (this.kind === "multicast") this.part ??= this.host.broadcast(this);
+    return this.part;
+  }
+
   /** A track is to be sent so. @param ports of the VIP, with udp */
   setUp({ number }: Track, transport: Transport, ports?: ServerSide["serverPorts"]): Answer {
-    const { tracks } = this.state;
     const [rtp, rtcp] =
       transport.kind === "interleaved"
         ? [transport.rtpChannel, transport.rtcpChannel]
@@ -106,8 +117,18 @@ export class Session {
       ...{ number, ssrc: randomInt(2 ** 32), sequence: randomInt(2 ** 16), timestamp: randomInt(2 ** 32) },
       ...{ transport: transport.kind, rtp, rtcp, serverRtp: ports?.rtpPort ?? 0, serverRtcp: ports?.rtcpPort ?? 0 },
     };
-    this.state.tracks = [...tracks.filter((other) => other.number !== number), track];
-    const header = formatTransport(transport, { ssrc: track.ssrc, ...(ports ? { serverPorts: ports } : {}) });
+    return this.take(track, transport, ports ? { serverPorts: ports } : {});
+  }
+
+  /** A track is to be had where a group gets it. */
+  setUpGroup(track: RtspTrack, transport: Transport): Answer {
+    return this.take(track, transport, {});
+  }
+
+  private take(track: RtspTrack, transport: Transport, ports: Pick<ServerSide, "serverPorts">): Answer {
+    const others = this.state.tracks.filter(({ number }) => number !== track.number);
+    this.state.tracks = [...others, track];
+    const header = formatTransport(transport, { ssrc: track.ssrc, ...ports });
     return { status: 200, headers: [["Transport", header]], session: this.id };
   }
 
@@ -122,6 +143,7 @@ export class Session {
     }
     if (state.tracks.length === 0) return { status: 455, session: this.id };
     const goesOn = typeof asked.start !== "number" && !state.ended && state.range !== undefined;
+    if (this.broadcast) return this.join(this.broadcast, () => (goesOn ? this.resumed(asked) : this.fresh(asked)));
     if (goesOn && state.playing && asked.end === undefined) return this.playingAnswer();
     await this.halt();
     const range = goesOn ? this.resumed(asked) : this.fresh(asked);
@@ -137,6 +159,16 @@ export class Session {
       },
       after: () => player.go(false),
     };
+  }
+
+  /** What others play is not wound for this session; where it is the first it says what is played. */
+  private async join(broadcast: Broadcast, range: () => RtspRange): Promise<Answer> {
+    const { player, range: sent } = await broadcast.play(range);
+    if (player) return { ...this.playingAnswer(), after: () => player.go(false) };
+    const { durationUs } = this.film.movie;
+    const reachedUs = sent ? Math.min(durationUs, sent.startUs + Math.max(0, wallClockUs() - sent.wallUs)) : 0;
+    const headers = [["Range", formatNptRange(reachedUs, sent?.endUs || durationUs)] as const];
+    return { status: 200, headers, session: this.id };
   }
 
   async pause(): Promise<Answer> {
@@ -157,15 +189,28 @@ export class Session {
   private async halt(): Promise<void> {
     await this.player?.stop();
     this.state.playing = false;
+    if (!this.part) return;
+    this.host.silence();
+    this.part.leave();
   }
 
-  private use(range: RtspRange): Player {
+  drop(): void {
+    this.host.silence();
+    this.player = undefined;
+    this.state.range = undefined;
+  }
+
+  changed(): void {
+    this.host.changed();
+  }
+
+  use(range: RtspRange): Player {
     this.state.range = range;
     const player: Player = this.host.player(new Playback(range, this.film), {
       ended: (error) => {
         if (this.player !== player) return;
         if (error) log.warn({ err: error, object: this.film.objectId }, "the rest of a film cannot be sent");
-        Object.assign(this.state, { playing: false, ended: true });
+        Object.assign(this.state, { playing: false, ended: true, leads: false });
         this.host.farewell(player);
       },
     });
@@ -198,7 +243,8 @@ export class Session {
     const { state, film } = this;
     const { startUs, samples } = startAt(film.movie, typeof start === "number" ? start : 0);
     const nowUs = wallClockUs();
-    const lanes = state.tracks.map((track): RtspLane => {
+    const tracks = this.broadcast?.channel.tracksOf(film.movie) ?? state.tracks;
+    const lanes = tracks.map((track): RtspLane => {
       const at = film.movie.tracks.findIndex(({ number }) => number === track.number);
       const before = this.before(track.ssrc, nowUs);
       const sample = samples[at] ?? 0;
@@ -263,14 +309,18 @@ export class Session {
     const { state, player } = this;
     const range = player?.checkpoint(0);
     const report = reportLength(state.cname);
-    return state.tracks.flatMap(({ number, ssrc, transport, rtp, rtcp, serverRtp, serverRtcp }) => {
-      if (transport !== "udp") return [];
+    const { channel } = this.part ?? {};
+    const group = channel ? { clientAddress: channel.address } : {};
+    const tracks = state.leads ? (channel?.tracksOf(this.film.movie) ?? []) : state.tracks;
+    return tracks.flatMap(({ number, ssrc, transport, rtp, rtcp, serverRtp, serverRtcp }) => {
+      if (transport !== "udp" && !state.leads) return [];
       const lane = range?.lanes.find((one) => one.ssrc === ssrc);
       const kind = trackOf(this.film, number)?.kind === "h264" ? "video" : "audio";
       const [media, reports] = lane ? [lane.packets * RTP_HEADER + lane.octets, lane.reports * report] : [0, 0];
+      const flow = { transport: "udp" as const, ...group };
       return [
-        { transport: "udp" as const, clientPort: rtp, vipPort: serverRtp, name: `${kind} rtp`, bytes: media },
-        { transport: "udp" as const, clientPort: rtcp, vipPort: serverRtcp, name: `${kind} rtcp`, bytes: reports },
+        { ...flow, clientPort: rtp, vipPort: serverRtp, name: `${kind} rtp`, bytes: media },
+        { ...flow, clientPort: rtcp, vipPort: serverRtcp, name: `${kind} rtcp`, bytes: reports },
       ];
     });
   }
@@ -287,6 +337,8 @@ export class Session {
 
   /** Goes on. */
   ready(): void {
-    if (this.state.playing) this.player?.go(true);
+    if (!this.state.playing) return;
+    if (this.broadcast) void this.broadcast.resume(this.player);
+    else this.player?.go(true);
   }
 }

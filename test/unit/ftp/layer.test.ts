@@ -49,6 +49,9 @@ class FakeBundle implements BundlePort {
   dial(): Promise<void> {
     return Promise.reject(new Error("nobody answers"));
   }
+  openGroup(): Promise<never> {
+    return Promise.reject(new Error("there are no groups here"));
+  }
   openDatagrams(): Promise<never> {
     return Promise.reject(new Error("FTP has no datagrams"));
   }

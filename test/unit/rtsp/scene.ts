@@ -1,0 +1,241 @@
+import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
+import { stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { ExecutionContext } from "ava";
+import type { BundlePort, DatagramFlow, Group, Relation } from "../../../agent/protocols/application.js";
+import type { Holder, Leads } from "../../../agent/protocols/leads.js";
+import { Channels } from "../../../agent/protocols/rtsp/channel.js";
+import { Films } from "../../../agent/protocols/rtsp/films.js";
+import { RtspLayer } from "../../../agent/protocols/rtsp/layer.js";
+import type { GroupConfig } from "../../../proto/config/index.js";
+import { RefusedError } from "../../../proto/errors.js";
+import type { LayerSection } from "../../../proto/record.js";
+import { FakePort } from "../../support/port.js";
+import { type RtspAnswer, RtspClient } from "../../support/rtsp.js";
+import { makeClip } from "../media/clip.js";
+
+export const URL = "rtsp://10.77.0.100/film.mp4";
+export const TCP = "RTP/AVP/TCP;unicast;interleaved=";
+export const UDP = ["RTP/AVP;unicast;client_port=5000-5001", "RTP/AVP;unicast;client_port=5002-5003"];
+const PORTS = { from: 31_000, to: 31_199 };
+
+const directory = mkdtempSync(join(tmpdir(), "baton-test-"));
+
+/** Makes the film; to be called once a file. */
+export async function makeFilm(): Promise<() => void> {
+  await makeClip(directory, "film.mp4", ["-movflags", "+faststart"]);
+  return () => rmSync(directory, { recursive: true });
+}
+
+/** What leaves in datagrams, by the port that it goes to, and whether it may. */
+export class FakeBundle implements BundlePort {
+  readonly id = "10-77-0-10_51234_10-77-0-100_554_tcp.1";
+  readonly control = undefined;
+  readonly related = [];
+  readonly relations: Relation[] = [];
+  readonly received = new Map<number, (datagram: Buffer) => void>();
+  /** Ports of groups that it may send to now. */
+  readonly groups = new Set<number>();
+  isOpen = true;
+  taken = 0;
+  constructor(readonly sent = new Map<number, Buffer[]>()) {}
+  relate(relations: Relation[]): Promise<void> {
+    if (this.taken-- > 0) return Promise.reject(new RefusedError("taken"));
+    this.relations.push(...relations);
+    return Promise.resolve();
+  }
+  restate(relations: Relation[]): void {
+    this.relations.push(...relations);
+  }
+  unrelate(relations: Relation[]): void {
+    for (const { vipPort } of relations) {
+      const at = this.relations.findIndex((one) => one.vipPort === vipPort);
+      this.relations.splice(at, 1);
+    }
+  }
+  async openDatagrams(
+    _vipPort: number,
+    clientPort: number,
+    received: (datagram: Buffer) => void,
+  ): Promise<DatagramFlow> {
+    this.received.set(clientPort, received);
+    return this.flow(clientPort, () => this.received.delete(clientPort));
+  }
+  async openGroup(_vipPort: number, { port }: Group): Promise<DatagramFlow> {
+    this.groups.add(port);
+    return this.flow(port, () => this.groups.delete(port));
+  }
+  dial(): Promise<void> {
+    return Promise.reject(new Error("nobody dials here"));
+  }
+  expect(): void {}
+  expectNone(): void {}
+
+  private flow(port: number, close: () => void): DatagramFlow {
+    const isOpen = () => this.isOpen;
+    return {
+      send: (datagram) => this.sent.set(port, [...(this.sent.get(port) ?? []), datagram]),
+      ...{ pending: 0, close },
+      get isOpen() {
+        return isOpen();
+      },
+    };
+  }
+}
+
+/** The records of a site, as far as its layers look at them, and its leads. */
+export class FakeSite implements Leads {
+  /** What everybody sends to groups, by port. */
+  readonly sent = new Map<number, Buffer[]>();
+  private revision = 0;
+  private readonly leads = new Map<string, { id: string; revision: number }>();
+  private readonly records = new Map<string, LayerSection>();
+  private readonly watchers = new Map<string, Set<() => void>>();
+
+  constructor(readonly groups: GroupConfig[]) {}
+
+  holder(name: string): Holder | undefined {
+    const lead = this.leads.get(name);
+    return lead && { ...lead, section: () => this.records.get(lead.id) };
+  }
+  async take(name: string, id: string, seen: number): Promise<boolean> {
+    if ((this.leads.get(name)?.revision ?? 0) !== seen) return false;
+    this.leads.set(name, { id, revision: ++this.revision });
+    this.tell(id);
+    return true;
+  }
+  watch(name: string, changed: () => void): { close(): void } {
+    const watchers = this.watchers.get(name) ?? new Set();
+    this.watchers.set(name, watchers.add(changed));
+    return { close: () => watchers.delete(changed) };
+  }
+  commit(id: string, section: LayerSection | undefined): void {
+    if (section) this.records.set(id, section);
+    else this.records.delete(id);
+    this.tell(id);
+  }
+  private tell(id: string): void {
+    for (const [name, watchers] of this.watchers) {
+      if (this.leads.get(name)?.id === id) for (const changed of [...watchers]) changed();
+    }
+  }
+}
+
+/** A store that takes everything at once. */
+class RecordingPort extends FakePort {
+  commit = () => {};
+  override recorded(): Promise<void> {
+    this.commit();
+    return Promise.resolve();
+  }
+  override respond(response: Parameters<FakePort["respond"]>[0]): void {
+    super.respond(response);
+    this.commit();
+  }
+}
+
+export interface Scene {
+  port: RecordingPort;
+  bundle: FakeBundle;
+  layer: RtspLayer;
+  client: RtspClient;
+  site: FakeSite;
+  ask(method: string, target?: string, headers?: Record<string, string>): Promise<RtspAnswer>;
+  /** What was sent since the last time goes to the client. */
+  deliver(): void;
+}
+
+/** Content with one film, whose validator is the same everywhere. */
+function films(): Films {
+  const path = join(directory, "film.mp4");
+  const open = async () => {
+    const { size, dev, ino } = await stat(path);
+    const fd = openSync(path, "r");
+    const identity = { device: BigInt(dev), inode: BigInt(ino), size, mtimeNs: 0n, ctimeNs: 0n };
+    let isOpen = true;
+    const close = () => {
+      if (isOpen) closeSync(fd);
+      isOpen = false;
+    };
+    return { fd, size, identity, close };
+  };
+  return new Films({
+    find: async (segments) =>
+      segments.join() === "film.mp4" ? { objectId: "/film.mp4", validator: "sha256:1", file: await open() } : undefined,
+    openObject: async ({ objectId, validator }) => {
+      if (objectId !== "/film.mp4" || validator !== "sha256:1") throw new RefusedError("object changed");
+      return open();
+    },
+  });
+}
+
+let files = 0;
+const memory = {
+  memoryFile(bytes: Buffer, position: number): number {
+    const path = join(directory, `memory-${files++}`);
+    const fd = openSync(path, "w+");
+    rmSync(path);
+    writeSync(fd, bytes, 0, bytes.length, position);
+    return fd;
+  },
+  closeFd: closeSync,
+};
+
+let clients = 0;
+
+/** @param from whose record and client it goes on with, or the site that it is of */
+export function scene(
+  t: ExecutionContext,
+  from: Partial<Pick<Scene, "port" | "bundle" | "client" | "site">> = {},
+): Scene {
+  const site = from.site ?? new FakeSite([]);
+  const id = from.port?.id ?? `10-77-0-10_${50_000 + clients++}_10-77-0-100_554_tcp.1`;
+  const port = Object.assign(new RecordingPort(from.port?.tail() ?? 0), { id });
+  port.processedTo = from.port?.processedTo ?? 0;
+  const bundle = from.bundle ?? new FakeBundle(from.site?.sent);
+  port.bundle = bundle;
+  const channels = new Channels(site.groups, PORTS, site);
+  const layer = new RtspLayer(port, port.processedTo, { films: films(), channels, memory, relatedPorts: PORTS });
+  port.commit = () => site.commit(id, sectionOf(layer));
+  t.teardown(() => layer.closed());
+  const socket = { on: () => {}, write: (text: string) => layer.input(Buffer.from(text)) };
+  const receiver = from.client ?? new RtspClient(socket as unknown as RtspClient["socket"]);
+  let delivered = 0;
+  const deliver = () => {
+    receiver.received(port.out.subarray(delivered));
+    delivered = port.out.length;
+  };
+  return {
+    ...{ port, bundle, layer, client: receiver, site, deliver },
+    ask: (method, target = URL, headers = {}) => {
+      const timer = setInterval(deliver, 2);
+      return receiver.ask(method, target, headers).finally(() => clearInterval(timer));
+    },
+  };
+}
+
+/** Both tracks, over the connection or in datagrams. */
+export async function setUp({ ask }: Scene, transports = [`${TCP}0-1`, `${TCP}2-3`]): Promise<{ Session: string }> {
+  const [first, second] = transports as [string, string];
+  const { headers } = await ask("SETUP", `${URL}/trackID=1`, { Transport: first });
+  const session = { Session: headers.get("Session")!.split(";")[0]! };
+  await ask("SETUP", `${URL}/trackID=2`, { ...session, Transport: second });
+  return session;
+}
+
+export function sectionOf(layer: RtspLayer): LayerSection {
+  const block: LayerSection[] = [];
+  layer.checkpoint(block);
+  return block[0]!;
+}
+
+/** Another server's layer that begins with the section; the client goes on with it. */
+export async function twin(t: ExecutionContext, former: Scene): Promise<Scene> {
+  const section = sectionOf(former.layer);
+  former.layer.closed();
+  const next = scene(t, former);
+  await next.layer.unready(section);
+  next.layer.ready();
+  return next;
+}
