@@ -13,6 +13,12 @@ export interface LabConfigOptions {
   ownContent?: Record<string, string>;
 }
 
+const BROADCAST = "/broadcast.mp4";
+const multicast = [
+  { file: BROADCAST, group: "239.77.0.1", port: 5_004, ttl: 4 },
+  { file: BROADCAST, group: "ff15::77:1", port: 5_004, ttl: 4 },
+];
+
 /** The lab's configuration as test/lab/up writes it, before it becomes YAML; tests change parts of it. */
 export function labConfig(options: LabConfigOptions) {
   const place = (host: string) => ({
@@ -53,7 +59,7 @@ export function labConfig(options: LabConfigOptions) {
       },
       { name: "app", port: 7, protocol: "app" },
       { name: "ftp", port: 21, protocol: "ftp", directory: options.content, users: `${LAB}/ftp-users` },
-      { name: "rtsp", port: 554, protocol: "rtsp", directory: options.content },
+      { name: "rtsp", port: 554, protocol: "rtsp", directory: options.content, multicast },
       { name: "web", port: 8080, protocol: "http", upstream: "http://127.0.0.1:8081" },
     ],
   };

@@ -1,8 +1,7 @@
-import { once } from "node:events";
 import { addressText } from "../../proto/flow.js";
 import { add, distance } from "../../proto/sequence.js";
-import { closeWithTest } from "./cleanup.js";
-import { macOf, spawnOn } from "./host.js";
+import { Frames, senderOf } from "./frames.js";
+import { macOf } from "./host.js";
 
 /** One TCP segment as the client's interface saw it. */
 export interface Segment {
@@ -40,57 +39,22 @@ export interface ConnectionFacts {
   longestGapUs: number;
 }
 
-const SNAP = 128;
-const READY_MS = 5000;
-
-/** tcpdump on the client's interface; `stop` returns what it saw. */
+/** The TCP segments of the client's interface; `stop` returns what it saw. */
 export class Capture {
   readonly #segments: Segment[] = [];
-  readonly #child;
-  readonly #ended: Promise<void>;
-  #rest: Buffer = Buffer.alloc(0);
-  #headerSeen = false;
-  #stderr = "";
+  readonly #frames: Promise<Frames>;
 
   private constructor(filter: string) {
-    this.#child = spawnOn(
-      "client",
-      [
-        "tcpdump",
-        "-i",
-        "eth0",
-        "-n",
-        "-p",
-        "-s",
-        String(SNAP),
-        "-B",
-        "65536",
-        "--immediate-mode",
-        "-U",
-        "-w",
-        "-",
-        filter,
-      ],
-      { stdio: ["ignore", "pipe", "pipe"] },
-    );
-    this.#child.stderr!.setEncoding("utf8").on("data", (text: string) => {
-      this.#stderr += text;
+    this.#frames = Frames.start(filter, (frame, timeUs) => {
+      const segment = parseFrame(frame, timeUs);
+      if (segment) this.#segments.push(segment);
     });
-    this.#child.stdout!.on("data", (chunk: Buffer) => this.#take(chunk));
-    this.#ended = once(this.#child, "close").then(() => {});
-    closeWithTest(this);
   }
 
   /** @param filter pcap's language; only TCP from and to port 80 by default */
   static async start(filter = "tcp port 80"): Promise<Capture> {
     const capture = new Capture(filter);
-    const deadline = Date.now() + READY_MS;
-    while (!capture.#stderr.includes("listening on")) {
-      if (Date.now() > deadline || capture.#child.exitCode !== null) {
-        throw new Error(`tcpdump does not listen: ${capture.#stderr}`);
-      }
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
+    await capture.#frames;
     return capture;
   }
 
@@ -99,44 +63,15 @@ export class Capture {
     return this.#segments;
   }
 
-  close(): void {
-    this.#child.kill("SIGKILL");
-  }
-
   /** @returns every segment; throws if the kernel dropped some of them */
   async stop(): Promise<readonly Segment[]> {
-    this.#child.kill("SIGINT");
-    await this.#ended;
-    const dropped = /(\d+) packets? dropped by kernel/.exec(this.#stderr);
-    if (dropped?.[1] !== "0") throw new Error(`the capture is incomplete: ${this.#stderr}`);
+    await (await this.#frames).stop();
     return this.#segments;
-  }
-
-  #take(chunk: Buffer): void {
-    let data = this.#rest.length > 0 ? Buffer.concat([this.#rest, chunk]) : chunk;
-    if (!this.#headerSeen) {
-      if (data.length < 24) {
-        this.#rest = data;
-        return;
-      }
-      if (data.readUInt32LE(0) !== 0xa1b2c3d4) throw new Error("tcpdump does not write little-endian pcap here");
-      data = data.subarray(24);
-      this.#headerSeen = true;
-    }
-    while (data.length >= 16) {
-      const captured = data.readUInt32LE(8);
-      if (data.length < 16 + captured) break;
-      const timeUs = data.readUInt32LE(0) * 1e6 + data.readUInt32LE(4);
-      const segment = parseFrame(data.subarray(16, 16 + captured), timeUs);
-      if (segment) this.#segments.push(segment);
-      data = data.subarray(16 + captured);
-    }
-    this.#rest = Buffer.from(data);
   }
 }
 
 function parseFrame(frame: Buffer, timeUs: number): Segment | undefined {
-  const mac = frame.toString("hex", 6, 12).replace(/..(?=.)/g, "$&:");
+  const mac = senderOf(frame);
   const ipv6 = frame.readUInt16BE(12) === 0x86dd;
   if (!ipv6 && frame.readUInt16BE(12) !== 0x0800) return undefined;
   const tcp = 14 + (ipv6 ? 40 : (frame[14]! & 15) * 4);

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { join } from "node:path";
 import { closeWithTest } from "./cleanup.js";
@@ -19,9 +19,10 @@ export class Receiver {
   readonly done: Promise<Received>;
   readonly #child;
 
-  constructor(directory: string, name: string, transport: "tcp" | "udp") {
+  /** @param vip as in URLs */
+  constructor(directory: string, name: string, transport: "tcp" | "udp" | "udp_multicast", vip = VIP) {
     const prefix = join(directory, `${transport}-${Math.random().toString(36).slice(2)}`);
-    const input = ["-v", "error", "-y", "-rtsp_transport", transport, "-i", `rtsp://${VIP}/${name}`];
+    const input = ["-v", "error", "-y", "-rtsp_transport", transport, "-i", `rtsp://${vip}/${name}`];
     const pictures = ["-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", `${prefix}.v`];
     const sound = ["-map", "0:a", "-c", "copy", "-f", "framemd5", `${prefix}.a`];
     this.#child = spawnOn("client", ["ffmpeg", ...input, ...pictures, ...sound], {
@@ -47,6 +48,7 @@ export class Receiver {
 
 /** Hashes in ffmpeg's framemd5, without those of what goes along with a frame: when it was sent, for instance. */
 export function hashesIn(file: string): string[] {
+  if (!existsSync(file)) return []; // it has not got that far
   const lines = readFileSync(file, "utf8").split("\n");
   return lines.filter((line) => line !== "" && !line.startsWith("#")).map((line) => line.split(",")[5]!.trim());
 }

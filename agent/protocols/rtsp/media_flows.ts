@@ -77,7 +77,10 @@ export class MediaFlows {
   }
 
   private openOne(vipPort: number, port: number): Promise<DatagramFlow> {
-    if (this.group) return this.bundle.openGroup(vipPort, { ...this.group, port });
+    if (this.group) {
+      const { address, ttl } = this.group;
+      return this.bundle.openGroup(vipPort, { address, port, ttl });
+    }
     // What a client says is a report, or is to open a way for ours: it is there, whatever it says.
     return this.bundle.openDatagrams(vipPort, port, () => this.heard());
   }

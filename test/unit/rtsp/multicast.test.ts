@@ -69,6 +69,10 @@ test("what one leads the other gets; both are there at the end", async (t) => {
   const { one: other, session } = await playing(t, shared);
   t.true(leads(one));
   t.false(leads(other));
+  t.deepEqual(
+    [...one.bundle.groups.values()],
+    [6_000, 6_001, 6_002, 6_003].map((port) => ({ address: GROUP, port, ttl: 5 })),
+  );
   t.is(other.bundle.groups.size, 0);
   const again = await other.ask("PLAY", URL, { ...session, Range: "npt=1-" });
   t.regex(again.headers.get("Range") ?? "", /^npt=0\.\d+-2/, "it is not wound");

@@ -35,8 +35,8 @@ export class FakeBundle implements BundlePort {
   readonly related = [];
   readonly relations: Relation[] = [];
   readonly received = new Map<number, (datagram: Buffer) => void>();
-  /** Ports of groups that it may send to now. */
-  readonly groups = new Set<number>();
+  /** Groups that it may send to now, by port. */
+  readonly groups = new Map<number, Group>();
   isOpen = true;
   taken = 0;
   constructor(readonly sent = new Map<number, Buffer[]>()) {}
@@ -62,8 +62,9 @@ export class FakeBundle implements BundlePort {
     this.received.set(clientPort, received);
     return this.flow(clientPort, () => this.received.delete(clientPort));
   }
-  async openGroup(_vipPort: number, { port }: Group): Promise<DatagramFlow> {
-    this.groups.add(port);
+  async openGroup(_vipPort: number, group: Group): Promise<DatagramFlow> {
+    const { port } = group;
+    this.groups.set(port, group);
     return this.flow(port, () => this.groups.delete(port));
   }
   dial(): Promise<void> {
