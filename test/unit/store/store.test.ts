@@ -40,6 +40,7 @@ function listen(store: Store): {
       said.push(`removed ${id}`);
       view.delete(id);
     },
+    onLead: (name, _revision, holder) => said.push(`lead ${name} ${holder}`),
     onTakeover: (key) => said.push(`takeover ${key}`),
     onCaughtUp: () => said.push("caught up"),
   };
@@ -124,6 +125,17 @@ test("a watch sees what was there, then everything, in the stream's order", asyn
   await store.connections.remove("b", 2);
   await until(() => heard.said.length === 6);
   t.deepEqual(heard.said.slice(3), ["record a 3", "takeover s1.4", "removed b"]);
+});
+
+test("a lead goes from one to another, and is seen behind what was recorded before", async (t) => {
+  const { store } = await setUp(t);
+  const heard = listen(store);
+  await store.connections.commit("a", bytes("1"), 0, "m1");
+  const revision = await store.connections.commitLead("239-1-2-3", "a", 0);
+  await t.throwsAsync(store.connections.commitLead("239-1-2-3", "b", 0), { instanceOf: ConflictError });
+  await store.connections.commitLead("239-1-2-3", "b", revision);
+  await until(() => heard.said.length === 4);
+  t.deepEqual(heard.said.filter((one) => one !== "caught up"), ["record a 1", "lead 239-1-2-3 a", "lead 239-1-2-3 b"]);
 });
 
 test("a watch of an empty bucket is caught up at once", async (t) => {
