@@ -221,10 +221,10 @@ export class LiveConnection implements ConnectionPort, Member {
     try {
       if (this.finished || !this.native) throw new RefusedError("it has ended");
       if (this.unmovable !== "") throw new RefusedError(this.unmovable); // it has begun with something meanwhile
+      detached = this.native.detach(); // first: with nothing detached nothing is to be thawed
+      this.native = undefined;
       guard.change(this.flow, { phase: "FROZEN" });
       if (this.isControl) this.host.bundles.freeze(this.id);
-      detached = this.native.detach();
-      this.native = undefined;
       const image = native.capture(detached.fd, true);
       const entry = guard.lookup(this.flow);
       if (!entry) throw new RefusedError("the guard does not know it");

@@ -94,6 +94,8 @@ class FakeNative {
   /** Thrown instead of making a socket; instead of letting it speak. */
   noSockets: Error | undefined;
   noSpeech: Error | undefined;
+  /** Thrown instead of letting go of a socket. */
+  noDetaching: Error | undefined;
   private next = 1000;
 
   prepare(): number {
@@ -137,7 +139,10 @@ class FakeNative {
       resumeInput: () => {
         this.paused = false;
       },
-      detach: () => ({ fd, sentOffset: sendOffset }),
+      detach: () => {
+        if (this.noDetaching) throw this.noDetaching;
+        return { fd, sentOffset: sendOffset };
+      },
       close,
       closeSilently: close,
     };

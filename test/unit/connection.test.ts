@@ -69,6 +69,25 @@ test("an undone freeze of a full connection reads nothing more", async (t) => {
   t.true(scene.native.paused);
 });
 
+test("a freeze that fails at any step leaves nothing frozen", async (t) => {
+  const scene = new WorkerScene(t);
+  const control = { ...record, bundleId: record.id };
+  const calls: string[] = [];
+  const frozen = (what: string) => (bundle: string) => void calls.push(`${what} ${bundle}`);
+  Object.assign(scene.host.bundles, { freeze: frozen("freeze"), thaw: frozen("thaw") });
+  const connection = scene.live(control);
+  const isLive = () => scene.guard.lookup(record.flow)?.phase === "LIVE" && connection.phase.phase === "LIVE";
+  await eventually("it is protected", () => connection.protectionGap === "");
+  scene.native.noDetaching = new Error("its descriptor is another's");
+  await t.throwsAsync(connection.freeze(), { message: "its descriptor is another's" });
+  t.true(isLive());
+  t.deepEqual(calls, []);
+  scene.native.noDetaching = undefined;
+  await t.throwsAsync(connection.freeze(), { message: "nothing is captured here" });
+  t.true(isLive());
+  t.deepEqual(calls, [`freeze ${record.id}`, `thaw ${record.id}`]);
+});
+
 /** Above what a busy machine may take from one line to the next. */
 const IDLE_MS = 300;
 
