@@ -3,6 +3,7 @@ import { logger } from "../../proto/log.js";
 import type { AgentMessage, RelateAnswer, Relation } from "../../proto/rpc/index.js";
 
 const log = logger("link");
+const FORGOTTEN = "the bundle is not here any more";
 
 /** A controller, as far as it is asked. */
 export interface RelationsPeer {
@@ -12,6 +13,7 @@ export interface RelationsPeer {
 
 /** A question that some controllers have not answered yet. */
 interface Question {
+  bundle: string;
   asked: AgentMessage;
   waiting: Set<RelationsPeer>;
   agreed: boolean;
@@ -30,17 +32,20 @@ export class Relations {
 
   constructor(readonly peers: readonly RelationsPeer[]) {}
 
-  /** Resolves when every controller that is connected has said yes. Throws RefusedError where one says no, CONTROLLER_UNAVAILABLE; then none of them has those that were new. */
+  /**
+   * Resolves when every controller that is connected has said yes. Throws RefusedError where one says no, CONTROLLER_UNAVAILABLE; then none
+   * of them has those that were new. Throws RefusedError, too, where the bundle is forgotten meanwhile; then nothing more is said.
+   */
   async relate(bundle: string, relations: Relation[], deadlineMs: number): Promise<void> {
     try {
       await this.#ask(bundle, relations, deadlineMs);
     } catch (error) {
+      if (error instanceof RefusedError && error.reason === FORGOTTEN) throw error;
       const known = this.#agreed.get(bundle);
       const fresh = relations.filter((relation) => !known?.has(relationKey(relation)));
       if (fresh.length > 0) this.#say({ unrelate: { bundle, relations: fresh } });
       throw error;
     }
-    this.#agree(bundle, relations);
   }
 
   /**
@@ -67,14 +72,16 @@ export class Relations {
         deadlineMs,
       );
       const question: Question = {
+        bundle,
         asked,
         waiting: new Set(this.peers.filter(({ session }) => session.send(asked))),
         agreed: false,
         end: (error) => {
           clearTimeout(timer);
           this.#questions.delete(request);
-          if (error) reject(error);
-          else resolve();
+          if (error) return reject(error);
+          this.#agree(bundle, relations); // in this very step, so that whoever forgets the bundle finds it
+          resolve();
         },
       };
       this.#questions.set(request, question);
@@ -118,6 +125,9 @@ export class Relations {
   /** The bundle is another server's now, or over: it is not spoken of any more. */
   forget(bundle: string): void {
     this.#agreed.delete(bundle);
+    for (const question of [...this.#questions.values()]) {
+      if (question.bundle === bundle) question.end(new RefusedError(FORGOTTEN));
+    }
   }
 
   #say(message: AgentMessage): void {

@@ -305,6 +305,23 @@ test("flows are related when every controller has said so, and said again to one
   t.deepEqual(seen, ["1 relate b.2 30002"]);
 });
 
+test("a bundle that is over while its flows are being related is not spoken of any more", async (t) => {
+  const { apis, answers, link, taken } = await related(t);
+  answers[1] = undefined;
+  const asked = t.throwsAsync(link.relate("b.1", [relation(30_000)], 10_000));
+  const words: string[] = [];
+  await eventually("both questions", () => words.push(...taken()) > 0 && words.length === 2);
+  link.forgetRelations("b.1");
+  t.like(await asked, { code: "REFUSED", reason: "the bundle is not here any more" });
+  await apis[1]?.stop();
+  await eventually("one controller", () => link.connected().length === 1);
+  answers[1] = "";
+  await apis[1]?.start();
+  await eventually("both controllers", () => link.connected().length === 2);
+  await link.relate("b.2", [relation(30_001)], 10_000);
+  t.deepEqual(taken(), ["0 relate b.2 30001", "1 relate b.2 30001"]);
+});
+
 test("what one controller refuses no controller keeps; what was there before stays", async (t) => {
   const { answers, link, taken } = await related(t);
   await link.relate("b.1", [relation(30_000)], 10_000);
