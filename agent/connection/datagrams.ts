@@ -14,6 +14,8 @@ const BUFFER_BYTES = 1 << 20;
 /** The flows of datagrams of this server's bundles. Each has the guard's entry from before its first datagram until it is closed. */
 export class Datagrams {
   private readonly byBundle = new Map<string, Set<Opened>>();
+  /** Bundles that stand still: so does what is opened meanwhile. */
+  private readonly frozen = new Set<string>();
 
   constructor(
     private readonly guard: Pick<Guard, "installDatagram" | "change" | "remove">,
@@ -44,8 +46,10 @@ export class Datagrams {
   }
 
   private install(bundle: string, flow: Flow, received: (datagram: Buffer) => void): Opened {
-    this.guard.installDatagram(flow, "LIVE", this.incarnation);
-    const opened = new Opened(flow, this.guard, received, () => this.byBundle.get(bundle)?.delete(opened));
+    const isFrozen = this.frozen.has(bundle);
+    this.guard.installDatagram(flow, isFrozen ? "FROZEN" : "LIVE", this.incarnation);
+    const ended = () => this.byBundle.get(bundle)?.delete(opened);
+    const opened: Opened = new Opened(flow, this.guard, received, ended, isFrozen);
     this.byBundle.set(bundle, (this.byBundle.get(bundle) ?? new Set()).add(opened));
     return opened;
   }
@@ -62,16 +66,19 @@ export class Datagrams {
 
   /** Nothing of them leaves or enters until `thaw`. */
   freeze(bundle: string): void {
+    this.frozen.add(bundle);
     for (const flow of this.byBundle.get(bundle) ?? []) flow.freeze();
   }
 
   thaw(bundle: string): void {
+    this.frozen.delete(bundle);
     for (const flow of this.byBundle.get(bundle) ?? []) flow.thaw();
   }
 
   close(bundle: string): void {
     for (const flow of [...(this.byBundle.get(bundle) ?? [])]) flow.close();
     this.byBundle.delete(bundle);
+    this.frozen.delete(bundle);
   }
 }
 
@@ -80,7 +87,6 @@ class Opened implements DatagramFlow {
   /** Those that the kernel did not take: the network would have lost them. */
   lost = 0;
   private readonly socket: Socket;
-  private frozen = false;
   private closed = false;
 
   constructor(
@@ -88,6 +94,7 @@ class Opened implements DatagramFlow {
     private readonly guard: Pick<Guard, "change" | "remove">,
     received: (datagram: Buffer) => void,
     private readonly ended: () => void,
+    private frozen: boolean,
   ) {
     // Another client's flow may have the same port of the VIP: the kernel gives each what its peer sends.
     this.socket = createSocket({ type: isIPv6(flow.vip.address) ? "udp6" : "udp4", reuseAddr: true });
