@@ -59,10 +59,12 @@ static __always_inline int has_addresses(int protocol)
 	return protocol >= 0 || protocol == BATON_PARSE_FRAGMENT;
 }
 
-/* A fragment that may be of a TCP segment. IPv6 does not say before the last extension header: suppose so. */
-static __always_inline int may_be_tcp_fragment(int protocol, const struct baton_headers *h)
+/* A fragment that may be of a guarded flow: only the first one has ports. IPv6 does not say before the last extension header: suppose so. */
+static __always_inline int may_be_guarded_fragment(int protocol, const struct baton_headers *h)
 {
-	return protocol == BATON_PARSE_FRAGMENT && (h->version == 6 || h->ip4->protocol == BATON_PROTO_TCP);
+	if (protocol != BATON_PARSE_FRAGMENT)
+		return 0;
+	return h->version == 6 || h->ip4->protocol == BATON_PROTO_TCP || h->ip4->protocol == BATON_PROTO_UDP;
 }
 
 /* ---- ingress --------------------------------------------------------------------------------------------------- */
@@ -150,7 +152,7 @@ static __always_inline int ingress(struct xdp_md *ctx)
 	if (protocol == BATON_PROTO_UDP)
 		return in_datagram(&c, &h);
 	if (protocol != BATON_PROTO_TCP)
-		return may_be_tcp_fragment(protocol, &h) ? BATON_GUARD_IN_MALFORMED : BATON_GUARD_IN_NOT_VIP;
+		return may_be_guarded_fragment(protocol, &h) ? BATON_GUARD_IN_MALFORMED : BATON_GUARD_IN_NOT_VIP;
 	if (parse_tcp(&c, &h) < 0)
 		return BATON_GUARD_IN_MALFORMED;
 	flow_from_client(&flow, &h, BATON_PROTO_TCP);
@@ -206,7 +208,7 @@ static __always_inline int out_other(int protocol, const struct baton_cursor *c,
 		if (protocol == BATON_PROTO_ICMP ? type == 3 || type == 11 || type == 12 : type >= 1 && type <= 4)
 			return BATON_GUARD_OUT_ICMP;
 	}
-	return may_be_tcp_fragment(protocol, h) ? BATON_GUARD_OUT_MALFORMED : BATON_GUARD_OUT_NOT_VIP;
+	return may_be_guarded_fragment(protocol, h) ? BATON_GUARD_OUT_FRAGMENT : BATON_GUARD_OUT_NOT_VIP;
 }
 
 /* Whether the server may speak for the flow at this instant; BATON_GO_ON if so. */

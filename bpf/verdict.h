@@ -57,7 +57,8 @@ enum baton_guard_verdict {
 	BATON_GUARD_TABLE_FULL = 20,         /* a connection that had begun found no room in the table: it stays silent */
 	BATON_GUARD_EVENT_LOST = 21,         /* the ring buffer for the agent was full: one report is missing */
 	BATON_GUARD_IN_NO_ROOM = 22,         /* I begins a connection, and the table is nearly full: dropped, the client repeats it */
-	BATON_GUARD_VERDICTS = 23
+	BATON_GUARD_OUT_FRAGMENT = 23,       /* E dropped: part of a TCP segment or a datagram, nobody could say whose */
+	BATON_GUARD_VERDICTS = 24
 };
 
 #endif

@@ -51,6 +51,7 @@ export const guardVerdicts = [
   "table_full",
   "event_lost",
   "in_no_room",
+  "out_fragment",
 ] as const;
 export type GuardVerdict = (typeof guardVerdicts)[number];
 

@@ -421,7 +421,7 @@ test.serial("egress: what cannot be read does not leave", (t) => {
   t.like(run("guard_egress", short), { retval: TCX.DROP, verdict: "out_malformed" });
   const fragment = reply();
   fragment.writeUInt16BE(0x2000, 20);
-  t.like(run("guard_egress", fragment), { retval: TCX.DROP, verdict: "out_malformed" });
+  t.like(run("guard_egress", fragment), { retval: TCX.DROP, verdict: "out_fragment" });
 });
 
 test.serial("egress: the agent's own segments leave the memory of the kernel's alone", (t) => {
@@ -620,6 +620,40 @@ for (const v6 of [false, true]) {
     const { client, vip } = media({});
     t.is(run("guard_egress", wrap({ from: vip, to: client }, 17, Buffer.alloc(7))).verdict, "out_malformed");
     t.is(run("guard_ingress", wrap({ from: client, to: vip }, 17, Buffer.alloc(7))).verdict, "in_malformed");
+  });
+}
+
+/** Of a datagram from a VIP, or to it: more to come, or some way into it. */
+const fragments = [
+  { what: "first", field: 0x2000, v6: "00000001" },
+  { what: "last", field: 100, v6: "00000320" },
+];
+
+for (const { what, field, v6 } of fragments) {
+  test.serial(`datagrams: the ${what} fragment does not leave, nor come in: nobody could say whose it is`, (t) => {
+    const ends = { from: { address: VIP, port: MEDIA_PORT }, to: { address: CLIENT, port: 5004 } };
+    guard.map("flows").update(flowKey({ client: ends.to, vip: ends.from, transport: "udp" }), encodeGuarded(LIVE));
+    const whole = (from: typeof ends.from, to: typeof ends.to) => udpFrame({ from, to, payload: HELLO });
+    const leaving = whole(ends.from, ends.to);
+    t.is(run("guard_egress", leaving).verdict, "out_passed");
+    leaving.writeUInt16BE(field, 20);
+    t.like(run("guard_egress", leaving), { retval: TCX.DROP, verdict: "out_fragment" });
+    const coming = whole(ends.to, ends.from);
+    coming.writeUInt16BE(field, 20);
+    t.like(run("guard_ingress", coming), { retval: XDP.DROP, verdict: "in_malformed" });
+    const header = Buffer.from(`1100${v6.slice(4)}00000001`, "hex");
+    const six = wrap(
+      { from: { address: VIP6, port: 0 }, to: { address: CLIENT6, port: 0 } },
+      44,
+      Buffer.concat([header, HELLO]),
+    );
+    t.like(run("guard_egress", six), { retval: TCX.DROP, verdict: "out_fragment" });
+    const ping = wrap(ends, 1, Buffer.alloc(64));
+    ping.writeUInt16BE(field, 20);
+    t.is(run("guard_egress", ping).verdict, "out_not_vip", "a large answer to a ping");
+    const stranger = udpFrame({ from: { address: STRANGER, port: MEDIA_PORT }, to: ends.to, payload: HELLO });
+    stranger.writeUInt16BE(field, 20);
+    t.is(run("guard_egress", stranger).verdict, "out_not_vip");
   });
 }
 
