@@ -2,6 +2,7 @@
 export { MediaError, type MediaProblem } from "./error.js";
 export { type Feedback, parseFeedback, type Reception } from "./feedback.js";
 export { PAYLOAD_MIN } from "./fragments.js";
+export { Indexer } from "./indexer.js";
 export { beginningOf, continuationOf, type Lane, type LanePosition } from "./lane.js";
 export { type Movie, readMovie } from "./movie.js";
 export { PacketTable } from "./packet_table.js";

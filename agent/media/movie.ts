@@ -39,8 +39,8 @@ const VIDEO_CLOCK = 90_000;
 
 /**
  * Reads the index of an MP4 file: its first video track, which must be H.264, and its first audio track, which must be AAC. The media
- * themselves are not read. Computing takes a second or two for a million samples,
- * which is some hours of film: who cannot wait does it in a thread of its own.
+ * themselves are not read. Computing takes a second or two for a million samples, which is some hours of film: whoever has others to serve
+ * leaves it to an Indexer.
  * @param size of the file, bytes
  * Throws MediaError; whatever `read` throws.
  */

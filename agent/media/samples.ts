@@ -17,8 +17,14 @@ export interface SampleColumns {
 export class SampleTable {
   readonly count: number;
 
-  constructor(private readonly columns: SampleColumns) {
+  constructor(readonly columns: SampleColumns) {
     this.count = columns.sizes.length;
+  }
+
+  /** Of memory. */
+  get bytes(): number {
+    const { offsets, sizes, decodeTimes, presentationTimes, syncs } = this.columns;
+    return [offsets, sizes, decodeTimes, presentationTimes, syncs].reduce((sum, { byteLength }) => sum + byteLength, 0);
   }
 
   offset(sample: number): number {

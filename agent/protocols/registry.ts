@@ -2,6 +2,7 @@ import { dialledFrom, type GroupConfig, type PortRange, type ServiceConfig } fro
 import { BatonError } from "../../proto/errors.js";
 import type { Protocol } from "../../proto/vocabulary.js";
 import type { DirectoryContent } from "../content/index.js";
+import { Indexer } from "../media/index.js";
 import type { Native } from "../native/api.js";
 import type { Origin } from "../upstream/index.js";
 import { EchoApplication } from "./app/echo.js";
@@ -43,6 +44,9 @@ export interface ServiceParts {
   multicast: GroupConfig[];
   leads: Leads;
 }
+
+/** One for all services: it has one thread. */
+const indexer = new Indexer();
 
 interface ProtocolEntry {
   /** The client speaks first: a connection of which nothing is recorded has nothing to lose. */
@@ -86,7 +90,7 @@ export const applicationProtocols: Record<Protocol, ProtocolEntry> = {
     bundles: true,
     factory: async ({ content, native, relatedPorts, multicast, leads }) => {
       if (!relatedPorts) throw new BatonError("INTERNAL", "RTSP has no ports for media");
-      const films = new Films(await content());
+      const films = new Films(await content(), indexer);
       const channels = new Channels(multicast, relatedPorts, leads);
       return (port, inputOffset) => new RtspLayer(port, inputOffset, { films, channels, memory: native, relatedPorts });
     },

@@ -1,11 +1,15 @@
 import { read } from "node:fs";
 import { promisify } from "node:util";
 import { type DirectoryContent, type Found, identityKey } from "../../content/index.js";
-import { type Movie, type Read, readMovie } from "../../media/index.js";
+import { Indexer, MediaError, type Movie, type Read } from "../../media/index.js";
 
 const readAsync = promisify(read);
-/** Indexes that are kept, the last used ones. */
-const KEPT_MAX = 64;
+/** Of indexes that nobody uses at the moment, bytes: the last used ones are kept. An hour of film has some 7 million. */
+const KEPT_BYTES = 64 * 2 ** 20;
+/** Of one that is kept, beside its samples; and of a failure. */
+const ENTRY_BYTES = 4_096;
+/** Why a film cannot be indexed is remembered for so long, so that it is no burden each time it is asked for. */
+const FAILED_MS = 600_000;
 
 /** A media file that is open, and its index. */
 export interface Film {
@@ -18,19 +22,31 @@ export interface Film {
   close(): void;
 }
 
+/** The index of one content, or why there is none. */
+interface Entry {
+  movie: Promise<Movie>;
+  bytes: number;
+  users: number;
+  failedAt: number | undefined;
+}
+
 /** The media files of a directory. The index of a content is made once for all who play it. */
 export class Films {
-  private readonly movies = new Map<string, Promise<Movie>>();
+  private readonly entries = new Map<string, Entry>();
 
-  constructor(private readonly content: Pick<DirectoryContent, "find" | "openObject">) {}
+  constructor(
+    private readonly content: Pick<DirectoryContent, "find" | "openObject">,
+    private readonly indexer: Pick<Indexer, "index"> = new Indexer(),
+    private readonly keptBytes = KEPT_BYTES,
+  ) {}
 
-  /** @returns undefined where there is no such file. Throws MediaError where it is none that could be played. */
+  /** @returns undefined where there is no such file. Throws MediaError where it is none that could be played; a BatonError where that cannot be said now. */
   async find(segments: readonly string[]): Promise<Film | undefined> {
     const found = segments.length === 0 ? undefined : await this.content.find(segments, false);
     return found === undefined || found === "directory" ? undefined : this.open(found);
   }
 
-  /** One that a record names. Throws RefusedError as DirectoryContent.openObject; MediaError. */
+  /** One that a record names. Throws RefusedError as DirectoryContent.openObject; else as `find`. */
   async again(objectId: string, validator: string): Promise<Film> {
     const file = await this.content.openObject({ objectId, validator, objectOffset: 0, length: 0 });
     return this.open({ objectId, validator, file });
@@ -41,28 +57,58 @@ export class Films {
       const { bytesRead, buffer } = await readAsync(file.fd, Buffer.allocUnsafe(length), 0, length, position);
       return buffer.subarray(0, bytesRead);
     };
-    try {
-      const movie = await this.movie(identityKey(file.identity), readFile, file.size);
-      return {
-        ...{ objectId, validator, movie, read: readFile, close: () => file.close() },
-        ...(pending ? { pending } : {}),
-      };
-    } catch (error) {
+    const entry = this.entry(identityKey(file.identity), file);
+    let isOpen = true;
+    const close = () => {
+      if (!isOpen) return;
+      isOpen = false;
+      entry.users--;
       file.close();
+      this.trim();
+    };
+    entry.users++;
+    try {
+      const movie = await entry.movie;
+      return { ...{ objectId, validator, movie, read: readFile, close }, ...(pending ? { pending } : {}) };
+    } catch (error) {
+      close();
       throw error;
     }
   }
 
-  private movie(key: string, readFile: Read, size: number): Promise<Movie> {
-    const { movies } = this;
-    const movie = movies.get(key) ?? readMovie(readFile, size);
-    movies.delete(key);
-    movies.set(key, movie); // as the last one
-    movie.catch(() => movies.delete(key));
-    for (const oldest of movies.keys()) {
-      if (movies.size <= KEPT_MAX) break;
-      movies.delete(oldest);
+  /** @param file stays open until its index is there */
+  private entry(key: string, { fd, size }: Found["file"]): Entry {
+    const { entries } = this;
+    const present = entries.get(key);
+    entries.delete(key);
+    const { failedAt = Number.POSITIVE_INFINITY } = present ?? {};
+    if (present && performance.now() - failedAt < FAILED_MS) {
+      entries.set(key, present); // as the last one
+      return present;
     }
-    return movie;
+    const movie = this.indexer.index(fd, size);
+    const entry: Entry = { movie, bytes: ENTRY_BYTES, users: 0, failedAt: undefined };
+    entries.set(key, entry);
+    movie.then(
+      ({ tracks }) => {
+        for (const { samples } of tracks) entry.bytes += samples.bytes;
+        this.trim();
+      },
+      (error) => {
+        if (error instanceof MediaError) entry.failedAt = performance.now();
+        else if (entries.get(key) === entry) entries.delete(key); // the next time it may go well
+      },
+    );
+    return entry;
+  }
+
+  private trim(): void {
+    const idle = [...this.entries].filter(([, { users }]) => users === 0);
+    let bytes = idle.reduce((sum, [, entry]) => sum + entry.bytes, 0);
+    for (const [key, entry] of idle) {
+      if (bytes <= this.keptBytes) return;
+      this.entries.delete(key);
+      bytes -= entry.bytes;
+    }
   }
 }
