@@ -88,6 +88,8 @@ class Opened implements DatagramFlow {
   lost = 0;
   private readonly socket: Socket;
   private closed = false;
+  /** Who waits until it stands still no more. */
+  private waiting: Array<() => void> = [];
 
   constructor(
     private readonly flow: Flow,
@@ -123,6 +125,10 @@ class Opened implements DatagramFlow {
     return !this.closed && !this.frozen;
   }
 
+  async thawed(): Promise<void> {
+    if (this.frozen && !this.closed) await new Promise<void>((resolve) => this.waiting.push(resolve));
+  }
+
   send(datagram: Buffer): void {
     if (this.closed) return;
     this.pending++;
@@ -141,6 +147,7 @@ class Opened implements DatagramFlow {
   thaw(): void {
     this.frozen = false;
     this.guard.change(this.flow, { phase: "LIVE" });
+    this.wake();
   }
 
   close(): void {
@@ -149,6 +156,11 @@ class Opened implements DatagramFlow {
     this.guard.remove(this.flow);
     this.ended();
     this.socket.close();
+    this.wake();
+  }
+
+  private wake(): void {
+    for (const resolve of this.waiting.splice(0)) resolve();
   }
 }
 

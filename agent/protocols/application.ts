@@ -239,6 +239,8 @@ export interface DatagramFlow {
   readonly pending: number;
   /** Neither standing still nor closed. */
   readonly isOpen: boolean;
+  /** Resolves when it stands still no more: it is open, or closed. */
+  thawed(): Promise<void>;
   /** May be called again. */
   close(): void;
 }

@@ -76,11 +76,15 @@ test("what is opened while the bundle stands still stands still with it", async 
   const second = await datagrams.open(BUNDLE, await freePort(), port, () => {});
   t.deepEqual([first.isOpen, second.isOpen], [false, false]);
   t.deepEqual(phases(), ["FROZEN", "FROZEN"]);
+  const both = Promise.all([first.thawed(), second.thawed()]);
   datagrams.thaw(BUNDLE);
+  await both;
   t.deepEqual([first.isOpen, second.isOpen], [true, true]);
   t.deepEqual(phases(), ["LIVE", "LIVE"]);
   datagrams.freeze(BUNDLE);
+  const still = first.thawed();
   datagrams.close(BUNDLE);
+  await still;
   const third = await datagrams.open(BUNDLE, await freePort(), port, () => {});
   t.true(third.isOpen, "the bundle has come back, and nobody remembers that it stood still");
 });

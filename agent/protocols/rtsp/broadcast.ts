@@ -70,7 +70,7 @@ export class Broadcast implements Listener {
     // Taken once more: whoever believes it to be free, because the former server died on the way to it, has seen too little.
     const isOurs = !isOthers && (await this.channel.take(this.port.id, airing.revision).catch(() => false));
     if (!state.leads) return; // it has stopped meanwhile
-    if (isOurs) player.go(true);
+    if (isOurs) player.go();
     else this.yield();
     this.join();
   }
@@ -93,7 +93,8 @@ export class Broadcast implements Listener {
     const player = await this.take(range, seen);
     if (!player) return;
     log.info({ group: this.channel.address, connection: this.port.id }, "goes on with what a group is sent");
-    player.go(true);
+    player.unsure = true;
+    player.go();
   }
 
   over(): void {

@@ -1,12 +1,12 @@
-import { wallClockUs } from "../../../proto/clock.js";
 import { logger } from "../../../proto/log.js";
 import type { RtspRange } from "../../../proto/sections.js";
 import type { Item, LanePosition } from "../../media/index.js";
 import type { ConnectionPort, ResponsePiece } from "../application.js";
 import type { MediaFlows } from "./media_flows.js";
-import { Pace } from "./pace.js";
+import { Pace, UNTIL_WOKEN } from "./pace.js";
 import type { Playback } from "./playback.js";
 import type { Player, PlayerEvents } from "./player.js";
+import { RangeClock } from "./range_clock.js";
 
 const log = logger("rtsp");
 const STEP_MIN_MS = 5;
@@ -17,11 +17,11 @@ const BYTES_MAX = 2 ** 20;
 /** From the last packet to the goodbye, which goes another way and must not be there before. */
 const GOODBYE_MS = 200;
 /** How far it has got is recorded so often, */
-const RECORD_MS = 120;
+const RECORD_MS = 100;
 /** and nothing is sent that is due later than so long after what a record says. */
-const LIMIT_US = 200_000;
+const LIMIT_US = 160_000;
 /** What may have been sent without a record, and in each track something that was not. */
-const WINDOW_US = 240_000;
+const WINDOW_US = 200_000;
 /** Without flows for so long there is no point in going on. */
 const OPEN_MS = 10_000;
 const OPEN_PAUSE_MS = 250;
@@ -44,6 +44,8 @@ interface Mark {
  * is the very last that they have got. In reverse it comes behind later ones, and is an old one to all of them.
  */
 export class DatagramPlayer implements Player {
+  unsure = false;
+  private readonly clock: RangeClock;
   private readonly pace = new Pace(() => this.step());
   /** Behind everything that the kernel has, and behind everything that was given to it. */
   private done: Mark;
@@ -57,8 +59,6 @@ export class DatagramPlayer implements Player {
   /** Everything has been sent, and there is the goodbye to be said. */
   private isLast = false;
   private openingSince: number | undefined;
-  /** Another server may have sent some of what comes next. */
-  private unsure = false;
 
   constructor(
     readonly playback: Playback,
@@ -69,6 +69,7 @@ export class DatagramPlayer implements Player {
     this.sent = this.mark();
     this.done = this.sent;
     this.limitUs = this.done.us + LIMIT_US;
+    this.clock = new RangeClock(playback.range.wallUs);
   }
 
   async begin(): Promise<(offset: number) => ResponsePiece[]> {
@@ -77,11 +78,12 @@ export class DatagramPlayer implements Player {
     return () => [];
   }
 
-  go(recorded: boolean): void {
+  go(): void {
+    const { us } = this.done;
     this.flows.heard();
-    this.unsure = recorded;
-    if (recorded) this.pace.start(0);
-    else void this.port.recorded().then(() => this.pace.start(0));
+    if (this.unsure && us < Number.POSITIVE_INFINITY) this.clock.goOn(us);
+    // First a record of this server's own: what is in the store may lie further back than where another one has stopped.
+    void this.port.recorded().then(() => this.pace.start(0));
   }
 
   async stop(): Promise<void> {
@@ -97,7 +99,7 @@ export class DatagramPlayer implements Player {
 
   /** That the sources are gone. */
   goodbye(): void {
-    for (const { lane, bytes } of this.playback.goodbyes(wallClockUs())) this.send({ lane, kind: "rtcp", bytes });
+    for (const { lane, bytes } of this.playback.goodbyes(this.elapsedUs)) this.send({ lane, kind: "rtcp", bytes });
   }
 
   private look(): void {
@@ -148,8 +150,10 @@ export class DatagramPlayer implements Player {
     this.openingSince = since;
     try {
       await this.flows.open();
-      if (this.flows.areOpen) this.openingSince = undefined;
-      return STEP_MIN_MS;
+      this.openingSince = undefined;
+      if (this.flows.areOpen) return 0;
+      void this.flows.thawed().then(() => this.pace.wake());
+      return UNTIL_WOKEN;
     } catch (error) {
       log.warn({ err: error }, "no flow of datagrams");
       if (now - since < OPEN_MS) return OPEN_PAUSE_MS;
@@ -173,15 +177,22 @@ export class DatagramPlayer implements Player {
     if (track !== undefined) this.flows.send(track, kind, bytes);
   }
 
-  private get elapsedUs(): number {
-    return wallClockUs() - this.playback.range.wallUs;
+  get elapsedUs(): number {
+    return this.clock.elapsedUs;
   }
 
   private pauseMs(): number {
     const { nextUs } = this.playback;
     if (this.ready.length > 0) return STEP_MIN_MS;
+    if (nextUs !== undefined && nextUs > this.limitUs && nextUs <= this.elapsedUs) return this.pauseToRecordMs();
     const ms = nextUs === undefined ? 0 : Math.ceil((nextUs - this.elapsedUs) / 1_000);
     return Math.min(STEP_MAX_MS, Math.max(STEP_MIN_MS, ms));
+  }
+
+  /** Nothing more may be sent before the next record is there. */
+  private pauseToRecordMs(): number {
+    if (this.recording) return UNTIL_WOKEN;
+    return Math.max(STEP_MIN_MS, this.recordedAt + RECORD_MS - performance.now());
   }
 
   private record(): void {
@@ -193,6 +204,7 @@ export class DatagramPlayer implements Player {
       this.recording = false;
       this.recordedAt = now;
       this.limitUs = Math.max(this.limitUs, limitUs);
+      this.pace.wake();
     });
   }
 }

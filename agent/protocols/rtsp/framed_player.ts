@@ -1,4 +1,3 @@
-import { wallClockUs } from "../../../proto/clock.js";
 import { RefusedError } from "../../../proto/errors.js";
 import type { RtspPiece, RtspRange } from "../../../proto/sections.js";
 import type { Item, LanePosition } from "../../media/index.js";
@@ -8,6 +7,7 @@ import { frameOf } from "./interleaved.js";
 import { Pace } from "./pace.js";
 import type { Playback } from "./playback.js";
 import type { Player, PlayerEvents } from "./player.js";
+import { RangeClock } from "./range_clock.js";
 
 /** So much is promised at a time, and so far ahead of when it is due. One commit each, and no more than that is repeated by nobody. */
 const STEP_MS = 250;
@@ -38,9 +38,11 @@ interface Held extends RtspPiece {
  * Whoever has the range and one mark at or below the first piece that the client may lack makes all of them again.
  */
 export class FramedPlayer implements Player {
+  unsure = false;
   private readonly held: Held[] = [];
   private at: Mark;
   private readonly pace = new Pace(() => this.step());
+  private readonly clock: RangeClock;
   /** What was promised by another server, from `from` on. */
   private remade: { from: number; bytes: Buffer } | undefined;
 
@@ -52,6 +54,7 @@ export class FramedPlayer implements Player {
   ) {
     const { range } = playback;
     this.at = { offset: range.offset, positions: playback.positions };
+    this.clock = new RangeClock(range.wallUs);
   }
 
   /** Framed bytes up to the end of what is promised. */
@@ -67,6 +70,8 @@ export class FramedPlayer implements Player {
   }
 
   go(): void {
+    const { nextUs } = this.playback;
+    if (this.unsure && nextUs !== undefined) this.clock.goOn(Math.max(0, nextUs - AHEAD_US));
     this.pace.start(this.playback.ended ? 0 : STEP_MS);
   }
 
@@ -74,8 +79,8 @@ export class FramedPlayer implements Player {
     return this.pace.stop();
   }
 
-  private get elapsedUs(): number {
-    return wallClockUs() - this.playback.range.wallUs;
+  get elapsedUs(): number {
+    return this.clock.elapsedUs;
   }
 
   private async step(): Promise<number | undefined> {
@@ -118,7 +123,7 @@ export class FramedPlayer implements Player {
 
   /** That the sources are gone, framed. */
   goodbyes(): Buffer {
-    const packets = this.playback.goodbyes(wallClockUs());
+    const packets = this.playback.goodbyes(this.elapsedUs);
     return Buffer.concat(packets.map((packet) => this.frame({ ...packet, kind: "rtcp" })));
   }
 
@@ -126,11 +131,17 @@ export class FramedPlayer implements Player {
 
   checkpoint(told: number): RtspRange {
     const { held, at } = this;
-    while (held[0] && held[0].offset + held[0].length < told) held.shift();
+    this.trim(told);
     const { offset, positions } = held[0]?.before ?? at;
     const { range } = this.playback;
     const lanes = range.lanes.map((lane, index) => ({ ...lane, ...positions[index] }));
     return { ...range, offset, lanes, pieces: held.map(({ before, ...piece }) => piece) };
+  }
+
+  /** The client has everything of our stream below `told`. */
+  trim(told: number): void {
+    const { held } = this;
+    while (held[0] && held[0].offset + held[0].length < told) held.shift();
   }
 
   /** Whether some piece may still be needed. */

@@ -1,5 +1,5 @@
 import type { RtspTrack } from "../../../proto/sections.js";
-import type { Item } from "../../media/index.js";
+import { type Item, parseFeedback } from "../../media/index.js";
 import type { BundlePort, DatagramFlow, Group } from "../application.js";
 
 /** A track's flows: RTP and RTCP. */
@@ -10,6 +10,7 @@ export class MediaFlows {
   private readonly pairs = new Map<number, Pair>();
   private opening: Promise<void> | undefined;
   private closed = false;
+  private hasSent = false;
   private heardAt = performance.now();
 
   constructor(
@@ -32,6 +33,11 @@ export class MediaFlows {
     return this.pairs.size === this.tracks.length && this.flows.every(({ isOpen }) => isOpen);
   }
 
+  /** Resolves when none of those that are there stands still any more. */
+  async thawed(): Promise<void> {
+    await Promise.all(this.flows.map((flow) => flow.thawed()));
+  }
+
   /** The kernel has everything that was sent. */
   get areIdle(): boolean {
     return !this.closed && this.flows.every(({ pending }) => pending === 0);
@@ -49,6 +55,7 @@ export class MediaFlows {
 
   /** @param track its number */
   send(track: number, kind: Item["kind"], packet: Buffer): void {
+    this.hasSent = true;
     this.pairs.get(track)?.[kind].send(packet);
   }
 
@@ -63,11 +70,12 @@ export class MediaFlows {
   }
 
   private async openAll(): Promise<void> {
-    for (const { number, rtp, rtcp, serverRtp, serverRtcp } of this.tracks) {
+    for (const { number, ssrc, rtp, rtcp, serverRtp, serverRtcp } of this.tracks) {
       if (this.pairs.has(number)) continue;
-      const first = await this.openOne(serverRtp, rtp);
+      const reported = (datagram: Buffer) => (isReportOf(ssrc, datagram) ? this.heard() : this.opened());
+      const first = await this.openOne(serverRtp, rtp, () => this.opened());
       try {
-        this.pairs.set(number, { rtp: first, rtcp: await this.openOne(serverRtcp, rtcp) });
+        this.pairs.set(number, { rtp: first, rtcp: await this.openOne(serverRtcp, rtcp, reported) });
       } catch (error) {
         first.close();
         throw error;
@@ -76,12 +84,24 @@ export class MediaFlows {
     }
   }
 
-  private openOne(vipPort: number, port: number): Promise<DatagramFlow> {
+  private openOne(vipPort: number, port: number, received: (datagram: Buffer) => void): Promise<DatagramFlow> {
     if (this.group) {
       const { address, ttl } = this.group;
       return this.bundle.openGroup(vipPort, { address, port, ttl });
     }
-    // What a client says is a report, or is to open a way for ours: it is there, whatever it says.
-    return this.bundle.openDatagrams(vipPort, port, () => this.heard());
+    return this.bundle.openDatagrams(vipPort, port, received);
   }
+
+  /** Before there are media a client opens a way for them, with whatever it likes. */
+  private opened(): void {
+    if (!this.hasSent) this.heard();
+  }
+}
+
+/** A receiver's report about that source, or about none: nothing has come, but there is somebody who waits for it. */
+function isReportOf(ssrc: number, datagram: Buffer): boolean {
+  return parseFeedback(datagram).some(
+    (one) =>
+      one.kind === "report" && (one.receptions.length === 0 || one.receptions.some((about) => about.ssrc === ssrc)),
+  );
 }

@@ -63,12 +63,18 @@ export class Playback {
   }
 
   /** For each track: that nothing more will come of its source (RFC 3550 section 6.6). */
-  goodbyes(nowUs: number): Array<{ lane: number; bytes: Buffer }> {
+  goodbyes(elapsedUs: number): Array<{ lane: number; bytes: Buffer }> {
     const { cname, wallUs } = this.range;
     return this.positions.map(({ packets, octets }, lane) => {
       const stream = this.stream(lane);
-      const timestamp = stream.timestampAt(Math.max(0, nowUs - wallUs));
-      const report = { ssrc: stream.start.ssrc, wallUs: nowUs, timestamp, packets, octets };
+      const us = Math.floor(Math.max(0, elapsedUs));
+      const report = {
+        ssrc: stream.start.ssrc,
+        wallUs: wallUs + us,
+        timestamp: stream.timestampAt(us),
+        packets,
+        octets,
+      };
       return { lane, bytes: reportPacket(report, cname, true) };
     });
   }

@@ -5,13 +5,14 @@ import type { Playback } from "./playback.js";
 /** Sends one range, at its pace. */
 export interface Player {
   readonly playback: Playback;
+  /** Another server has begun the range, and may have sent some of what comes next. */
+  unsure: boolean;
+  /** How much of the range is due, microseconds from its start; goes on where nothing is sent. */
+  readonly elapsedUs: number;
   /** Makes what goes right behind the answer to PLAY. @returns promises it, at that offset of our stream */
   begin(): Promise<(offset: number) => ResponsePiece[]>;
-  /**
-   * Goes on until it is stopped, or the range ends.
-   * @param recorded whether the range is in a committed record: another server had begun it
-   */
-  go(recorded: boolean): void;
+  /** Goes on until it is stopped, or the range ends. */
+  go(): void;
   /** No more of it. Resolves when what was under way is promised, or sent. */
   stop(): Promise<void>;
   /** @param told the client has everything of our stream below, as records say */

@@ -147,8 +147,10 @@ export class Session implements Broadcaster {
     if (goesOn && state.playing && asked.end === undefined) return this.playingAnswer();
     await this.halt();
     const range = goesOn ? this.resumed(asked) : this.fresh(asked);
+    const unsure = goesOn && this.player?.unsure === true; // paused before it had sent anything here
     if (this.player) this.host.retire(this.player);
     const player = this.use(range);
+    player.unsure = unsure;
     const answer = this.playingAnswer(); // where it begins
     const behind = await player.begin();
     return {
@@ -157,14 +159,14 @@ export class Session implements Broadcaster {
         Object.assign(state, { playing: true, ended: false });
         return behind(offset);
       },
-      after: () => player.go(false),
+      after: () => player.go(),
     };
   }
 
   /** What others play is not wound for this session; where it is the first it says what is played. */
   private async join(broadcast: Broadcast, range: () => RtspRange): Promise<Answer> {
     const { player, range: sent } = await broadcast.play(range);
-    if (player) return { ...this.playingAnswer(), after: () => player.go(false) };
+    if (player) return { ...this.playingAnswer(), after: () => player.go() };
     const { durationUs } = this.film.movie;
     const reachedUs = sent ? Math.min(durationUs, sent.startUs + Math.max(0, wallClockUs() - sent.wallUs)) : 0;
     const headers = [["Range", formatNptRange(reachedUs, sent?.endUs || durationUs)] as const];
@@ -246,7 +248,7 @@ export class Session implements Broadcaster {
     const tracks = this.broadcast?.channel.tracksOf(film.movie) ?? state.tracks;
     const lanes = tracks.map((track): RtspLane => {
       const at = film.movie.tracks.findIndex(({ number }) => number === track.number);
-      const before = this.before(track.ssrc, nowUs);
+      const before = this.before(track.ssrc);
       const sample = samples[at] ?? 0;
       const isFramed = track.transport === "interleaved";
       return {
@@ -264,14 +266,14 @@ export class Session implements Broadcaster {
   }
 
   /** What a source has sent in ranges before, and its clock by now: it goes on from there. */
-  private before(ssrc: number, nowUs: number) {
+  private before(ssrc: number) {
     const { player } = this;
     const at = player?.playback.range.lanes.findIndex((lane) => lane.ssrc === ssrc) ?? -1;
     if (!player || at < 0) return undefined;
     const { playback } = player;
     const { packets, octets } = playback.positions[at] as LanePosition;
-    const passedUs = Math.max(playback.nextUs ?? 0, nowUs - playback.range.wallUs, 0);
-    return { packets, octets, timestamp: playback.stream(at).timestampAt(passedUs) };
+    const passedUs = Math.max(playback.nextUs ?? 0, player.elapsedUs, 0);
+    return { packets, octets, timestamp: playback.stream(at).timestampAt(Math.floor(passedUs)) };
   }
 
   private endSample(number: number, endUs: number): number {
@@ -328,7 +330,10 @@ export class Session implements Broadcaster {
   /** On the second server: what sends the range is made, and does not send yet. */
   restore(): Player | undefined {
     const { range } = this.state;
-    return range && this.use(range);
+    if (!range) return undefined;
+    const player = this.use(range);
+    player.unsure = true;
+    return player;
   }
 
   get current(): Player | undefined {
@@ -339,6 +344,6 @@ export class Session implements Broadcaster {
   ready(): void {
     if (!this.state.playing) return;
     if (this.broadcast) void this.broadcast.resume(this.player);
-    else this.player?.go(true);
+    else this.player?.go();
   }
 }
