@@ -4,7 +4,7 @@ import type { PortRange } from "../../../proto/config/index.js";
 import { BatonError, RefusedError } from "../../../proto/errors.js";
 import { logger } from "../../../proto/log.js";
 import type { LayerSection, ObjectReference, RelatedFlow } from "../../../proto/record.js";
-import { decodeRtspSection, encodeRtspSection } from "../../../proto/sections.js";
+import { decodeRtspSection, encodeRtspSection, type RtspRange } from "../../../proto/sections.js";
 import { MediaError, MICROSECONDS } from "../../media/index.js";
 import type {
   ApplicationDescription,
@@ -62,7 +62,6 @@ interface Parts {
  */
 export class RtspLayer implements ApplicationLayer, SessionHost {
   readonly name = "rtsp";
-  readonly idleMs = IDLE_MS;
   private readonly reader: MessageReader;
   private readonly messages: Message[] = [];
   private session: Session | undefined;
@@ -96,6 +95,11 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     this.reader = new MessageReader(inputOffset);
   }
 
+  /** Who says something where media are is there, however little it says here. */
+  get idleMs(): number {
+    return this.media && this.media.quietMs < IDLE_MS ? Number.POSITIVE_INFINITY : IDLE_MS;
+  }
+
   get vip(): string {
     return this.port.vip.address;
   }
@@ -120,6 +124,17 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
 
   acknowledged(position: number): void {
     this.told = position;
+    this.trim();
+  }
+
+  /** Not only when a record is written: where nothing is protected none ever is. */
+  private trim(): void {
+    for (const player of this.framedPlayers) player.trim(this.told);
+    for (const [player, film] of [...this.past]) {
+      if (player.isHeld) continue;
+      this.past.delete(player);
+      if (film !== this.session?.film && ![...this.past.values()].includes(film)) film.close();
+    }
   }
 
   private advance(): void {
@@ -291,7 +306,8 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     if (transport?.kind === "udp") {
       try {
         const server = await this.ports.choose(transport);
-        this.ports.release(session.state.tracks.filter(({ number }) => number === track.number));
+        const former = session.state.tracks.filter(({ number }) => number === track.number);
+        this.ports.release(former, transport, server);
         return session.setUp(track, transport, server);
       } catch (error) {
         log.warn({ err: error }, "no ports for media: they can only go over the connection");
@@ -352,8 +368,16 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
 
   retire(player: Player): void {
     if (!(player instanceof FramedPlayer) || !this.session) return;
+    const { film } = this.session;
+    const { range } = player.playback;
     this.framed = player.framed;
-    this.past.set(player, this.session.film);
+    this.past.set(player, film);
+    film.pending?.then(
+      (validator) => {
+        range.validator ||= validator;
+      },
+      () => {}, // said by the session
+    );
   }
 
   farewell(player: Player): void {
@@ -377,13 +401,8 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
   // ---- takeover ----
 
   checkpoint(block: LayerSection[]): void {
-    const past = [...this.past].flatMap(([player, film]) => {
-      const range = player.checkpoint(this.told);
-      if (player.isHeld) return [range];
-      this.past.delete(player);
-      if (film !== this.session?.film && ![...this.past.values()].includes(film)) film.close();
-      return [];
-    });
+    this.trim();
+    const past = [...this.past.keys()].map((player) => player.checkpoint(this.told));
     const session = this.session?.checkpoint(this.told);
     const { requests, framed } = this;
     block.push(encodeRtspSection({ requests, framed, past, ...(session ? { session } : {}) }));
@@ -395,8 +414,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     Object.assign(this, { requests, framed });
     for (const range of past) {
       const film = await this.film(range);
-      const playback = new Playback(range, film);
-      const player = new FramedPlayer(playback, this.port, this.parts.memory, { ended: () => {}, promise: () => {} });
+      const player = this.former(range, film);
       this.past.set(player, film);
       await player.remake();
     }
@@ -404,6 +422,17 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     this.session = new Session(this, session, await this.film(session));
     const player = this.session.restore();
     if (player instanceof FramedPlayer) await player.remake();
+  }
+
+  /** What has sent a range before; it sends nothing more. */
+  private former(range: RtspRange, film: Film): FramedPlayer {
+    try {
+      const events = { ended: () => {}, promise: () => {} };
+      return new FramedPlayer(new Playback(range, film), this.port, this.parts.memory, events);
+    } catch (error) {
+      film.close();
+      throw error;
+    }
   }
 
   private async film({ objectId, validator }: { objectId: string; validator: string }): Promise<Film> {
@@ -452,7 +481,8 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
   }
 
   gap(): string {
-    return this.session?.state.validator === "" ? "digest pending" : "";
+    const validators = [...this.past.keys()].map(({ playback }) => playback.range.validator);
+    return [this.session?.state.validator, ...validators].includes("") ? "digest pending" : "";
   }
 
   unmovable(): string {

@@ -36,8 +36,12 @@ export class ServerPorts {
     if (all.length > 0) this.bundle.restate(all);
   }
 
-  release(tracks: readonly RtspTrack[]): void {
-    const all = relationsOf(tracks);
+  /** @param client and @param server which are in use again, and stay */
+  release(tracks: readonly RtspTrack[], client?: PortPair, server?: PortPair): void {
+    const kept = client && server ? relations(client, server) : [];
+    const isKept = (one: Relation) =>
+      kept.some(({ vipPort, clientPort }) => vipPort === one.vipPort && clientPort === one.clientPort);
+    const all = relationsOf(tracks).filter((one) => !isKept(one));
     if (all.length > 0) this.bundle.unrelate(all);
   }
 }

@@ -2,7 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import test from "ava";
 import { RTP_HEADER } from "../../../agent/media/index.js";
 import { RefusedError } from "../../../proto/errors.js";
-import { decodeRtspSection } from "../../../proto/sections.js";
+import { decodeRtspSection, encodeRtspSection } from "../../../proto/sections.js";
 import { eventually } from "../../support/eventually.js";
 import { type RtspClient, saysGoodbye } from "../../support/rtsp.js";
 import { makeFilm, scene, sectionOf, setUp, TCP, twin, UDP, URL } from "./scene.js";
@@ -208,11 +208,134 @@ test("while its flows stand still nothing is sent, and nothing is lost", async (
   await delay(200);
   one.bundle.isOpen = false;
   const count = one.bundle.sent.get(5000)!.length;
-  await delay(200);
+  await delay(100);
+  const { looks } = one.bundle;
+  await delay(300);
   t.is(one.bundle.sent.get(5000)!.length, count);
-  one.bundle.isOpen = true;
+  t.is(one.bundle.looks, looks, "nor is anything done");
+  one.bundle.thaw();
   await eventually("the end", () => one.bundle.sent.get(5001)?.some(saysGoodbye));
   t.true(isRun(sequencesOf(one.bundle.sent.get(5000)!)));
+});
+
+test("while the store is away no more is sent than a record allows, and nothing is done", async (t) => {
+  const one = scene(t);
+  await one.ask("PLAY", URL, await setUp(one, UDP));
+  await delay(200);
+  one.port.isAway = true;
+  await eventually("it waits for its record", () => one.port.recordings.length > 0);
+  await delay(400);
+  const [count, { looks }] = [one.bundle.sent.get(5000)!.length, one.bundle];
+  await delay(300);
+  t.is(one.bundle.sent.get(5000)!.length, count);
+  t.is(one.bundle.looks, looks);
+  one.port.returns();
+  await eventually("the end", () => one.bundle.sent.get(5001)?.some(saysGoodbye));
+  t.true(isRun(sequencesOf(one.bundle.sent.get(5000)!)));
+});
+
+test("who takes over sends nothing before it has a record of its own", async (t) => {
+  const one = scene(t);
+  await one.ask("PLAY", URL, await setUp(one, UDP));
+  await delay(300);
+  const section = sectionOf(one.layer);
+  one.layer.closed();
+  const count = one.bundle.sent.get(5000)!.length;
+  const next = scene(t, one);
+  next.port.isAway = true;
+  await next.layer.unready(section);
+  next.layer.ready();
+  await eventually("it asks for a record", () => next.port.recordings.length > 0);
+  await delay(50);
+  t.is(next.bundle.sent.get(5000)!.length, count);
+  next.port.returns();
+  await eventually("it goes on", () => next.bundle.sent.get(5000)!.length > count);
+});
+
+test("a pause right behind a takeover does not make what was sent before certain", async (t) => {
+  const one = scene(t);
+  const session = await setUp(one, UDP);
+  await one.ask("PLAY", URL, session);
+  await delay(500);
+  const section = sectionOf(one.layer);
+  await delay(80);
+  one.layer.closed();
+  const last = sequencesOf(one.bundle.sent.get(5000)!).at(-1)!;
+  const count = one.bundle.sent.get(5000)!.length;
+  const next = scene(t, one);
+  next.port.isAway = true; // so that it sends nothing
+  await next.layer.unready(section);
+  next.layer.ready();
+  await next.ask("PAUSE", URL, session);
+  next.port.returns();
+  await next.ask("PLAY", URL, session);
+  await eventually("it goes on", () => next.bundle.sent.get(5000)!.length > count);
+  const first = sequencesOf(next.bundle.sent.get(5000)!)[count]!;
+  t.true(((first - last) & 0xffff) < 0x8000 && first !== last, "behind one that was not");
+});
+
+test("where nothing is recorded the client's acks are enough to let ranges go", async (t) => {
+  const one = scene(t);
+  const session = await setUp(one);
+  for (let ranges = 0; ranges < 12; ranges++) {
+    t.is((await one.ask("PLAY", URL, { ...session, Range: "npt=0-" })).status, 200, `range ${ranges}`);
+    one.layer.acknowledged(one.port.tail() + 1);
+  }
+});
+
+test("who says something where media are is not idle here", async (t) => {
+  const one = scene(t);
+  const session = await setUp(one, UDP);
+  const idleMs = one.layer.idleMs;
+  t.true(idleMs < 120_000);
+  await one.ask("PLAY", URL, session);
+  t.is(one.layer.idleMs, Number.POSITIVE_INFINITY);
+  await one.ask("TEARDOWN", URL, session);
+  t.is(one.layer.idleMs, idleMs);
+});
+
+test("a track that is set up again as it was keeps its ports", async (t) => {
+  const one = scene(t, { ports: { from: 31_000, to: 31_003 } });
+  const session = await setUp(one, UDP);
+  const related = () => one.bundle.relations.map(({ vipPort, clientPort }) => `${vipPort} ${clientPort}`);
+  for (let times = 0; times < 8; times++) {
+    const again = await one.ask("SETUP", `${URL}/trackID=1`, { ...session, Transport: UDP[0]! });
+    const [, rtp, rtcp] = /server_port=(\d+)-(\d+)/.exec(again.headers.get("Transport")!)!;
+    t.true(related().includes(`${rtp} 5000`) && related().includes(`${rtcp} 5001`), `${rtp}: ${related()}`);
+  }
+});
+
+test("a range that was left gets its film's digest, too", async (t) => {
+  let settle: (validator: string) => void = () => {};
+  const digest = new Promise<string>((resolve) => {
+    settle = resolve;
+  });
+  const one = scene(t, { pending: digest });
+  one.port.acknowledgedTo = 0;
+  const session = await setUp(one);
+  await one.ask("PLAY", URL, session);
+  await one.ask("PLAY", URL, { ...session, Range: "npt=0-" });
+  t.is(one.layer.gap(), "digest pending");
+  t.is(decodeRtspSection(sectionOf(one.layer)).past[0]?.validator, "");
+  settle("sha256:1");
+  await digest;
+  t.is(decodeRtspSection(sectionOf(one.layer)).past[0]?.validator, "sha256:1");
+  t.is(one.layer.gap(), "");
+});
+
+test("a record of a range that its film does not have leaves nothing open", async (t) => {
+  const one = scene(t);
+  const session = await setUp(one);
+  await one.ask("PLAY", URL, session);
+  await one.ask("PLAY", URL, { ...session, Range: "npt=0-" });
+  const { past, ...rest } = decodeRtspSection(sectionOf(one.layer));
+  t.is(past.length, 1);
+  const lanes = past[0]!.lanes.map((lane) => ({ ...lane, track: 9 }));
+  const section = encodeRtspSection({ ...rest, past: [{ ...past[0]!, lanes }] });
+  const next = scene(t);
+  await t.throwsAsync(next.layer.unready(section), { instanceOf: RefusedError });
+  next.layer.closed();
+  await eventually("everything is closed", () => next.open() === 0);
 });
 
 test("where no ports can be had, media go over the connection if the client can that too", async (t) => {

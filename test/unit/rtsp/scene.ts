@@ -3,12 +3,13 @@ import { stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ExecutionContext } from "ava";
+import { Indexer } from "../../../agent/media/index.js";
 import type { BundlePort, DatagramFlow, Group, Relation } from "../../../agent/protocols/application.js";
 import type { Holder, Leads } from "../../../agent/protocols/leads.js";
 import { Channels } from "../../../agent/protocols/rtsp/channel.js";
 import { Films } from "../../../agent/protocols/rtsp/films.js";
 import { RtspLayer } from "../../../agent/protocols/rtsp/layer.js";
-import type { GroupConfig } from "../../../proto/config/index.js";
+import type { GroupConfig, PortRange } from "../../../proto/config/index.js";
 import { RefusedError } from "../../../proto/errors.js";
 import type { LayerSection } from "../../../proto/record.js";
 import { FakePort } from "../../support/port.js";
@@ -38,6 +39,13 @@ export class FakeBundle implements BundlePort {
   /** Groups that it may send to now, by port. */
   readonly groups = new Map<number, Group>();
   isOpen = true;
+  /** How often a player has looked whether it is. */
+  looks = 0;
+  private waiting: Array<() => void> = [];
+  thaw(): void {
+    this.isOpen = true;
+    for (const resolve of this.waiting.splice(0)) resolve();
+  }
   taken = 0;
   constructor(readonly sent = new Map<number, Buffer[]>()) {}
   relate(relations: Relation[]): Promise<void> {
@@ -74,10 +82,14 @@ export class FakeBundle implements BundlePort {
   expectNone(): void {}
 
   private flow(port: number, close: () => void): DatagramFlow {
-    const isOpen = () => this.isOpen;
+    const isOpen = () => {
+      this.looks++;
+      return this.isOpen;
+    };
+    const thawed = () => new Promise<void>((resolve) => this.waiting.push(resolve));
     return {
       send: (datagram) => this.sent.set(port, [...(this.sent.get(port) ?? []), datagram]),
-      ...{ pending: 0, close },
+      ...{ pending: 0, thawed, close },
       get isOpen() {
         return isOpen();
       },
@@ -123,12 +135,19 @@ export class FakeSite implements Leads {
   }
 }
 
-/** A store that takes everything at once. */
+/** A store that takes everything at once, unless it is away. */
 class RecordingPort extends FakePort {
+  isAway = false;
   commit = () => {};
   override recorded(): Promise<void> {
+    if (this.isAway) return super.recorded();
     this.commit();
     return Promise.resolve();
+  }
+  returns(): void {
+    this.isAway = false;
+    this.commit();
+    for (const resolve of this.recordings.splice(0)) resolve();
   }
   override respond(response: Parameters<FakePort["respond"]>[0]): void {
     super.respond(response);
@@ -145,30 +164,42 @@ export interface Scene {
   ask(method: string, target?: string, headers?: Record<string, string>): Promise<RtspAnswer>;
   /** What was sent since the last time goes to the client. */
   deliver(): void;
+  /** Descriptors of films. */
+  open(): number;
 }
 
-/** Content with one film, whose validator is the same everywhere. */
-function films(): Films {
+const indexer = new Indexer();
+
+/** Content with one film, whose validator is the same everywhere, but perhaps to come; and how many descriptors of it are open. */
+function content(pending?: Promise<string>) {
+  let descriptors = 0;
   const path = join(directory, "film.mp4");
   const open = async () => {
     const { size, dev, ino } = await stat(path);
     const fd = openSync(path, "r");
+    descriptors++;
     const identity = { device: BigInt(dev), inode: BigInt(ino), size, mtimeNs: 0n, ctimeNs: 0n };
     let isOpen = true;
     const close = () => {
       if (isOpen) closeSync(fd);
+      if (isOpen) descriptors--;
       isOpen = false;
     };
     return { fd, size, identity, close };
   };
-  return new Films({
-    find: async (segments) =>
-      segments.join() === "film.mp4" ? { objectId: "/film.mp4", validator: "sha256:1", file: await open() } : undefined,
-    openObject: async ({ objectId, validator }) => {
-      if (objectId !== "/film.mp4" || validator !== "sha256:1") throw new RefusedError("object changed");
-      return open();
+  const validity = pending ? { validator: "", pending } : { validator: "sha256:1" };
+  const films = new Films(
+    {
+      find: async (segments) =>
+        segments.join() === "film.mp4" ? { objectId: "/film.mp4", ...validity, file: await open() } : undefined,
+      openObject: async ({ objectId, validator }) => {
+        if (objectId !== "/film.mp4" || validator !== "sha256:1") throw new RefusedError("object changed");
+        return open();
+      },
     },
-  });
+    indexer,
+  );
+  return { films, open: () => descriptors };
 }
 
 let files = 0;
@@ -188,7 +219,11 @@ let clients = 0;
 /** @param from whose record and client it goes on with, or the site that it is of */
 export function scene(
   t: ExecutionContext,
-  from: Partial<Pick<Scene, "port" | "bundle" | "client" | "site">> = {},
+  from: Partial<Pick<Scene, "port" | "bundle" | "client" | "site">> & {
+    ports?: PortRange;
+    /** The film's validator to come. */
+    pending?: Promise<string>;
+  } = {},
 ): Scene {
   const site = from.site ?? new FakeSite([]);
   const id = from.port?.id ?? `10-77-0-10_${50_000 + clients++}_10-77-0-100_554_tcp.1`;
@@ -196,11 +231,14 @@ export function scene(
   port.processedTo = from.port?.processedTo ?? 0;
   const bundle = from.bundle ?? new FakeBundle(from.site?.sent);
   port.bundle = bundle;
-  const channels = new Channels(site.groups, PORTS, site);
-  const layer = new RtspLayer(port, port.processedTo, { films: films(), channels, memory, relatedPorts: PORTS });
+  const { ports: relatedPorts = PORTS, pending } = from;
+  const channels = new Channels(site.groups, relatedPorts, site);
+  const { films, open } = content(pending);
+  const layer = new RtspLayer(port, port.processedTo, { films, channels, memory, relatedPorts });
   port.commit = () => site.commit(id, sectionOf(layer));
   t.teardown(() => layer.closed());
   const socket = { on: () => {}, write: (text: string) => layer.input(Buffer.from(text)) };
+  if (from.client) Object.assign(from.client.socket, socket); // it writes to this one from now on
   const receiver = from.client ?? new RtspClient(socket as unknown as RtspClient["socket"]);
   let delivered = 0;
   const deliver = () => {
@@ -208,7 +246,7 @@ export function scene(
     delivered = port.out.length;
   };
   return {
-    ...{ port, bundle, layer, client: receiver, site, deliver },
+    ...{ port, bundle, layer, client: receiver, site, deliver, open },
     ask: (method, target = URL, headers = {}) => {
       const timer = setInterval(deliver, 2);
       return receiver.ask(method, target, headers).finally(() => clearInterval(timer));
