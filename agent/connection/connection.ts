@@ -296,6 +296,7 @@ export class LiveConnection implements ConnectionPort, Member {
     const limit = Math.min(this.committedTail, this.floor + FLOOR_REACH);
     const behind = committer.behind || this.intake.isBehind || limit < this.committedTail;
     const record = this.snapshot(true);
+    const sources = this.layers.application.sources?.() ?? [];
     const { fd, sentOffset: writtenTo } = this.native.detach();
     this.native = undefined;
     this.finished = true;
@@ -306,7 +307,11 @@ export class LiveConnection implements ConnectionPort, Member {
     this.host.ended(this, "passed on");
     return {
       ...{ record, revision: committer.revision, recorded: this.identity.recorded, behind, limit, writtenTo, fd },
-      ...{ files: output.files, release: () => output.close() },
+      ...{ files: output.files, sources: sources.map((source) => source.fd) },
+      release: () => {
+        output.close();
+        for (const source of sources) source.close();
+      },
     };
   }
 

@@ -22,5 +22,7 @@ export interface PassedOpen extends Passed {
   fd: number;
   /** Open files by the offsets of the promises that name them; to be closed by `release`. */
   files: Array<{ offset: Offset; fd: number }>;
+  /** What its application reads from beside them. */
+  sources: number[];
   release(): void;
 }

@@ -149,6 +149,11 @@ export class DirectoryContent {
     }
   }
 
+  /** One more use of a file that was found; to be closed by itself. */
+  hold(file: ContentFile): ContentFile {
+    return this.files.hold(file);
+  }
+
   /** An object that another process of this server had open: that very content, with its validator as for a file that was found. */
   async takeObject(objectId: string, fd: number): Promise<Found> {
     return this.describe(objectId, await this.files.take(fd));

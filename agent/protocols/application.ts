@@ -77,6 +77,15 @@ export interface ApplicationLayer extends ProtocolLayer {
    */
   take(reference: ObjectReference, offset: number, fd: number): Promise<TakenObject>;
 
+  /**
+   * Files that it reads from, beside what it has promised: as many as its section has places for, in its order, right behind `checkpoint`. Held for
+   * the caller, who passes them to this server's next process. Missing: none.
+   */
+  sources?(): OpenObject[];
+
+  /** Those of the former process, ahead of `unready`: with them it goes on, whatever their names lead to by now. They are the layer's. */
+  takeSources?(fds: number[]): void;
+
   /** For operators: what the client is receiving at `position` (acknowledged). Cheap, no side effects. */
   describe(position: number): ApplicationDescription;
 

@@ -4,7 +4,7 @@ import type { LiveConnection } from "../connection/connection.js";
 import type { Passed } from "../connection/passed.js";
 import type { ConnectionTable } from "../connection/table.js";
 import { guardFlag } from "../guard/index.js";
-import { prepareUnready, unreadyConnection } from "../restore/unready.js";
+import { type OpenedObjects, prepareUnready, unreadyConnection } from "../restore/unready.js";
 import { watchLate } from "../restore/watch_late.js";
 import { decodePassed, type PassedMessage } from "./passage.js";
 
@@ -19,22 +19,23 @@ const log = logger("replace");
 export async function takeConnections(table: ConnectionTable, messages: PassedMessage[], fds: number[]): Promise<void> {
   const taken: Taken[] = [];
   for (const message of messages) {
-    const { passed, files } = decodePassed(message);
+    const { passed, files, sources: count } = decodePassed(message);
     const [fd, ...rest] = fds.splice(0, 1 + files.length) as [number, ...number[]];
+    const sources = fds.splice(0, count);
     const connection = unreadyConnection(table.host, passed.record, passed.revision, passed.recorded);
     const open = new Map(files.map((offset, at) => [offset, rest[at] as number]));
-    taken.push({ connection, passed, fd, open, protect: () => {} });
+    taken.push({ connection, passed, fd, open, sources, protect: () => {} });
   }
   try {
     for (const one of taken) one.protect = await prepare(table, one);
   } catch (error) {
     const reason = (error as Error).message;
-    for (const { connection, fd, open } of taken) {
+    for (const { connection, fd, open, sources } of taken) {
       log.error(
         { err: error, connection: connection.id },
         "a passed connection cannot go on here: its client is reset",
       );
-      for (const left of open.values()) table.host.native.closeFd(left);
+      for (const left of [...open.values(), ...sources]) table.host.native.closeFd(left);
       void connection.reset(reason);
       table.host.native.closeInRepair(fd);
     }
@@ -50,6 +51,8 @@ interface Taken {
   fd: number;
   /** Open files by the promises that name them; those that are taken up are taken out. */
   open: Map<number, number>;
+  /** What its application reads from; until that has them. */
+  sources: number[];
   /** What is to be done for unprotected promises once it is live. */
   protect: () => void;
 }
@@ -70,9 +73,11 @@ function goOn(table: ConnectionTable, { connection, passed, fd, protect }: Taken
 }
 
 /** The layers take their sections in, with the files that came open. */
-async function prepare(table: ConnectionTable, { connection, passed: { record }, open }: Taken): Promise<() => void> {
+async function prepare(table: ConnectionTable, taken: Taken): Promise<() => void> {
+  const { connection, open } = taken;
+  const { record } = taken.passed;
   const protections: Array<() => void> = [];
-  const [missing] = await prepareUnready(table, connection, record, (reference, offset, application) => {
+  const opened: OpenedObjects = (reference, offset, application) => {
     const file = open.get(offset);
     if (file === undefined) return undefined;
     open.delete(offset);
@@ -80,7 +85,8 @@ async function prepare(table: ConnectionTable, { connection, passed: { record },
       if (protection.unprotected) protections.push(() => connection.protectLater(offset, protection));
       return object;
     });
-  });
+  };
+  const [missing] = await prepareUnready(table, connection, record, opened, taken.sources);
   if (missing) throw missing.refusal;
   if (!table.host.guard.lookup(record.flow)) throw new RefusedError("the guard does not know it");
   for (const left of open.values()) table.host.native.closeFd(left);

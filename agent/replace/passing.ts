@@ -96,9 +96,10 @@ export class Passing {
       encodePassed(
         one,
         one.files.map(({ offset }) => offset),
+        one.sources.length,
       ),
     );
-    const fds = open.flatMap(({ fd, files }) => [fd, ...files.map((file) => file.fd)]);
+    const fds = open.flatMap(({ fd, files, sources }) => [fd, ...files.map((file) => file.fd), ...sources]);
     await this.pass((number) => ({ number, connections: messages }), fds);
     for (const { fd, release } of open) {
       this.native.closeFd(fd);

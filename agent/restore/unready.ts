@@ -120,15 +120,18 @@ export function beginSpeechless(
  * The layers take their sections in, and every object that may be needed is opened and checked. Throws RefusedError where a layer
  * cannot go on.
  * @param opened where it has none an object is opened by its name.
+ * @param sources what the application reads from, of this server's former process; taken out once they are the application's.
  */
 export async function prepareUnready(
   table: ConnectionTable,
   connection: LiveConnection,
   record: ConnectionRecord,
   opened: OpenedObjects = () => undefined,
+  sources: number[] = [],
 ): Promise<ObjectRefusal[]> {
   const stack = table.createStack(connection, record);
   connection.useStack(stack);
+  if (stack.application.takeSources) stack.application.takeSources(sources.splice(0));
   await stack.unready(record.layers);
   const refusals: ObjectRefusal[] = [];
   const needed = new Set<OutputPiece>(neededObjects(record));

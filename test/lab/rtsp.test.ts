@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { linkSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -59,13 +59,17 @@ for (const transport of ["tcp", "udp"] as const) {
   });
 }
 
-test("films go on when their agents are replaced", async (t) => {
+test("films go on when their agents are replaced, with the content that they had", async (t) => {
   const both = [new Receiver(directory, FILM, "tcp"), new Receiver(directory, FILM, "udp")];
   const playing = await eventually("they play", async () => {
     const all = await lab.control.connections({ protocol: "rtsp" });
     const flows = all.filter(({ transport, bytesSent }) => transport === "udp" && Number(bytesSent) > 0);
     return flows.length >= 4 && all.filter(({ bundle, id }) => bundle === id);
   });
+  const [path, kept, other] = [FILM, "kept", "other"].map((name) => join(directory, name)) as [string, string, string];
+  linkSync(path, kept);
+  writeFileSync(other, "no film at all");
+  renameSync(other, path);
   for (const server of new Set(playing.map(({ owner }) => owner))) await new Replacement(server).done();
   for (const receiver of both) {
     const received = await receiver.done;
@@ -73,6 +77,7 @@ test("films go on when their agents are replaced", async (t) => {
     t.deepEqual(received.pictures, pictures);
     t.deepEqual(received.sound, sound);
   }
+  renameSync(kept, path);
 });
 
 test("films are moved in the middle, over the connection and in datagrams", async (t) => {

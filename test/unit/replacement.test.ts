@@ -26,7 +26,8 @@ test("what a connection takes along survives the way", (t) => {
   const passed = {
     ...{ record, revision: 17, recorded: true, behind: true, limit: 300, writtenTo: 5_000_000_000 },
   };
-  const { passed: got, files } = decodePassed(JSON.parse(JSON.stringify(encodePassed(passed, [300]))));
-  t.deepEqual(got, passed);
-  t.deepEqual(files, [300]);
+  const message = JSON.parse(JSON.stringify(encodePassed(passed, [300], 2)));
+  t.deepEqual(decodePassed(message), { passed, files: [300], sources: 2 });
+  delete message.sources;
+  t.is(decodePassed(message).sources, 0, "of a former version");
 });

@@ -2,6 +2,7 @@ import { read } from "node:fs";
 import { promisify } from "node:util";
 import { type DirectoryContent, type Found, identityKey } from "../../content/index.js";
 import { Indexer, MediaError, type Movie, type Read } from "../../media/index.js";
+import type { OpenObject } from "../application.js";
 
 const readAsync = promisify(read);
 /** Of indexes that nobody uses at the moment, bytes: the last used ones are kept. An hour of film has some 7 million. */
@@ -19,7 +20,20 @@ export interface Film {
   pending?: Promise<string>;
   movie: Movie;
   read: Read;
+  /** The file, held once more. */
+  hold(): OpenObject;
   close(): void;
+}
+
+/** What is named by its validator in records gets it, now or as soon as it is known. */
+export function validate(named: { validator: string }, { validator, pending }: Film): void {
+  named.validator ||= validator;
+  pending?.then(
+    (made) => {
+      named.validator ||= made;
+    },
+    () => {}, // whoever plays it says so
+  );
 }
 
 /** The index of one content, or why there is none. */
@@ -35,7 +49,7 @@ export class Films {
   private readonly entries = new Map<string, Entry>();
 
   constructor(
-    private readonly content: Pick<DirectoryContent, "find" | "openObject">,
+    private readonly content: Pick<DirectoryContent, "find" | "openObject" | "takeObject" | "hold">,
     private readonly indexer: Pick<Indexer, "index"> = new Indexer(),
     private readonly keptBytes = KEPT_BYTES,
   ) {}
@@ -50,6 +64,12 @@ export class Films {
   async again(objectId: string, validator: string): Promise<Film> {
     const file = await this.content.openObject({ objectId, validator, objectOffset: 0, length: 0 });
     return this.open({ objectId, validator, file });
+  }
+
+  /** One that this server's former process had open: that very content, whatever its name leads to by now. Throws as `find`. */
+  async take(objectId: string, validator: string, fd: number): Promise<Film> {
+    const found = await this.content.takeObject(objectId, fd);
+    return this.open(validator === "" ? found : { objectId, validator, file: found.file });
   }
 
   private async open({ objectId, validator, pending, file }: Found): Promise<Film> {
@@ -69,7 +89,8 @@ export class Films {
     entry.users++;
     try {
       const movie = await entry.movie;
-      return { ...{ objectId, validator, movie, read: readFile, close }, ...(pending ? { pending } : {}) };
+      const hold = () => this.content.hold(file);
+      return { ...{ objectId, validator, movie, read: readFile, hold, close }, ...(pending ? { pending } : {}) };
     } catch (error) {
       close();
       throw error;

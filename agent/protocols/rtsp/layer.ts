@@ -19,7 +19,7 @@ import type { Answer } from "./answer.js";
 import { Broadcast } from "./broadcast.js";
 import type { Channels } from "./channel.js";
 import { DatagramPlayer } from "./datagram_player.js";
-import type { Film, Films } from "./films.js";
+import { type Film, type Films, validate } from "./films.js";
 import { FramedPlayer, type Memory, memoryObject } from "./framed_player.js";
 import { MediaFlows } from "./media_flows.js";
 import { Playback } from "./playback.js";
@@ -68,6 +68,8 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
   /** Send no more; what they promised may be needed still. With them their films. */
   private readonly past = new Map<FramedPlayer, Film>();
   private framed = 0;
+  /** Films of this server's former process, as its section needs them. */
+  private passed: number[] = [];
   private readonly bundle: BundlePort;
   private readonly ports: ServerPorts;
   /** Of a session whose tracks are sent in datagrams, from its first PLAY on. */
@@ -369,15 +371,9 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
   retire(player: Player): void {
     if (!(player instanceof FramedPlayer) || !this.session) return;
     const { film } = this.session;
-    const { range } = player.playback;
     this.framed = player.framed;
     this.past.set(player, film);
-    film.pending?.then(
-      (validator) => {
-        range.validator ||= validator;
-      },
-      () => {}, // said by the session
-    );
+    validate(player.playback.range, film);
   }
 
   farewell(player: Player): void {
@@ -426,6 +422,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
 
   /** What has sent a range before; it sends nothing more. */
   private former(range: RtspRange, film: Film): FramedPlayer {
+    validate(range, film);
     try {
       const events = { ended: () => {}, promise: () => {} };
       return new FramedPlayer(new Playback(range, film), this.port, this.parts.memory, events);
@@ -437,6 +434,8 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
 
   private async film({ objectId, validator }: { objectId: string; validator: string }): Promise<Film> {
     try {
+      const fd = this.passed.shift();
+      if (fd !== undefined) return await this.parts.films.take(objectId, validator, fd);
       return await this.parts.films.again(objectId, validator);
     } catch (error) {
       if (error instanceof MediaError) throw new RefusedError("object changed", error.message, error);
@@ -455,6 +454,15 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
       if (object) return object;
     }
     throw new RefusedError("no such object", `no range has the bytes at ${reference.objectOffset}`);
+  }
+
+  sources(): OpenObject[] {
+    const films = [...this.past.values(), ...(this.session ? [this.session.film] : [])];
+    return films.map((film) => film.hold());
+  }
+
+  takeSources(fds: number[]): void {
+    this.passed = fds;
   }
 
   async take(_reference: ObjectReference, _offset: number, fd: number): Promise<TakenObject> {
@@ -505,6 +513,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
 
   closed(): void {
     this.over = true;
+    for (const fd of this.passed.splice(0)) this.parts.memory.closeFd(fd);
     this.media?.close();
     const films = new Set(this.past.values());
     if (this.session) films.add(this.session.film);

@@ -6,7 +6,7 @@ import type { RtspLane, RtspRange, RtspSession, RtspTrack } from "../../../proto
 import { endAt, type LanePosition, RTP_HEADER, reportLength, startAt, type Track } from "../../media/index.js";
 import type { Answer } from "./answer.js";
 import type { Broadcast, Broadcaster } from "./broadcast.js";
-import type { Film } from "./films.js";
+import { type Film, validate } from "./films.js";
 import { Playback, trackOf } from "./playback.js";
 import type { Player, PlayerEvents } from "./player.js";
 import { formatNptRange, type NptRange, parseNptRange } from "./range.js";
@@ -52,9 +52,10 @@ export class Session implements Broadcaster {
     readonly state: RtspSession,
     readonly film: Film,
   ) {
+    validate(state, film);
+    if (state.range) validate(state.range, film);
     film.pending?.then(
       (validator) => {
-        state.validator = validator;
         if (this.player) this.player.playback.range.validator = validator;
         host.changed();
       },

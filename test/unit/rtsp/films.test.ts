@@ -33,6 +33,8 @@ function scene(keptBytes: number) {
     {
       find: async ([name]) => ({ objectId: `/${name}`, validator: "sha256:1", file: fileOf(Number(name)) }),
       openObject: async ({ objectId }) => fileOf(Number(objectId.slice(1))),
+      takeObject: async (objectId, fd) => ({ objectId, validator: `sha256:${fd}`, file: fileOf(fd) }),
+      hold: ({ fd }) => fileOf(fd),
     },
     {
       index: async (fd) => {
@@ -73,6 +75,17 @@ test("an index in use is shared, whatever room there is", async (t) => {
   t.is(open(), 0);
   await look(1);
   t.deepEqual(made, [1, 1]);
+});
+
+test("a film that another process had open is that very one, by the validator that its record has, if it has one", async (t) => {
+  const { films, open } = scene(0);
+  const [named, unnamed] = [await films.take("/1", "sha256:old", 7), await films.take("/1", "", 7)];
+  t.deepEqual([named.validator, unnamed.validator], ["sha256:old", "sha256:7"]);
+  const held = named.hold();
+  for (const film of [named, unnamed]) film.close();
+  t.is(open(), 1);
+  held.close();
+  t.is(open(), 0);
 });
 
 test("a film that cannot be indexed is not tried again and again; one that could not be read is", async (t) => {

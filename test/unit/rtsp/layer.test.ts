@@ -1,3 +1,4 @@
+import { closeSync, fstatSync, openSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import test from "ava";
 import { RTP_HEADER } from "../../../agent/media/index.js";
@@ -321,6 +322,41 @@ test("a range that was left gets its film's digest, too", async (t) => {
   await digest;
   t.is(decodeRtspSection(sectionOf(one.layer)).past[0]?.validator, "sha256:1");
   t.is(one.layer.gap(), "");
+});
+
+test("the next process of a server goes on with the films that it is passed, of whatever content", async (t) => {
+  const one = scene(t);
+  const session = await setUp(one);
+  one.port.acknowledgedTo = 0;
+  await one.ask("PLAY", URL, session);
+  await one.ask("PLAY", URL, { ...session, Range: "npt=0-" });
+  const { session: kept, past, ...rest } = decodeRtspSection(sectionOf(one.layer));
+  // No server has such a content under that name any more.
+  const replaced = { validator: "sha256:0" };
+  const ranges = past.map((range) => ({ ...range, ...replaced }));
+  const range = { ...kept!.range!, ...replaced };
+  const section = encodeRtspSection({ ...rest, past: ranges, session: { ...kept!, ...replaced, range } });
+  const sources = one.layer.sources();
+  t.is(sources.length, 2);
+  const fds = () => sources.map(({ fd }) => openSync(`/proc/self/fd/${fd}`, "r"));
+  const next = scene(t, one);
+  next.layer.takeSources(fds());
+  await next.layer.unready(section);
+  t.deepEqual(decodeRtspSection(sectionOf(next.layer)).session?.validator, "sha256:0");
+  t.is(next.open(), 2);
+  next.layer.closed();
+  await eventually("everything is closed", () => next.open() === 0);
+  const without = scene(t, one);
+  await t.throwsAsync(without.layer.unready(section), { instanceOf: RefusedError });
+  const unused = scene(t, one);
+  const [fd, ...others] = fds() as [number, ...number[]];
+  unused.layer.takeSources([fd]);
+  unused.layer.closed();
+  t.throws(() => fstatSync(fd), { code: "EBADF" });
+  for (const other of others) closeSync(other);
+  one.layer.closed();
+  for (const source of sources) source.close();
+  await eventually("all is closed", () => one.open() === 0);
 });
 
 test("a record of a range that its film does not have leaves nothing open", async (t) => {

@@ -1,5 +1,4 @@
-import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
-import { stat } from "node:fs/promises";
+import { closeSync, fstatSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ExecutionContext } from "ava";
@@ -175,9 +174,12 @@ function content(pending?: Promise<string>) {
   let descriptors = 0;
   const path = join(directory, "film.mp4");
   const open = async () => {
-    const { size, dev, ino } = await stat(path);
     const fd = openSync(path, "r");
     descriptors++;
+    return fileOf(fd);
+  };
+  const fileOf = (fd: number) => {
+    const { size, dev, ino } = fstatSync(fd);
     const identity = { device: BigInt(dev), inode: BigInt(ino), size, mtimeNs: 0n, ctimeNs: 0n };
     let isOpen = true;
     const close = () => {
@@ -195,6 +197,14 @@ function content(pending?: Promise<string>) {
       openObject: async ({ objectId, validator }) => {
         if (objectId !== "/film.mp4" || validator !== "sha256:1") throw new RefusedError("object changed");
         return open();
+      },
+      takeObject: async (objectId, fd) => {
+        descriptors++;
+        return { objectId, ...validity, file: fileOf(fd) };
+      },
+      hold: ({ fd }) => {
+        descriptors++;
+        return fileOf(openSync(`/proc/self/fd/${fd}`, "r"));
       },
     },
     indexer,
