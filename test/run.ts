@@ -1,98 +1,122 @@
-import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { root } from "../proto/paths.js";
+import { runAva } from "./support/ava.js";
+import { isAlone, labFiles, labsAtOnce } from "./support/labs.js";
 import { leftovers } from "./support/leftovers.js";
 import { closingLine, parseTapLine, type Tally } from "./support/tap.js";
 
-/**
- * Minutes after which a group is ended; minutes without any news after which the file that runs is ended, which is longer
- * than any test of it may take; whether its files may run side by side.
- */
-const GROUPS: Record<string, { minutes: number; quietMinutes: number; parallel: boolean }> = {
+interface Group {
+  /** After which it is ended. */
+  minutes: number;
+  /** Without any news after which the file that runs is ended, which is longer than any test of it may take. */
+  quietMinutes: number;
+  /** Whether files run side by side. */
+  parallel?: true;
+  /** Each file has a lab of its own in a world of its own; so many at a time. */
+  labs?: number;
+}
+
+const GROUPS: Record<string, Group> = {
   unit: { minutes: 8, quietMinutes: 1, parallel: true },
-  bpf: { minutes: 6, quietMinutes: 1, parallel: false },
-  native: { minutes: 6, quietMinutes: 1, parallel: false },
-  lab: { minutes: 40, quietMinutes: 3, parallel: false },
-  long: { minutes: 240, quietMinutes: 60, parallel: false },
+  bpf: { minutes: 6, quietMinutes: 1 },
+  native: { minutes: 6, quietMinutes: 1 },
+  lab: { minutes: 40, quietMinutes: 3, labs: labsAtOnce() },
+  long: { minutes: 240, quietMinutes: 60, labs: 1 },
 };
 
 const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
 const skips: string[] = [];
 const failures: string[] = [];
+const interrupted = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => interrupted.abort());
 
 function fail(title: string): void {
   tally.failed++;
   failures.push(title);
 }
 
-/** Runs one group's compiled tests with ava and counts what they say. Files of a group that is not parallel run one by one. */
-async function runGroup(name: string, files: string[]): Promise<void> {
-  const group = GROUPS[name]!;
-  const tests = join("dist", "test", name);
-  if (!existsSync(join(root, tests))) return fail(`${name}: there are no tests`);
+/** What is neither a result nor what belongs to one. */
+const isFrame = (line: string) => /^(TAP version 13|1\.\..*|# (tests|pass|skip|fail) \d+|)$/.test(line);
+
+/** Runs one group's compiled tests with ava and counts what they say. */
+async function runGroup(name: string, wanted: string[]): Promise<void> {
+  const { minutes, quietMinutes, parallel = false, labs } = GROUPS[name]!;
+  const directory = join("dist", "test", name);
+  if (!existsSync(join(root, directory))) return fail(`${name}: there are no tests`);
   const started = Date.now();
   console.log(`\n# ${name}`);
+  const late = AbortSignal.timeout(minutes * 60_000);
+  const signal = AbortSignal.any([late, interrupted.signal]);
 
-  const patterns = files.length > 0 ? files : [`${tests}/**/*.test.js`];
-  const concurrency = group.parallel ? [] : ["--concurrency=1", "--serial"];
-  // In a process group of its own, so that the deadline ends ava together with the tests' processes.
-  const ava = spawn(
-    process.execPath,
-    [
-      join(root, "node_modules/ava/entrypoints/cli.mjs"),
-      "--tap",
-      `--timeout=${group.quietMinutes}m`,
-      ...concurrency,
-      ...patterns,
-    ],
-    {
-      cwd: root,
-      stdio: ["ignore", "pipe", "inherit"],
-      detached: true,
-      env: { ...process.env, FORCE_COLOR: "0" },
-    },
-  );
-  let late = false;
-  const deadline = setTimeout(() => {
-    late = true;
-    process.kill(-ava.pid!, "SIGKILL");
-  }, group.minutes * 60_000);
+  /** @param what they are, in failures */
+  const run = async (what: string, tests: string[], print: (line: string) => void): Promise<void> => {
+    let failed = 0;
+    const say = (line: string) => {
+      const said = parseTapLine(line);
+      if (said.kind === "passed") tally.passed++;
+      if (said.kind === "failed") {
+        failed++;
+        fail(`${what}: ${said.title}`);
+      }
+      if (said.kind === "skipped") {
+        tally.skipped++;
+        skips.push(`${what}: ${said.title.replace(/: [^:]*$/, "")}: ${said.why}`);
+      }
+      if (!isFrame(line)) print(line);
+    };
+    const status = await runAva({ tests, quietMinutes, parallel, apart: labs !== undefined, signal, say });
+    if (status !== 0 && failed === 0 && !signal.aborted)
+      fail(`${what}: ended with ${status} without naming a failed test`);
+  };
 
-  const failedBefore = tally.failed;
-  for await (const line of createInterface({ input: ava.stdout })) {
-    const said = parseTapLine(line);
-    if (said.kind === "passed") tally.passed++;
-    if (said.kind === "failed") fail(`${name}: ${said.title}`);
-    if (said.kind === "skipped") {
-      tally.skipped++;
-      skips.push(`${name}: ${said.title.replace(/: [^:]*$/, "")}: ${said.why}`);
-    }
-    if (line !== "TAP version 13" && !line.startsWith("1..") && line !== "") console.log(line);
+  /** File by file, in their order; what one says is printed when it is over. */
+  const runApart = async (files: string[], atOnce: number): Promise<void> => {
+    const left = [...files];
+    const next = async (): Promise<void> => {
+      for (let file = left.shift(); file && !signal.aborted; file = left.shift()) {
+        const what = file.replace(/^dist\/test\/|\.test\.js$/g, "");
+        const began = Date.now();
+        const lines: string[] = [];
+        await run(what, [file], (line) => lines.push(line));
+        console.log(`\n# ${what}: ${secondsSince(began)} s\n${lines.join("\n")}`);
+      }
+    };
+    await Promise.all(Array.from({ length: atOnce }, next));
+  };
+
+  if (labs === undefined) {
+    await run(name, wanted.length > 0 ? wanted : [`${directory}/**/*.test.js`], (line) => console.log(line));
+  } else {
+    const files = wanted.length > 0 ? wanted : labFiles(directory);
+    await runApart(
+      files.filter((file) => !isAlone(file)),
+      labs,
+    );
+    await runApart(files.filter(isAlone), 1);
   }
-  const code = ava.exitCode ?? (await new Promise<number | null>((resolve) => ava.once("exit", resolve)));
-  clearTimeout(deadline);
-  if (late) fail(`${name}: not finished after ${group.minutes} minutes`);
-  else if (code !== 0 && tally.failed === failedBefore)
-    fail(`${name}: ava ended with ${code} without naming a failed test`);
-  console.log(`# ${name}: ${((Date.now() - started) / 1000).toFixed(1)} s`);
+  if (interrupted.signal.aborted) fail(`${name}: interrupted`);
+  else if (late.aborted) fail(`${name}: not finished after ${minutes} minutes`);
+  console.log(`# ${name}: ${secondsSince(started)} s`);
 }
 
-const wanted = process.argv.slice(2);
-const groups = wanted.filter((word) => word in GROUPS);
-const files = wanted.filter((word) => !(word in GROUPS));
+function secondsSince(ms: number): string {
+  return ((Date.now() - ms) / 1000).toFixed(1);
+}
+
+const words = process.argv.slice(2);
+const groups = words.filter((word) => word in GROUPS);
+const files = words.filter((word) => !(word in GROUPS));
 if (groups.length === 0) {
   console.error(`usage: run.js GROUP... [FILE...]   groups: ${Object.keys(GROUPS).join(" ")}`);
   process.exit(2);
 }
 
+// A lab that somebody has up is not the tests'.
 const before = new Set(leftovers());
-for (const group of groups) await runGroup(group, files);
+for (const group of groups) if (!interrupted.signal.aborted) await runGroup(group, files);
 
-// The lab's own names are never somebody else's: those count even if they were there before.
-const labs = /\/(baton|baton-(sw|client|lb\d+|s\d+))$/;
-const left = leftovers().filter((path) => !before.has(path) || labs.test(path));
+const left = leftovers().filter((path) => !before.has(path));
 if (left.length === 0) tally.passed++;
 else fail(`nothing is left behind: ${left.join(" ")}`);
 console.log(`${left.length === 0 ? "ok" : "not ok"} - no namespace, pin, process or file of the lab is left`);

@@ -29,7 +29,9 @@ test("`baton connection ID --json` says what the client's capture says, before a
 
   const check = async (owner: string | undefined) => {
     const lowest = mine().findLast((one) => one.fromClient)!.ack;
+    download.pause(); // the command takes a second or more to start: the download is not to be over by then
     const seen = await baton("connection", id, "--json");
+    download.goOn();
     const syn = mine().find((one) => one.fromClient && one.syn)!;
     const synAck = mine().find((one) => !one.fromClient && one.syn)!;
     const request = mine().find((one) => one.fromClient && one.payload > 0)!;

@@ -23,9 +23,9 @@ need_root() {
   [ "$(id -u)" = 0 ] || fail "needs root: it makes network namespaces"
 }
 
-# One of up, heal and down at a time; waits for the other, but not for ever.
+# One of up, heal and down at a time; waits for the other, but not for ever. /run is where the lab's names are.
 lock() {
-  exec 9<"$here"
+  exec 9</run
   flock -w 120 9 || fail "another lab command has been busy for 120 s"
 }
 
@@ -170,8 +170,8 @@ remove_host() {
   rm -rf "${pins:?}/$host"
 }
 
-# kill_group HOST: everything in the host's cgroup at once, stopped or not; waits until the kernel lets the group go, which
-# may be a little after its last process is gone from the list.
+# kill_group NAME: everything in this cgroup at once, stopped or not; waits until the kernel lets it and what is below it go, which
+# may be a little after the last process is gone from the list.
 kill_group() {
   local folder=$group/$1 i
   for i in $(seq 1 500); do
@@ -179,7 +179,7 @@ kill_group() {
     if [ -e "$folder/cgroup.kill" ]; then echo 1 >"$folder/cgroup.kill"; else
       xargs -r kill -KILL <"$folder/cgroup.procs" 2>/dev/null || true
     fi
-    rmdir "$folder" 2>/dev/null || sleep 0.01
+    find "$folder" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.01
   done
   echo "lab: $folder does not become empty" >&2
 }

@@ -1,7 +1,6 @@
 import { spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
 import { type Closeable, closeWithTest } from "./cleanup.js";
-import { pidOf, runOn } from "./host.js";
+import { cgroupMount, pidOf, runOn } from "./host.js";
 
 /** Faults, made from outside as an operator's bad day would. */
 
@@ -34,8 +33,7 @@ export function signal(pid: number, name: NodeJS.Signals): number {
 
 /** A busy loop among a host's own processes: what it burns counts as the host's. Ends with the test, or by close(). */
 export function burn(host: string): Closeable {
-  const [, mount] = /^\S+ (\S+) cgroup2 /m.exec(readFileSync("/proc/self/mounts", "utf8")) ?? [];
-  const script = `echo $$ >${mount}/baton/${host}/cgroup.procs && while :; do :; done`;
+  const script = `echo $$ >${cgroupMount()}/baton/${host}/cgroup.procs && while :; do :; done`;
   const child = spawn("bash", ["-c", script], { stdio: "ignore", detached: true });
   const burner = { close: () => void child.kill("SIGKILL") };
   closeWithTest(burner);

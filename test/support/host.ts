@@ -52,6 +52,13 @@ export function lives(pid: number): boolean {
   }
 }
 
+/** Where cgroup version 2 is mounted. */
+export function cgroupMount(): string {
+  const [, mount] = /^\S+ (\S+) cgroup2 /m.exec(readFileSync("/proc/self/mounts", "utf8")) ?? [];
+  if (mount === undefined) throw new Error("no cgroup2 is mounted");
+  return mount;
+}
+
 /** Linux' own counters of a host (`/proc/net/snmp` and `netstat`), e.g. "Tcp.RetransSegs", "TcpExt.TCPTimeouts". */
 export async function countersOf(host: string): Promise<Record<string, number>> {
   const lines = (await runOn(host, "cat", "/proc/net/snmp", "/proc/net/netstat")).trim().split("\n");

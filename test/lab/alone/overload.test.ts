@@ -1,12 +1,12 @@
 import { appendFileSync, mkdirSync, mkdtempSync, renameSync, rmSync } from "node:fs";
 import type { ExecutionContext } from "ava";
-import { Download } from "../support/download.js";
-import { eventually } from "../support/eventually.js";
-import { burn, signal } from "../support/fault.js";
-import { labTest } from "../support/fixture.js";
-import { LAB, lives, pidOf } from "../support/host.js";
-import { labHeal } from "../support/lab.js";
-import { writeRandomFile } from "./content.js";
+import { Download } from "../../support/download.js";
+import { eventually } from "../../support/eventually.js";
+import { burn, signal } from "../../support/fault.js";
+import { labTest } from "../../support/fixture.js";
+import { LAB, lives, pidOf } from "../../support/host.js";
+import { labHeal } from "../../support/lab.js";
+import { writeRandomFile } from "../content.js";
 
 const MIB = 1024 * 1024;
 const DOWNLOADS = 30;
