@@ -81,6 +81,7 @@ test-unit test-bpf test-native test-lab: test-%: build ## One group of it
 
 .PHONY: test-long
 test-long: build ## What takes too long for that: kills by the hundred, soak
+	@.ci/packages chromium
 	@node dist/test/run.js long
 
 .PHONY: bench

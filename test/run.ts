@@ -78,7 +78,12 @@ async function runGroup(name: string, wanted: string[]): Promise<void> {
         const what = file.replace(/^dist\/test\/|\.test\.js$/g, "");
         const began = Date.now();
         const lines: string[] = [];
-        await run(what, [file], (line) => lines.push(line));
+        let last = began;
+        // A line comes when what it tells of has ended; what took a second and more says so.
+        await run(what, [file], (line) => {
+          lines.push(Date.now() - last < 1_000 ? line : `${line} (${secondsSince(last)} s)`);
+          last = Date.now();
+        });
         console.log(`\n# ${what}: ${secondsSince(began)} s\n${lines.join("\n")}`);
       }
     };

@@ -7,9 +7,6 @@ import { eventually } from "../support/eventually.js";
 import { cutLink, killAgent, limitClientCable } from "../support/fault.js";
 import { assertOneConnection, labTest } from "../support/fixture.js";
 import { hostOf, runOn, VIP } from "../support/host.js";
-import { needPackages } from "../support/packages.js";
-
-needPackages("chromium", "ffmpeg");
 
 const PORT = 8080;
 const SECONDS = 30;
