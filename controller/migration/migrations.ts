@@ -99,7 +99,13 @@ export class Migrations {
       const done = { connection: id, bundle, from: from.id, to: target.id, phases };
       const because = (reason: string) => [reason, why].filter(Boolean).join("; ");
       if (!answer.ready) return this.ended({ ...done, result: "refused", reason: because(answer.reason) });
-      this.deps.placement.hold(flow, from, HOLD_MS);
+      try {
+        this.deps.placement.hold(flow, from, HOLD_MS);
+      } catch (error) {
+        // Its owner was suspected meanwhile, and packets of the flow are held already; or the table is full.
+        this.deps.sessions.send(target.id, { cancel: { migration } });
+        return this.ended({ ...done, result: "refused", reason: because((error as Error).message) });
+      }
       phases.held = since();
       const outcome = await this.handOver(migration, id, from, target);
       phases.reported = since();

@@ -40,7 +40,7 @@ test("every server is killed at once: their successors go on with every download
   socket.write(get("/1k.bin"));
   t.is((await new ResponseReader(socket).next()).sha256, await lab.digestOf("1k.bin"), "an idle one as well");
   const wanted = await lab.digestOf("100m.bin");
-  const results = await Promise.all(downloads.map((download) => download.done));
+  const results = await Promise.all(downloads.map((download) => download.finish()));
   t.log(`longest gap ${Math.max(...results.map(({ longestGapMs }) => longestGapMs)).toFixed(0)} ms`);
   t.deepEqual(
     results.filter((one) => one.sha256 !== wanted || one.exit !== 0 || one.connects !== 1),
@@ -64,6 +64,6 @@ test("the last server that takes connections dies, and the others drain: those g
     (one) => one.epoch > before.epoch && one.phase === "LIVE",
   );
   t.true(["s2", "s3"].includes(after.owner), after.owner);
-  t.is((await download.done).sha256, await lab.digestOf("100m.bin"));
+  t.is((await download.finish()).sha256, await lab.digestOf("100m.bin"));
   await eventually("s1 is back", async () => (await lab.control.servers())[0]?.state === "UP", BACK_MS);
 });

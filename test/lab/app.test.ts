@@ -49,10 +49,14 @@ class Conversation {
     this.t.is(await this.reader.next(), "");
   }
 
+  /** It may be refused: on a busy machine a server is suspected for a moment, and what it has is held. */
   async move(): Promise<void> {
-    const { id, owner } = await this.live();
-    const event = await lab.control.move(id, await another(owner));
-    this.t.is(event.result, "ok", event.reason);
+    await eventually("it is moved", async () => {
+      const { id, owner } = await this.live();
+      const { result, reason } = await lab.control.move(id, await another(owner));
+      if (result !== "ok" && result !== "refused") this.t.is(result, "ok", reason);
+      return result === "ok";
+    });
   }
 
   async kill(): Promise<void> {

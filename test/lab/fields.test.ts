@@ -69,7 +69,7 @@ test("`baton connection ID --json` says what the client's capture says, before a
   t.is(after.firstByteSeq, before.firstByteSeq);
   t.is(after.epoch, before.epoch + 1);
 
-  const result = await download.done;
+  const result = await download.finish();
   t.is(result.sha256, await lab.digestOf("100m.bin"));
   // What came before the first byte is the head: all that the server sent less the body.
   const fin = (await capture.stop()).filter(

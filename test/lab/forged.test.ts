@@ -54,7 +54,7 @@ test("forged acks, SYNs and RSTs with the client's tuple move nothing while it i
   t.is(after.id, before.id, "a forged SYN makes no new connection");
   t.true(sent > 300, `${sent} forged segments`);
 
-  const result = await download.done;
+  const result = await download.finish();
   const segments = await capture.stop();
   // The forger speaks with the client's own address: only what the servers said counts.
   const said = segments.filter((one) => !one.fromClient);
@@ -79,7 +79,7 @@ test("an ack just past what was promised moves nothing either", async (t) => {
   // Its client sequence number is exactly right, as an eavesdropper's would be; its ack lies behind the last byte.
   await forger.send({ ...ends, seq: currentSeq!.client, ack: add(initialSeq!.server, 2 * BYTES), flags: ACK });
   await lab.control.connectionOf(download.port, (one) => one.owner !== before.owner && one.phase === "LIVE");
-  const result = await download.done;
+  const result = await download.finish();
   assertSurvived(
     t,
     { download, result, facts: factsOf(await capture.stop(), download.port) },

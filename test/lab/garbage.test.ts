@@ -123,6 +123,6 @@ test("garbage does not outlive its connection: a takeover right behind it", asyn
     if (i % 2 === 0) socket.destroy();
   }
   killAgent(owner);
-  t.is((await download.done).sha256, await lab.digestOf("100m.bin"));
+  t.is((await download.finish()).sha256, await lab.digestOf("100m.bin"));
   dialer.close();
 });

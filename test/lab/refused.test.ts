@@ -43,7 +43,7 @@ test("a survivor that has another file under the name resets the client: never a
   const event = await events.next("refused", (one) => one.kind === "takeover" && one.connection === before.id);
   t.is(event.result, "refused");
   t.regex(event.reason, /object|content|validator/i);
-  const result = await download.done;
+  const result = await download.finish();
   events.close();
   t.is(result.exit, 56, `curl says that the connection was reset: ${result.error}`);
   t.is(result.sha256, await sha256Of(`${content}/film.bin`, 0, result.bytes), "what it got is right");
@@ -58,7 +58,7 @@ test("a survivor that has another file under the name resets the client: never a
 test("the same file on that survivor is good enough", async (t) => {
   const download = await downloadFromS1("/same.bin");
   killAgent("s1");
-  const result = await download.done;
+  const result = await download.finish();
   t.is(result.exit, 0, result.error);
   t.is(result.sha256, await sha256Of(`${content}/same.bin`));
 });

@@ -73,7 +73,7 @@ test("a file that is not right changes nothing, and one that is changes services
   );
 
   const wanted = await lab.digestOf(FILE);
-  for (const { exit, sha256, connects } of await Promise.all(downloads.map(({ done }) => done)))
+  for (const { exit, sha256, connects } of await Promise.all(downloads.map((download) => download.finish())))
     t.deepEqual({ exit, sha256, connects }, { exit: 0, sha256: wanted, connects: 1 });
   const segments = await capture.stop();
   for (const { port } of downloads) assertOneConnection(t, factsOf(segments, port));

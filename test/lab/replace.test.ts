@@ -23,7 +23,7 @@ const identityOf = ({ id, owner, epoch }: ConnectionMessage) => `${id} ${owner} 
 
 async function assertWhole(t: ExecutionContext, downloads: Download[]): Promise<void> {
   const wanted = await lab.digestOf(FILE);
-  const results = await Promise.all(downloads.map((download) => download.done));
+  const results = await Promise.all(downloads.map((download) => download.finish()));
   t.deepEqual(
     results.filter((one) => one.sha256 !== wanted || one.exit !== 0 || one.connects !== 1),
     [],

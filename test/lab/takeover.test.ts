@@ -79,7 +79,7 @@ test("200 downloads at once, of which about a third lose their server", async (t
     );
   await eventually("a takeover of every connection of s1", () => taken().length === lost.length, 15_000);
   events.close();
-  const results = await Promise.all(downloads.map((download) => download.done));
+  const results = await Promise.all(downloads.map((download) => download.finish()));
   t.deepEqual(
     results.filter((one) => one.sha256 !== wanted || one.exit !== 0 || one.connects !== 1),
     [],

@@ -125,7 +125,8 @@ test("the application behind a living agent dies in the middle of its response",
 });
 
 test("a response that is another one when it is made again: its client is reset", async (t) => {
-  const download = new Download("/app/stream?bytes=3000000&ms=2", { servicePort: PORT });
+  // What is made before the gate is made again at once: a heir waits a moment only to see whether it is the same.
+  const download = new Download("/app/stream?bytes=3000000&open=50000&gate=shut", { servicePort: PORT });
   await download.reached(50_000);
   const { owner, id } = await protectedOne(download);
   const events = lab.control.follow();

@@ -1,13 +1,14 @@
 import { createHash } from "node:crypto";
 import { closeWithTest } from "./cleanup.js";
 import { spawnOn, VIP, VIP6 } from "./host.js";
+import { Pace } from "./pace.js";
 import { freshPort } from "./ports.js";
 
 export interface DownloadOptions {
   ipv6?: boolean;
   /** Of the service; 80 if left out. */
   servicePort?: number;
-  /** As curl's --limit-rate: "20M" is 20 MiB a second. */
+  /** "20M" is 20 MiB a second. Smooth, unlike curl's own limit, which works in bursts of megabytes with long pauses. */
   rate?: string;
   /** More of curl's arguments. */
   curl?: string[];
@@ -38,6 +39,7 @@ export class Download {
   #bytes = 0;
   #waiting: Array<{ bytes: number; resolve: () => void; reject: (error: Error) => void }> = [];
   readonly #child;
+  readonly #pace: Pace | undefined;
 
   constructor(path: string, options: DownloadOptions = {}) {
     const url = `http://${options.ipv6 ? `[${VIP6}]` : VIP}:${options.servicePort ?? 80}${path}`;
@@ -51,7 +53,6 @@ export class Download {
         String(this.port),
         "--max-time",
         String(options.seconds ?? 120),
-        ...(options.rate ? ["--limit-rate", options.rate] : []),
         ...(options.curl ?? []),
         "-o",
         "-",
@@ -61,6 +62,7 @@ export class Download {
       ],
       { stdio: ["ignore", "pipe", "pipe"] },
     );
+    this.#pace = options.rate ? new Pace(options.rate) : undefined;
     this.done = this.#read();
     closeWithTest({ close: () => this.abort() });
   }
@@ -84,8 +86,15 @@ export class Download {
     this.#child.kill("SIGCONT");
   }
 
+  /** What is left comes as fast as it can. */
+  finish(): Promise<DownloadResult> {
+    this.#pace?.lift();
+    return this.done;
+  }
+
   abort(): void {
     this.#child.kill("SIGKILL");
+    this.#pace?.lift();
   }
 
   async #read(): Promise<DownloadResult> {
@@ -100,10 +109,11 @@ export class Download {
     for await (const chunk of this.#child.stdout! as AsyncIterable<Buffer>) {
       const now = performance.now();
       if (last > 0) longestGapMs = Math.max(longestGapMs, now - last);
-      last = now;
       hash.update(chunk);
       this.#bytes += chunk.length;
       if (this.#waiting.length > 0) this.#wake();
+      await this.#pace?.taken(chunk.length);
+      last = performance.now();
     }
     const exit = await exited;
     for (const { bytes, reject } of this.#waiting) {

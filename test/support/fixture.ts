@@ -70,7 +70,7 @@ export interface Outcome {
   facts: ConnectionFacts;
 }
 
-/** A download under capture during which something happens. */
+/** A download under capture during which something happens; its rate is that of this time. */
 export async function watchedDownload(
   name: string,
   options: DownloadOptions,
@@ -80,7 +80,7 @@ export async function watchedDownload(
   const download = new Download(`/${name}`, options);
   try {
     await during(download);
-    const result = await download.done;
+    const result = await download.finish();
     return { download, result, facts: factsOf(await capture.stop(), download.port) };
   } catch (error) {
     download.abort();

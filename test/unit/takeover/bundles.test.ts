@@ -146,7 +146,11 @@ function migrationsOf({ world, control }: ReturnType<typeof bundle>) {
         asked.push(`prepare ${id}`);
         return { request: 1, ready: true, reason: "", elapsedUs: 1 };
       },
-      send: (_server: string, { freeze }: { freeze?: { migration: string; connectionId: string; target: string } }) => {
+      send: (
+        server: string,
+        { freeze }: { freeze?: { migration: string; connectionId: string; target: string }; cancel?: unknown },
+      ) => {
+        if (!freeze) asked.push(`cancel at ${server}`);
         if (!freeze) return true;
         asked.push(`freeze ${freeze.connectionId}`);
         setImmediate(() => {
@@ -188,6 +192,19 @@ test("whichever of its connections is to move, it is the bundle that moves", asy
   ]);
   t.deepEqual(world.events[0]?.phases, event.phases);
   t.is(world.index.count("s2"), 3);
+});
+
+test("a flow whose packets are held already is not moved, and its target lets go of it", async (t) => {
+  const scene = bundle(t);
+  const { world, control, id } = scene;
+  const { asked, migrations } = migrationsOf(scene);
+  control("s1");
+  world.appliance.hold = () => {
+    throw new Error("the flow is held already");
+  };
+  t.like(await migrations.move(id, "s2"), { result: "refused", reason: "the flow is held already", from: "s1" });
+  t.deepEqual(asked, [`prepare ${id}`, "cancel at s2"]);
+  t.notThrows(() => migrations.plan(id, "s2"), "it may be tried again");
 });
 
 test("a drain moves bundles, and counts connections", async (t) => {
