@@ -38,13 +38,41 @@ export function bundlesIn(connections: ConnectionMessage[]): Map<string, Connect
   return bundles;
 }
 
+/** What was done to a bundle as one. */
+export interface BundleOperation {
+  kind: string;
+  from: string[];
+  to: string[];
+}
+
+/**
+ * Migrations and takeovers that were brought to an end, by bundle and in their order. What an operation says of the control connection it
+ * says last, so that the next event is of another one: a bundle may leave the same server twice.
+ */
+export function operationsIn(events: readonly EventMessage[]): Map<string, BundleOperation[]> {
+  const operations = new Map<string, BundleOperation[]>();
+  const open = new Map<string, BundleOperation>();
+  for (const { kind, connection, bundle, from, to, result } of events) {
+    if ((kind !== "takeover" && kind !== "migration") || bundle === "" || result !== "ok") continue;
+    const key = `${bundle} ${kind}`;
+    let operation = open.get(key);
+    if (!operation) {
+      operation = { kind, from: [], to: [] };
+      open.set(key, operation);
+      operations.set(bundle, [...(operations.get(bundle) ?? []), operation]);
+    }
+    if (!operation.from.includes(from)) operation.from.push(from);
+    if (!operation.to.includes(to)) operation.to.push(to);
+    if (connection === bundle) open.delete(key);
+  }
+  return operations;
+}
+
 /** Bundles of which the events say that their connections went to different servers by the same operation. */
 export function splitByEvents(events: readonly EventMessage[]): string[] {
-  const targets = new Map<string, Set<string>>();
-  for (const { kind, bundle, from, to, result } of events) {
-    if ((kind !== "takeover" && kind !== "migration") || bundle === "" || result !== "ok") continue;
-    const key = `${bundle} ${kind} from ${from}`;
-    targets.set(key, (targets.get(key) ?? new Set()).add(to));
-  }
-  return [...targets].filter(([, to]) => to.size > 1).map(([key, to]) => `${key} to ${[...to].join(", ")}`);
+  return [...operationsIn(events)].flatMap(([bundle, operations]) =>
+    operations
+      .filter(({ from, to }) => from.length > 1 || to.length > 1)
+      .map(({ kind, from, to }) => `${bundle} ${kind} from ${from.join(", ")} to ${to.join(", ")}`),
+  );
 }
