@@ -1,13 +1,15 @@
-import { mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import type { ConnectionMessage } from "../../proto/rpc/index.js";
 import { writeRandomFile } from "../lab/content.js";
-import { BundleWatch, splitByEvents } from "../support/bundles.js";
+import { BundleWatch, operationsIn, splitByEvents } from "../support/bundles.js";
+import { Capture, sendersTo } from "../support/capture.js";
 import { ClientProgram } from "../support/client_program.js";
 import { Dialer } from "../support/dialer.js";
 import { eventually } from "../support/eventually.js";
 import { killAgent } from "../support/fault.js";
 import { labTest } from "../support/fixture.js";
-import { FtpSession } from "../support/ftp_session.js";
-import { LAB, VIP } from "../support/host.js";
+import { FtpBundle } from "../support/ftp_bundle.js";
+import { LAB, macOf, VIP } from "../support/host.js";
 import { labHeal } from "../support/lab.js";
 import { sha256Of } from "../support/sha256.js";
 
@@ -20,6 +22,8 @@ const KILLS = Number(process.env.KILLS ?? 10);
 const BUNDLES = Number(process.env.BUNDLES ?? 500);
 /** At a time: bundles that are moved, or taken over. */
 const ROUND = 50;
+/** Between two bundles' next bytes. */
+const TALK_MS = 4;
 
 /** Kills one server after the other, each while it has something of the client's. @returns how many died */
 async function killUnder(client: ClientProgram, times: number): Promise<number> {
@@ -90,45 +94,90 @@ test(
   MINUTES * 60_000,
 );
 
+/**
+ * Moves every bundle on, then kills the server that has most of them; something is said on every connection all the time.
+ * @returns who sent of each bundle, and whose it was by the events; they are to be the same
+ */
+async function handOver(bundles: readonly FtpBundle[]) {
+  const control = (await lab.control.connections()).filter(({ id, bundle }) => id === bundle);
+  const idOf = new Map(bundles.map((one) => [one, control.find(isOf(one.session.port))?.id ?? ""]));
+  const before = (await lab.control.events()).length;
+  const capture = await Capture.start(`tcp and not ether src ${macOf("client")}`);
+  await Promise.all(bundles.map((one) => one.answered()));
+  const first = await ownersOf(bundles);
+  for (const bundle of bundles) {
+    const { id, owner } = await lab.control.connectionOf(bundle.session.port, isMovable);
+    bundle.say();
+    await lab.control.move(id, SERVERS[(SERVERS.indexOf(owner) + 1) % SERVERS.length] as string);
+    await bundle.answered();
+  }
+  const owners = await ownersOf(bundles);
+  const dead = SERVERS.reduce((a, b) => (countOf(owners, a) >= countOf(owners, b) ? a : b));
+  for (const one of bundles) one.say();
+  killAgent(dead);
+  for (const one of bundles) one.say();
+  await Promise.all(bundles.map((one) => one.answered()));
+  const segments = await capture.stop();
+  const events = (await lab.control.events()).slice(before);
+  const operations = operationsIn(events);
+  const chains = bundles.map((bundle) => {
+    const known = operations.get(idOf.get(bundle) as string) ?? [];
+    const owned = [first.get(bundle) as string, ...known.flatMap(({ to }) => to)];
+    return { sent: sendersTo(bundle.ports, segments).join(" "), owned: owned.join(" ") };
+  });
+  return { chains, events, operations: [...operations.values()].flat(), frames: segments.length };
+}
+
+const isOf =
+  (port: number) =>
+  ({ client }: ConnectionMessage) =>
+    client.endsWith(`:${port}`);
+const isMovable = (one: ConnectionMessage) => one.protected && one.phase === "LIVE";
+const countOf = (owners: Map<FtpBundle, string>, server: string) =>
+  [...owners.values()].filter((owner) => owner === server).length;
+
+async function ownersOf(bundles: readonly FtpBundle[]): Promise<Map<FtpBundle, string>> {
+  const connections = await lab.control.connections();
+  return new Map(bundles.map((one) => [one, connections.find(isOf(one.session.port))?.owner ?? ""]));
+}
+
 test(
-  `${BUNDLES} bundles moved and ${BUNDLES} taken over: never one with two owners`,
+  `${BUNDLES} bundles moved and ${BUNDLES} taken over: never one with two owners, by the events and on the wire`,
   async (t) => {
     const watch = new BundleWatch(lab.control);
     const dialer = await Dialer.start();
-    const sessions: FtpSession[] = [];
+    const bundles: FtpBundle[] = [];
     for (let at = 0; at < ROUND; at++) {
-      const session = await FtpSession.open(dialer, { user: "lab", password: "lab", ipv6: at % 2 === 1 });
-      await session.open();
-      await session.command(`STOR bundle-${at}`, 150);
-      sessions.push(session);
+      const ipv6 = at % 4 >= 2;
+      if (at % 2 === 0) bundles.push(await FtpBundle.upload(dialer, `bundle-${at}`, ipv6));
+      else bundles.push(await FtpBundle.download(dialer, "100m.bin", ipv6));
     }
-    let [moved, taken] = [0, 0];
-    while (moved < BUNDLES || taken < BUNDLES) {
-      const before = (await lab.control.events()).at(-1)?.time ?? "";
-      for (const { port } of sessions) {
-        const { id, owner } = await lab.control.connectionOf(port, (one) => one.protected && one.phase === "LIVE");
-        const target = SERVERS[(SERVERS.indexOf(owner) + 1) % SERVERS.length] as string;
-        if ((await lab.control.move(id, target)).result === "ok") moved++;
+    let turn = 0;
+    const talking = setInterval(() => bundles[turn++ % ROUND]?.goOn(), TALK_MS);
+    const counts = { migration: 0, takeover: 0, frames: 0 };
+    try {
+      while (counts.migration < BUNDLES || counts.takeover < BUNDLES) {
+        const { chains, events, operations, frames } = await handOver(bundles);
+        counts.frames += frames;
+        for (const { kind } of operations) counts[kind as "migration" | "takeover"]++;
+        for (const { sent, owned } of chains) t.is(sent, owned, "who sent, whose it was");
+        t.deepEqual(
+          events.filter(({ kind, result }) => (kind === "migration" || kind === "takeover") && result !== "ok"),
+          [],
+        );
+        t.deepEqual(splitByEvents(events), []);
+        await labHeal();
       }
-      const owners = await Promise.all(sessions.map(async ({ port }) => (await lab.control.connectionOf(port)).owner));
-      const dead = owners[0] as string;
-      killAgent(dead);
-      for (const [at, { port }] of sessions.entries()) {
-        if (owners[at] !== dead) continue;
-        await lab.control.connectionOf(port, ({ owner, phase }) => owner !== dead && phase === "LIVE", 20_000);
-        taken++;
-      }
-      await labHeal();
-      const since = (await lab.control.events()).filter(({ time }) => time > before);
-      t.deepEqual(
-        since.filter(({ kind, result }) => (kind === "migration" || kind === "takeover") && result !== "ok"),
-        [],
-      );
-      t.deepEqual(splitByEvents(since.filter(({ kind }) => kind === "takeover")), []);
+    } finally {
+      clearInterval(talking);
     }
     await watch.end();
-    t.log(`${moved} moved, ${taken} taken over, looked at ${watch.looks} times`);
+    t.log(JSON.stringify(counts), `looked at ${watch.looks} times`);
     t.deepEqual(watch.split, []);
+    for (const [at, bundle] of bundles.entries()) {
+      if (at % 2 === 1) t.true(bundle.read > 0);
+      else t.true((await bundle.finish()).equals(readFileSync(`${LAB}/ftp/bundle-${at}`)), `bundle-${at}`);
+    }
     dialer.close();
   },
   MINUTES * 60_000,

@@ -1,7 +1,7 @@
 import { addressText } from "../../proto/flow.js";
 import { add, distance } from "../../proto/sequence.js";
 import { Frames, senderOf } from "./frames.js";
-import { macOf } from "./host.js";
+import { hostOf, macOf } from "./host.js";
 
 /** One TCP segment as the client's interface saw it. */
 export interface Segment {
@@ -114,6 +114,15 @@ function timestampsOf(options: Buffer): { tsval: number; tsecr: number } {
     at += Math.max(options[at + 1]!, 2);
   }
   return { tsval: 0, tsecr: 0 };
+}
+
+/** Who sent to these ports of the client's, one after the other; whoever is named again has sent after another one had begun to. */
+export function sendersTo(ports: ReadonlySet<number>, segments: readonly Segment[]): string[] {
+  const senders: string[] = [];
+  for (const { fromClient, mac, client } of segments) {
+    if (!fromClient && ports.has(client.port) && senders.at(-1) !== hostOf(mac)) senders.push(hostOf(mac));
+  }
+  return senders;
 }
 
 /** Sums up one connection by the client's port. */
