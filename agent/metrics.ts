@@ -15,6 +15,8 @@ export interface WorkerSources {
   takeoversRetried(): number;
   /** Requests and responses with which no other server could have gone on, by reason. */
   exposures: Tally;
+  /** New connections of clients that have too many, by reason. */
+  turnedAway(): Tally;
   /** Packets that were no answers to a probe, by reason. */
   ignored(): Tally;
   commitsRefused(): number;
@@ -61,6 +63,12 @@ export class WorkerMetrics {
     tallied("takeovers_total", "Connections taken over by this worker", "result", () => sources.takeovers);
     const exposed = "Requests and responses begun with which no other server could go on";
     tallied("unprotected_total", exposed, "reason", () => sources.exposures);
+    tallied(
+      "connections_turned_away_total",
+      "New connections of clients that had too many, by of what",
+      "reason",
+      sources.turnedAway,
+    );
     tallied("answers_ignored_total", "Packets of clients that were no answers to a probe", "reason", sources.ignored);
 
     function counted(name: string, help: string, value: () => number): void {

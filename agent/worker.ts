@@ -116,6 +116,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     takeovers,
     takeoversRetried: () => heir.retried,
     exposures: exposures.tally,
+    turnedAway: () => table.clients.turnedAway,
     ignored: () => desk.ignored,
     commitsRefused: () => host.commits.refused,
     spillsRefused: () => host.commits.spills.total,
@@ -145,6 +146,8 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     ),
     limits: {
       inputBytes: config.limits.inputBytes,
+      connectionsPerClient: config.limits.connectionsPerClient,
+      halfOpenPerClient: config.limits.halfOpenPerClient,
       bodyBytes: (service) => services.bodyBytesOf(service),
       recordBytes: recordBytesMax(config),
     },

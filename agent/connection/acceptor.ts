@@ -4,6 +4,7 @@ import { logger } from "../../proto/log.js";
 import { guardFlag, guardOption } from "../guard/index.js";
 import type { Endpoints, Listener, OnAccept } from "../native/api.js";
 import { LiveConnection } from "./connection.js";
+import type { Identity } from "./identity.js";
 import { resetExactly } from "./reset.js";
 import type { ConnectionTable } from "./table.js";
 
@@ -54,7 +55,12 @@ export function accept(
     return;
   }
   const id = connectionId(flow, entry.clientIsn);
-  const bundleId = role === "related" ? (bundle ?? table.host.bundles.take(flow)) : role === "control" ? id : "";
+  const isRelated = role === "related";
+  if (!isRelated && table.clients.isFull({ id, flow })) {
+    resetExactly(table.host, flow, () => native.closeInRepair(fd));
+    return;
+  }
+  const bundleId = isRelated ? (bundle ?? table.host.bundles.take(flow)) : role === "control" ? id : "";
   if (bundleId === undefined) {
     log.info({ flow }, "a connection that no bundle waits for is reset");
     resetExactly(table.host, flow, () => native.closeInRepair(fd));
@@ -62,41 +68,41 @@ export function accept(
   }
   if (entry.receiveScale !== undefined) table.receiveScale = entry.receiveScale;
   const timestamps = (entry.options & guardOption.TIMESTAMPS) !== 0;
-  if (!recorded) guard.change(flow, { setFlags: guardFlag.UNPROTECTED });
-  const connection = new LiveConnection(
-    table.host,
-    {
-      id,
-      bundleId,
-      flow,
-      service,
-      protocol,
-      tcp: {
-        clientIsn: entry.clientIsn,
-        serverIsn: entry.serverIsn,
-        mss: entry.mss + (timestamps ? TIMESTAMPS_BYTES : 0),
-        sendScale: entry.sendScale ?? 0,
-        receiveScale: entry.receiveScale ?? 0,
-        windowScaling: entry.sendScale !== undefined,
-        sack: (entry.options & guardOption.SACK) !== 0,
-        timestamps,
-      },
-      bornAtUs: wallClockUs(),
-      recorded,
+  const identity: Identity = {
+    id,
+    bundleId,
+    flow,
+    service,
+    protocol,
+    tcp: {
+      clientIsn: entry.clientIsn,
+      serverIsn: entry.serverIsn,
+      mss: entry.mss + (timestamps ? TIMESTAMPS_BYTES : 0),
+      sendScale: entry.sendScale ?? 0,
+      receiveScale: entry.receiveScale ?? 0,
+      windowScaling: entry.sendScale !== undefined,
+      sack: (entry.options & guardOption.SACK) !== 0,
+      timestamps,
     },
-    {
-      epoch: 1,
-      spilled: 0,
-      revision: 0,
-      position: 0,
-      floorByte: Buffer.alloc(0),
-      consumed: 0,
-      processed: 0,
-      clientFinished: false,
-      phase: "LIVE",
-    },
-  );
+    bornAtUs: wallClockUs(),
+    recorded,
+  };
+  const connection = new LiveConnection(table.host, identity, {
+    epoch: 1,
+    spilled: 0,
+    revision: 0,
+    position: 0,
+    floorByte: Buffer.alloc(0),
+    consumed: 0,
+    processed: 0,
+    clientFinished: false,
+    phase: "LIVE",
+  });
   connection.useStack(table.createStack(connection, { processed: 0 }));
+  const isOneTooMany = !isRelated && connection.isHalfOpen && table.clients.isFullOfHalfOpen(connection);
+  if (isOneTooMany) identity.recorded = false; // a flood of them must not be one of commits
+  if (!identity.recorded) guard.change(flow, { setFlags: guardFlag.UNPROTECTED });
   table.addLive(connection);
-  connection.start(fd);
+  if (isOneTooMany) connection.turnAway(fd);
+  else connection.start(fd);
 }

@@ -1,13 +1,13 @@
 import { logger } from "../../proto/log.js";
 
-/** Thousands of connections may wait for the same store: one of them speaks for all. */
+/** Thousands of connections may lack the same: one of them speaks for all. */
 const SAY_EVERY_MS = 1_000;
 
 interface Log {
   warn(what: object, sentence: string): void;
 }
 
-/** What the store did not do, counted, and said once a second. */
+/** What was not done, counted, and said once a second. */
 export class Refusals {
   private count = 0;
   private unsaid = 0;

@@ -152,6 +152,10 @@ export class LiveConnection implements ConnectionPort, Member {
   get bundle(): BundlePort | undefined {
     return this.bundleId === "" ? undefined : this.host.bundles.portOf(this.bundleId);
   }
+  /** One that ends already counts for nothing. */
+  get isHalfOpen(): boolean {
+    return !this.ended() && (this.stack?.application.halfOpen?.() ?? false);
+  }
   private get isControl(): boolean {
     return this.bundleId === this.id;
   }
@@ -173,6 +177,15 @@ export class LiveConnection implements ConnectionPort, Member {
     this.history.add("accepted");
     this.intake.commitSoon(BIRTH_DELAY_MS);
     this.layers.application.begin?.();
+  }
+
+  /** As `start`, but its client has too many like it: it is told so where its protocol has words for it. */
+  turnAway(fd: number): void {
+    this.native = this.host.native.connection(fd, { sendOffset: 0, handlers: this.handlers() });
+    this.history.add("turned away");
+    const { application } = this.layers;
+    if (application.turnAway) application.turnAway();
+    else void this.reset("its client has too many half-open connections");
   }
 
   /**

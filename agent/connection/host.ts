@@ -25,6 +25,9 @@ export interface ConnectionHost {
     inputBytes: number;
     /** Client bytes of a request to this service that are kept beside its record until it is answered. */
     bodyBytes(service: string): number;
+    /** Connections of one client, and of those half-open ones. */
+    connectionsPerClient: number;
+    halfOpenPerClient: number;
     /** The store takes no larger record. */
     recordBytes: number;
   };
@@ -37,6 +40,8 @@ export interface ConnectionHost {
 export interface Identified {
   readonly id: string;
   readonly flow: Flow;
+  /** Its client has begun nothing with it yet that it would miss. */
+  readonly isHalfOpen: boolean;
 }
 
 export function endpointsOf(flow: Flow): Endpoints {

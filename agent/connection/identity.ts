@@ -14,6 +14,6 @@ export interface Identity {
     "clientIsn" | "serverIsn" | "mss" | "sendScale" | "receiveScale" | "windowScaling" | "sack" | "timestamps"
   >;
   bornAtUs: number;
-  /** false: the service has no records; nothing waits for a commit, and nobody can take the connection over. */
+  /** false: it has no records; nothing waits for a commit, and nobody can take the connection over. */
   recorded: boolean;
 }

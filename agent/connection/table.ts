@@ -1,6 +1,7 @@
 import { type Flow, flowKey } from "../../proto/flow.js";
 import type { ConnectionRecord } from "../../proto/record.js";
 import type { Stack } from "../protocols/stack.js";
+import { Clients } from "./clients.js";
 import type { LiveConnection } from "./connection.js";
 import type { ConnectionHost, Identified } from "./host.js";
 
@@ -13,6 +14,7 @@ export class ConnectionTable {
   private readonly byId = new Map<string, LiveConnection>();
   private readonly byFlow = new Map<string, LiveConnection>();
   private readonly unready = new Set<Identified>();
+  readonly clients: Clients;
   private readonly timers: NodeJS.Timeout[] = [];
 
   /**
@@ -30,6 +32,7 @@ export class ConnectionTable {
     private readonly makeStack: (connection: LiveConnection, inputOffset: number) => Stack,
     idleMs: number,
   ) {
+    this.clients = new Clients(host.limits);
     this.receiveScale = Math.max(0, Math.floor(Math.log2(host.limits.inputBytes)) - 15);
     this.timers.push(
       setInterval(() => this.each((c) => c.wantsAttention && c.tick(idleMs)), FAST_TICK_MS),
@@ -54,6 +57,7 @@ export class ConnectionTable {
   }
 
   drop(connection: Identified): void {
+    this.clients.leave(connection);
     this.unready.delete(connection);
     if (this.byId.get(connection.id) === connection) this.byId.delete(connection.id);
     const key = flowKey(connection.flow);
@@ -87,5 +91,6 @@ export class ConnectionTable {
   private put(connection: LiveConnection): void {
     this.byId.set(connection.id, connection);
     this.byFlow.set(flowKey(connection.flow), connection);
+    this.clients.join(connection);
   }
 }

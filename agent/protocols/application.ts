@@ -23,6 +23,18 @@ export interface ApplicationLayer extends ProtocolLayer {
   /** A new connection has its socket: who speaks first speaks now. Not called where it was taken over. Missing: the client does. */
   begin?(): void;
 
+  /**
+   * Its client has too many half-open connections: says so, and promises the FIN. Instead of `begin`; nothing of such a connection is recorded.
+   * Missing: the client is reset.
+   */
+  turnAway?(): void;
+
+  /**
+   * Whether its client has begun nothing yet that it would miss: it has not logged in, has nothing set up. A client may have only so many
+   * connections like that. Asked with each new one, so it has to be cheap. Missing: never.
+   */
+  halfOpen?(): boolean;
+
   /** The next bytes of the client's stream, in order and without gaps from `inputOffset` on. The layer may keep the chunk; nobody changes it. */
   input(chunk: Buffer): void;
 

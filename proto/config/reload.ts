@@ -9,7 +9,10 @@ import { describePath } from "./sentence.js";
 export type OfferedService = Pick<ServiceConfig, "name" | "protocol" | "port" | "protect">;
 
 /** Limits that say how much is kept or waited for, and nothing about what is there already. */
-const LIVE_LIMITS = ["drainMs", "bodyMegabytes", "spillMegabytes"] as const;
+const LIVE_LIMITS = [
+  ...["drainMs", "bodyMegabytes", "spillMegabytes"],
+  ...["connectionsPerClient", "halfOpenPerClient"],
+];
 
 /**
  * The file of the configuration `running` as it is by now, for a daemon that goes on with its connections. Throws as loadConfig, and
@@ -56,7 +59,7 @@ export function lostService<T extends OfferedService>(
 }
 
 function fixed({ text: _text, services: _services, overload: _overload, limits, ...rest }: Config): unknown {
-  const kept = Object.entries(limits).filter(([name]) => !(LIVE_LIMITS as readonly string[]).includes(name));
+  const kept = Object.entries(limits).filter(([name]) => !LIVE_LIMITS.includes(name));
   return { ...rest, limits: Object.fromEntries(kept) };
 }
 

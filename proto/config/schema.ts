@@ -152,6 +152,14 @@ const lease = z.strictObject({
 const positive = z.int().min(1, "must be at least 1");
 const limits = z.strictObject({
   flows: positive.max(1_048_576, "must be at most 1048576").default(65536).describe("Connections a server"),
+  connectionsPerClient: positive
+    .max(1_048_576, "must be at most 1048576")
+    .default(4096)
+    .describe("Of one IPv4 address, or IPv6 /64, at a server; more are reset"),
+  halfOpenPerClient: positive
+    .max(1_048_576, "must be at most 1048576")
+    .default(256)
+    .describe("Of those, with which nothing has been begun (FTP: nobody has logged in); more are told so and ended"),
   drainMs: z
     .int()
     .min(0, "must be at least 0")

@@ -16,6 +16,7 @@ const { test, lab } = labTest();
 const FILES = `${LAB}/ftp`;
 const WRITER: SessionOptions = { user: "lab", password: "lab" };
 const MANY = 3_000;
+const SERVERS = 3;
 
 /** Brings a session to where it stands. @returns what it does from there on, and what is wrong then; "" = nothing */
 type Stage = (session: FtpSession, name: string) => Promise<() => Promise<string>>;
@@ -348,5 +349,50 @@ test("what is bad is answered, and hurts nothing", async (t) => {
   const { socket } = await dialer.connect({ port: 21 });
   socket.write(Buffer.alloc(40_000, "x"));
   await once(socket.resume(), "end");
+  dialer.close();
+});
+
+/** Opens many sessions, says nothing, and writes down how they were answered; then it keeps them. */
+const CROWD = `
+import collections, json, os, resource, selectors, signal, socket, sys
+host, count = sys.argv[1], int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_NOFILE, (count + 100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+waiting = selectors.DefaultSelector()
+kept = [socket.create_connection((host, 21)) for _ in range(count)]
+for connection in kept:
+    waiting.register(connection, selectors.EVENT_READ)
+answers = collections.Counter()
+while waiting.get_map():
+    for key, _ in waiting.select():
+        waiting.unregister(key.fileobj)
+        try:
+            answers[key.fileobj.recv(100)[:3].decode()] += 1
+        except ConnectionResetError:
+            answers["reset"] += 1
+with open("answers.new", "w") as file:
+    json.dump(answers, file)
+os.rename("answers.new", "answers")
+signal.pause()
+`;
+const CROWDED = 3_000;
+const HALF_OPEN_MAX = 256;
+
+test(`${CROWDED} half-open sessions of one client leave room for the others`, async (t) => {
+  const dialer = await Dialer.start();
+  const before = await FtpSession.open(dialer, { ipv6: true });
+  const reader = new DataReader(await before.open());
+  await before.command("RETR 10m.bin", 150);
+  const crowd = new ClientProgram(() => ["python3", "-c", CROWD, VIP, `${CROWDED}`]);
+  const answers: Record<string, number> = JSON.parse(
+    await eventually("each has its answer", () => readFileSync(`${crowd.folder}/answers`, "utf8"), 60_000),
+  );
+  t.log(JSON.stringify(answers));
+  t.is((answers["220"] ?? 0) + (answers["421"] ?? 0), CROWDED);
+  t.true((answers["220"] ?? 0) <= HALF_OPEN_MAX * SERVERS);
+  t.is(await reader.end(), await lab.digestOf("10m.bin"));
+  await before.expect(226);
+  const after = await FtpSession.open(dialer, { ...WRITER, ipv6: true });
+  t.is(await downloaded(after, "100k.bin"), "");
+  t.is((await lab.control.connections({ protocol: "ftp" })).filter(({ phase }) => phase !== "LIVE").length, 0);
   dialer.close();
 });

@@ -179,7 +179,10 @@ export class WorkerScene {
       exposures: new Exposures(),
       bundles: noBundles(),
       spills: this.spills as unknown as ConnectionHost["spills"],
-      limits: { inputBytes: 65_536, bodyBytes: () => 0, recordBytes: 327_680 },
+      limits: {
+        ...{ inputBytes: 65_536, bodyBytes: () => 0, recordBytes: 327_680 },
+        ...{ connectionsPerClient: 5, halfOpenPerClient: 2 },
+      },
       unprotected: false,
       ended: (connection) => this.table.drop(connection),
     };

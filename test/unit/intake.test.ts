@@ -85,7 +85,10 @@ function scene(start = NOTHING, spills = new FakeSpills(), inputBytes = 65_536) 
   };
   const host = {
     spills: spills as unknown as Spills,
-    limits: { inputBytes, bodyBytes: () => 1_000_000, recordBytes: 0 },
+    limits: {
+      ...{ inputBytes, bodyBytes: () => 1_000_000, recordBytes: 0 },
+      ...{ connectionsPerClient: 1, halfOpenPerClient: 1 },
+    },
     unprotected: false,
     writer: "s1/1",
     commits: new CommitMeter(() => {}),

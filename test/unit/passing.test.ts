@@ -49,7 +49,10 @@ async function worker(content: DirectoryContent): Promise<Side> {
       incarnation: 1,
       writer: "s1/1",
       native,
-      limits: { inputBytes: 262_144, bodyBytes: () => 0, recordBytes: 524_288 },
+      limits: {
+        ...{ inputBytes: 262_144, bodyBytes: () => 0, recordBytes: 524_288 },
+        ...{ connectionsPerClient: 100, halfOpenPerClient: 100 },
+      },
       unprotected: false,
     },
     guard: { lookup: () => guarded, change: () => guarded },

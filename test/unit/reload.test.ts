@@ -25,7 +25,12 @@ test("services, the overload policy and what is kept of bodies may change under 
   t.is(problem(base.replace("directory: .", "upstream: 'http://127.0.0.1:81', repeat: none")), "");
   t.is(problem(base.replace("directory: .", "directory: ., limits: { responseKilobytes: 1, bodyMegabytes: 1 }")), "");
   t.is(problem(`${base}overload: { mode: off }\n`), "");
-  t.is(problem(`${base}limits: { drainMs: 1, bodyMegabytes: 1, spillMegabytes: 1 }\n`), "");
+  t.is(
+    problem(
+      `${base}limits: { drainMs: 1, bodyMegabytes: 1, spillMegabytes: 1, connectionsPerClient: 1, halfOpenPerClient: 1 }\n`,
+    ),
+    "",
+  );
 });
 
 test("what all daemons have to agree on does not change under way, and is named", (t) => {

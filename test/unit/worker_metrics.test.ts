@@ -6,6 +6,7 @@ test("the worker's metrics say what its parts have counted", async (t) => {
   const takeovers = new Tally();
   const ignored = new Tally();
   const exposures = new Tally();
+  const turnedAway = new Tally();
   const worker = new WorkerMetrics("s1", {
     verdicts: () => ({ in_no_room: 4 }),
     room: () => ({ used: 61, capacity: 64 }),
@@ -14,6 +15,7 @@ test("the worker's metrics say what its parts have counted", async (t) => {
     takeovers,
     takeoversRetried: () => 5,
     exposures,
+    turnedAway: () => turnedAway,
     ignored: () => ignored,
     commitsRefused: () => 6,
     spillsRefused: () => 9,
@@ -24,6 +26,7 @@ test("the worker's metrics say what its parts have counted", async (t) => {
   takeovers.add("ok");
   for (let i = 0; i < 2; i++) ignored.add("retransmission");
   exposures.add("digest pending");
+  turnedAway.add("connections");
   worker.committed(0.002);
   const lines = (await worker.metrics.registry.metrics()).split("\n");
   for (const line of [
@@ -36,6 +39,7 @@ test("the worker's metrics say what its parts have counted", async (t) => {
     'baton_takeovers_retried_total{server="s1"} 5',
     'baton_answers_ignored_total{reason="retransmission",server="s1"} 2',
     'baton_unprotected_total{reason="digest pending",server="s1"} 1',
+    'baton_connections_turned_away_total{reason="connections",server="s1"} 1',
     'baton_commits_refused_total{server="s1"} 6',
     'baton_spills_refused_total{server="s1"} 9',
     'baton_store_passed_over_total{server="s1"} 7',

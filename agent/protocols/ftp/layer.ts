@@ -119,6 +119,14 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
     this.say(replies.welcome);
   }
 
+  turnAway(): void {
+    this.end(replies.tooMany, this.received);
+  }
+
+  halfOpen(): boolean {
+    return this.state.user === "";
+  }
+
   // ---- input ----
 
   input(chunk: Buffer): void {

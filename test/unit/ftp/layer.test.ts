@@ -147,6 +147,20 @@ class Scene {
   }
 }
 
+test("it is half-open until somebody has logged in; one too many is told so", async (t) => {
+  const scene = await Scene.open(t);
+  t.true(scene.layer.halfOpen());
+  scene.say("USER lab");
+  await scene.expect(331);
+  t.true(scene.layer.halfOpen());
+  scene.say("PASS secret");
+  await scene.expect(230);
+  t.false(scene.layer.halfOpen());
+  scene.layer.turnAway();
+  await scene.expect(421);
+  t.true(scene.port.ended());
+});
+
 test("nothing but logging in before logging in, and three failures are enough, whatever is said in between", async (t) => {
   const scene = await Scene.open(t);
   await scene.command("LIST", 530);
