@@ -1,4 +1,4 @@
-import { addressBytes, type Flow, isIPv6 } from "../../proto/flow.js";
+import { addressText, type Flow, flowKey } from "../../proto/flow.js";
 import { add } from "../../proto/sequence.js";
 
 /** A TCP segment in an Ethernet frame, as far as an answer to it needs to know. */
@@ -52,18 +52,21 @@ export function parseFrame(frame: Buffer): ParsedSegment | undefined {
   };
 }
 
+/** The flow that it is of, sent by its client. */
+export function flowOf({ frame, ip, tcp, isIPv6 }: ParsedSegment): Flow {
+  const [source, length] = isIPv6 ? [ip + 8, 16] : [ip + 12, 4];
+  const address = (at: number) => addressText(frame.subarray(at, at + length));
+  return {
+    client: { address: address(source), port: frame.readUInt16BE(tcp) },
+    vip: { address: address(source + length), port: frame.readUInt16BE(tcp + 2) },
+    transport: "tcp",
+  };
+}
+
 /** As parseFrame, where the frame is one of the flow itself: those that go with it are held and sent back under its name. */
 export function segmentOf(flow: Flow, frame: Buffer): ParsedSegment | undefined {
   const segment = parseFrame(frame);
-  if (!segment || segment.isIPv6 !== isIPv6(flow.client.address)) return undefined;
-  const { ip, tcp } = segment;
-  const [source, length] = segment.isIPv6 ? [ip + 8, 16] : [ip + 12, 4];
-  const isOf =
-    frame.readUInt16BE(tcp) === flow.client.port &&
-    frame.readUInt16BE(tcp + 2) === flow.vip.port &&
-    addressBytes(flow.client.address).equals(frame.subarray(source, source + length)) &&
-    addressBytes(flow.vip.address).equals(frame.subarray(source + length, source + 2 * length));
-  return isOf ? segment : undefined;
+  return segment && flowKey(flowOf(segment)) === flowKey(flow) ? segment : undefined;
 }
 
 /** The RST that a host without such a connection answers with (RFC 9293 section 3.10.7.1), as an IP packet to the segment's source. */

@@ -6,7 +6,7 @@ import { inBackground } from "../background.js";
 import type { ConnectionEntry, ConnectionIndex } from "../connections/index.js";
 import type { Appliance, HeldFlow, Member } from "./appliance.js";
 import type { Episode } from "./episode.js";
-import { type ParsedSegment, resetFor, segmentOf } from "./frame.js";
+import { flowOf, type ParsedSegment, parseFrame, resetFor, segmentOf } from "./frame.js";
 import { heirOf, type Placement } from "./placement.js";
 
 const log = logger("strays");
@@ -167,19 +167,26 @@ export class Strays {
   }
 
   /**
-   * A server sent these back. Never to the same server again. A frame of a related flow comes under its control connection's name, and is
-   * no more than something to be sent to the owner of that.
+   * A server sent these back. Never to the same server again. A frame of a related flow comes under its control connection's name: it is sent
+   * to the owner of that, and where that one has sent it back, is asked about by itself.
    */
   bounced(packets: Array<{ flow: Flow; slot: number; frame: Buffer }>): void {
     for (const { flow, slot, frame } of packets) {
-      const segment = segmentOf(flow, frame);
       const entry = this.deps.index.ofFlow(flow);
       const owner = entry && this.deps.ownerOf(entry);
-      if (owner && owner.slot !== slot && this.deps.serves(owner)) {
+      const isServed = owner !== undefined && this.deps.serves(owner);
+      if (isServed && owner.slot !== slot) {
         this.redirect(flow, owner, frame);
-      } else if (entry || !segment || segment.rst || segment.syn) {
+        continue;
+      }
+      const segment = parseFrame(frame);
+      const own = segment && flowOf(segment);
+      const isRelated = own !== undefined && flowKey(own) !== flowKey(flow);
+      if (!own || segment.rst || segment.syn || this.deps.index.ofFlow(own) || (isRelated && !isServed)) {
         // Its owner is dying or just ended it: the record or the takeover says the rest, the client repeats.
         this.counters.dropped++;
+      } else if (isRelated) {
+        this.doubt(own, segment); // it may have died before its first record, whatever became of its control connection
       } else inBackground(log, "asking about a connection", this.unknown(flow, slot, segment, frame));
     }
   }

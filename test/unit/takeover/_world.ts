@@ -26,6 +26,8 @@ export class FakeAppliance implements Appliance {
   readonly excepted = new Map<string, number>();
   holds: HeldFlow[] = [];
   sent: Buffer[] = [];
+  /** IP packets to clients. */
+  told: Buffer[] = [];
   assigned: string[] = [];
   /** Thrown by the next calls. */
   failures: { assign?: Error; putExceptions?: Error; send?: Error } = {};
@@ -74,7 +76,9 @@ export class FakeAppliance implements Appliance {
     if (this.failures.send) throw this.failures.send;
     this.sent.push(frame);
   }
-  sendToClient(): void {}
+  sendToClient(packet: Buffer): void {
+    this.told.push(packet);
+  }
 }
 
 /** A coordinator among servers whose states a test sets, with a store of takeovers that it watches. */

@@ -232,8 +232,8 @@ test("what a bundle sends is weighed together", (t) => {
   t.deepEqual(asBundles([live(data[0], 100)], world.index), []);
 });
 
-test("a frame of a related flow is sent to the owner of its control connection, and says nothing else", (t) => {
-  const { world, control, id } = bundle(t);
+test("a frame of a related flow is sent to the owner of its control connection; what that one does not have is reset", async (t) => {
+  const { world, put, control, id } = bundle(t);
   const strays = new Strays({
     appliance: world.appliance,
     placement: world.placement,
@@ -246,7 +246,7 @@ test("a frame of a related flow is sent to the owner of its control connection, 
     adopt: () => Promise.reject(new Error("nobody adopts here")),
     adopted: async () => {},
   });
-  const data = { from: { address: CLIENT, port: 1002 }, to: { address: VIP, port: 30_000 } };
+  const data = { from: { address: CLIENT, port: 1009 }, to: { address: VIP, port: 30_000 } };
   const frames = () => [tcpFrame({ ...data, seq: 1 }), udpFrame(data)];
   const bounce = (slot: number) => {
     for (const frame of frames()) strays.bounced([{ flow: flowOf(1001, 21), slot, frame }]);
@@ -261,7 +261,14 @@ test("a frame of a related flow is sent to the owner of its control connection, 
     [2, 2],
   );
   bounce(2);
-  t.like(strays.counters, { forwarded: 2, dropped: 4 });
+  t.like(strays.counters, { forwarded: 2, reset: 0, dropped: 3 }, "the segment is in doubt");
+  await eventually("the data connection is reset", () => strays.counters.reset === 1);
+  t.is(world.appliance.told.length, 1);
+  const [told] = world.appliance.told as [Buffer];
+  t.deepEqual([told.readUInt16BE(20), told.readUInt16BE(22), told[33]], [30_000, 1009, 0x04], "RST to its port");
+  put(flowOf(1009, 30_000), "s2", id);
+  bounce(2);
+  t.like(strays.counters, { forwarded: 2, dropped: 5 }, "it has a record");
 
   world.die("s1");
   const episode = { dead: world.memberOf("s1")!, survivors: [world.memberOf("s2")!], heirs: new Uint16Array(65537) };
@@ -270,7 +277,7 @@ test("a frame of a related flow is sent to the owner of its control connection, 
   const [first, last] = frames() as [Buffer, Buffer];
   world.appliance.holds = [{ flow: flowOf(1001, 21), packets: 3, first, last }];
   strays.look(episode as never);
-  t.like(strays.counters, { adopted: 0, released: 0, dropped: 7 });
+  t.like(strays.counters, { adopted: 0, released: 0, dropped: 8 });
   t.true(world.appliance.said.includes("drop"));
   const syn = tcpFrame({ from: flowOf(1001).client, to: flowOf(1001, 21).vip, flags: 2 });
   world.appliance.holds = [{ flow: flowOf(1001, 21), packets: 2, first, last: syn }];
