@@ -271,6 +271,7 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   /** From here on this worker is its server's. */
   async function serve(): Promise<void> {
     taking?.close();
+    table.early.end();
     held.push(guard.events(dispatchGuardEvents(table, desk, heir)));
     heir.begin();
     for (const { port } of doors) {
@@ -317,9 +318,13 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   }
 
   if (!successor) return serve();
+  table.early.begin();
   taking = await Taking.listen(native, server.state, {
     listener: listenAt,
-    connections: (messages, fds) => takeConnections(table, messages, fds),
+    connections: async (messages, fds) => {
+      await takeConnections(table, messages, fds);
+      table.early.again();
+    },
   });
   await Promise.race([services.ready, new Promise((resolve) => setTimeout(resolve, CONTENT_MS))]);
   setNiceness(NICENESS_SERVING, 0);

@@ -41,12 +41,13 @@ export function listen(table: ConnectionTable, vip: string, service: Listening, 
 /** @param bundle of a related one, where it is known */
 export function accept(
   table: ConnectionTable,
-  { service, protocol, recorded, role }: Omit<Listening, "port">,
+  listening: Omit<Listening, "port">,
   fd: number,
   endpoints: Endpoints,
   bundle?: string,
 ): void {
   const { guard, native } = table.host;
+  const { service, protocol, recorded, role } = listening;
   const flow: Flow = { client: endpoints.remote, vip: endpoints.local, transport: "tcp" };
   const entry = guard.lookup(flow);
   if (entry?.phase !== "LIVE") {
@@ -62,6 +63,7 @@ export function accept(
   }
   const bundleId = isRelated ? (bundle ?? table.host.bundles.take(flow)) : role === "control" ? id : "";
   if (bundleId === undefined) {
+    if (table.early.keep(() => accept(table, listening, fd, endpoints))) return;
     log.info({ flow }, "a connection that no bundle waits for is reset");
     resetExactly(table.host, flow, () => native.closeInRepair(fd));
     return;

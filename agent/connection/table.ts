@@ -3,6 +3,7 @@ import type { ConnectionRecord } from "../../proto/record.js";
 import type { Stack } from "../protocols/stack.js";
 import { Clients } from "./clients.js";
 import type { LiveConnection } from "./connection.js";
+import { Early } from "./early.js";
 import type { ConnectionHost, Identified } from "./host.js";
 
 /** How often connections that want it are looked at. */
@@ -15,6 +16,7 @@ export class ConnectionTable {
   private readonly byFlow = new Map<string, LiveConnection>();
   private readonly unready = new Set<Identified>();
   readonly clients: Clients;
+  readonly early = new Early();
   private readonly timers: NodeJS.Timeout[] = [];
 
   /**

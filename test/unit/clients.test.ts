@@ -106,3 +106,29 @@ test("one connection too many is reset; one that its bundle waits for is none", 
   scene.table.abandon("over");
   t.truthy(scene.table.of(comes(scene)), "those that are gone count no more");
 });
+
+test("a related connection that comes before its bundle waits for it while bundles come", (t) => {
+  const scene = new WorkerScene(t);
+  const of = (port: number): Flow => ({ ...literalRecord(++ports).flow, vip: { address: "10.77.0.100", port } });
+  const arrives = (flow: Flow) => {
+    scene.guard.install(flow, { ...literalRecord().tcp, phase: "LIVE", options: 0, sendNext: 2, sentAck: 1 });
+    const service = { service: "app", protocol: "app", recorded: true, role: "related" } as const;
+    accept(scene.table, service, scene.native.prepare(), { local: flow.vip, remote: flow.client });
+    return scene.table.of(flow);
+  };
+  const bundle = literalRecord(1).id;
+  scene.table.early.begin();
+  const [expected, unexpected] = [of(30_000), of(30_001)];
+  t.is(arrives(expected), undefined);
+  t.is(arrives(unexpected), undefined);
+  t.deepEqual(scene.resets, []);
+  scene.host.bundles.portOf(bundle).expect(30_000);
+  scene.table.early.again();
+  t.is(scene.table.of(expected)?.bundleId, bundle);
+  t.deepEqual(scene.resets, []);
+  scene.table.early.end();
+  t.is(scene.table.of(unexpected), undefined);
+  t.is(scene.resets.length, 1);
+  arrives(of(30_002));
+  t.is(scene.resets.length, 2, "no bundle comes any more");
+});
