@@ -2,11 +2,14 @@ import type { Attempt, ResumptionResult } from "./attempt.js";
 import type { Outcome } from "./reattachment.js";
 import type { Resumption } from "./resumption.js";
 
+/** Once the control connection's client has answered, whoever is silent for so long on a related one is not there any more. */
+const SILENCE_MS = 2_000;
+
 /**
  * Takes a bundle over, as one or not at all:
  *
  *   control's record claimed ─► the related ones' ─► every client's flow asked ─► related LIVE ─► control LIVE
- *     the one that decides                             └ one refusal is everybody's
+ *     the one that decides                             └ one refusal is everybody's; one that is silent is given up
  *
  * The appliance steers and holds all flows of a bundle as its control connection's: what is reported of that one comes last.
  */
@@ -17,11 +20,13 @@ export class BundleResumption implements Attempt {
   /**
    * @param relatedOf the bundle's other records that have no connection here, as of that revision of the stream
    * @param report of what became of one of those
+   * @param refuses only to reset their clients
    */
   constructor(
     private readonly control: Resumption,
     private readonly relatedOf: (revision: number) => Promise<Resumption[]>,
     private readonly report: (result: ResumptionResult) => void,
+    private readonly refuses = false,
   ) {}
 
   get isOurs(): boolean {
@@ -33,9 +38,7 @@ export class BundleResumption implements Attempt {
   }
 
   again(refuse: boolean): BundleResumption {
-    const related = this.related?.map((one) => one.again(refuse));
-    const relatedOf = related ? () => Promise.resolve(related) : this.relatedOf;
-    return new BundleResumption(this.control.again(refuse), relatedOf, this.report);
+    return new BundleResumption(this.control.again(refuse), this.relatedOf, this.report, refuse);
   }
 
   async abandon(): Promise<void> {
@@ -48,11 +51,14 @@ export class BundleResumption implements Attempt {
     const results: ResumptionResult[] = [];
     try {
       if (!(await control.claim())) return undefined;
-      this.related = await claimed(await this.relatedOf(control.claimedAt));
+      const found = await this.relatedOf(control.claimedAt);
+      this.related = await claimed(this.refuses ? found.map((one) => one.again(true)) : found);
       const all = [...this.related, control];
       const outcomes = await this.ask(all, waiting);
       const refusals = all.map((one, at) => one.refusalOf(outcomes[at] as Outcome));
-      const refusal = refusals.find((reason) => reason !== undefined);
+      const refusal = refusals.find(
+        (reason, at) => reason !== undefined && !(all[at] !== control && isSilent(outcomes[at])),
+      );
       const finish = (one: Resumption, at: number) => {
         const outcome = outcomes[at] as Outcome;
         return one.finish(outcome, refusals[at] ?? (outcome.kind === "match" ? refusal : undefined));
@@ -74,12 +80,25 @@ export class BundleResumption implements Attempt {
     const oneWaits = () => {
       if (++begun === all.length) waiting();
     };
-    const asked = await Promise.allSettled(all.map((one) => one.reattach(oneWaits)));
+    const answers = all.map((one) => one.reattach(oneWaits));
+    let silence: NodeJS.Timeout | undefined;
+    const giveUp = () => {
+      silence = setTimeout(() => {
+        for (const one of this.related ?? []) one.giveUp();
+      }, SILENCE_MS);
+    };
+    answers.at(-1)?.then(giveUp, () => {});
+    const asked = await Promise.allSettled(answers);
+    clearTimeout(silence);
     return asked.map((one) => {
       if (one.status === "rejected") throw one.reason;
       return one.value;
     });
   }
+}
+
+function isSilent(outcome: Outcome | undefined): boolean {
+  return outcome?.kind === "refused" && outcome.answer === undefined;
 }
 
 /** Those whose records are there, and ours now. */

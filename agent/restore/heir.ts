@@ -12,7 +12,7 @@ import { type Known, KnownRecords, ownerKey } from "./known_records.js";
 import { Pursuit, type Quarry } from "./pursuit.js";
 import type { AnswerDesk } from "./reattachment.js";
 import { removeRecord } from "./removal.js";
-import { Resumption } from "./resumption.js";
+import { Resumption, type ResumptionOptions } from "./resumption.js";
 
 const log = logger("heir");
 /** Late data of a dead server comes in one burst: more than this is somebody else's doing. */
@@ -104,7 +104,7 @@ export class Heir {
   resumeOwn(id: string, revision: number, bytes: Uint8Array): void {
     if (this.pursuit.has(id)) return;
     const known = { id, revision, bytes, bundleId: ownerOfRecord(bytes).bundleId };
-    this.pursue(this.ownQuarry(known, () => this.attempt(known, NO_TAKEOVER)));
+    this.pursue(this.ownQuarry(known, () => this.attempt(known, NO_TAKEOVER, this.table.host.serverId)));
   }
 
   /**
@@ -125,7 +125,7 @@ export class Heir {
     log.info({ connection: id }, "rebuilt once more: the client has late data of the former owner");
     connection.lost("late data of the former owner", true);
     this.table.host.guard.remove(connection.flow);
-    const quarry = this.ownQuarry(known, () => this.resumption(known, isRelated(known)));
+    const quarry = this.ownQuarry(known, () => this.resumption(known, { related: isRelated(known) }));
     this.pursue({
       ...quarry,
       done: (result) => {
@@ -149,22 +149,28 @@ export class Heir {
     };
   }
 
-  private resumption({ bytes, revision }: Known, related: boolean, refusal?: string): Resumption {
-    const options = { nonce: false, claimed: false, related, ...(refusal === undefined ? {} : { refusal }) };
-    return new Resumption(this.table, this.desk, decodeRecord(bytes), revision, options);
+  private resumption({ bytes, revision }: Known, options: Partial<ResumptionOptions>): Resumption {
+    return new Resumption(this.table, this.desk, decodeRecord(bytes), revision, {
+      nonce: false,
+      claimed: false,
+      ...options,
+    });
   }
 
   /** A connection by itself, or a whole bundle. */
-  private attempt(known: Known, takeoverId: string): Attempt {
+  private attempt(known: Known, takeoverId: string, from: string): Attempt {
     const { id, bundleId } = known;
-    if (isRelated(known)) return this.resumption(known, true, CONTROL_GONE);
-    const control = this.resumption(known, false);
+    if (isRelated(known)) return this.resumption(known, { related: true, refusal: CONTROL_GONE });
+    const control = this.resumption(known, {});
     if (bundleId === "") return control;
+    // Asked with every try: their records may have come, gone, or been written here since.
     const relatedOf = async (revision: number) => {
       await this.records.upTo(revision);
-      const left = this.records.relatedTo(id).filter((one) => !this.isTaken(one.id));
+      const left = this.records
+        .relatedTo(id)
+        .filter((one) => !this.table.get(one.id) && (this.withBundle.get(one.id) === id || !this.isTaken(one.id)));
       for (const one of left) this.withBundle.set(one.id, id);
-      return left.map((one) => this.resumption(one, true));
+      return left.map((one) => this.resumption(one, { related: true, from }));
     };
     return new BundleResumption(control, relatedOf, (result) => this.report(takeoverId, result));
   }
@@ -230,7 +236,7 @@ export class Heir {
     this.pursue({
       id,
       from: serverId,
-      make: () => this.attempt(known, takeoverId),
+      make: () => this.attempt(known, takeoverId, serverId),
       // A claim that the store did not answer may have succeeded: then it is ours.
       isWanted: () => this.open.has(ownerKey(serverId, incarnation)) || this.ours(id) !== undefined,
       done: (result) => {
@@ -245,7 +251,7 @@ export class Heir {
     const { serverId, incarnation } = ownerOfRecord(bytes);
     const isDead = this.open.has(ownerKey(serverId, incarnation));
     if (!this.takes || !isDead || this.isTaken(id) || !this.table.get(bundleId)) return;
-    this.pursue(this.ownQuarry(known, () => this.resumption(known, true)));
+    this.pursue(this.ownQuarry(known, () => this.resumption(known, { related: true })));
   }
 
   private inherits({ takeover: { survivors }, heirs }: Open, id: string): boolean {

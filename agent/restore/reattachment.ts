@@ -40,6 +40,8 @@ export type Trace = (what: string, detail?: string) => void;
 export class Reattachment {
   private readonly comparison: Comparison;
   private readonly startedAt = performance.now();
+  private deadlineMs = DEADLINE_MS;
+  private isOver = false;
   private tries = 0;
   private timer: NodeJS.Timeout | undefined;
   private settle!: (outcome: Outcome) => void;
@@ -70,8 +72,14 @@ export class Reattachment {
     });
   }
 
+  /** No answer is waited for any longer. */
+  giveUp(): void {
+    this.deadlineMs = Number.NEGATIVE_INFINITY;
+    if (!this.isOver) this.sendNow();
+  }
+
   private send(): void {
-    if (performance.now() - this.startedAt > DEADLINE_MS) {
+    if (performance.now() - this.startedAt > this.deadlineMs) {
       this.end({ kind: "refused", reason: "the client does not answer", answer: undefined });
       return;
     }
@@ -121,6 +129,7 @@ export class Reattachment {
   }
 
   private end(outcome: Outcome): void {
+    this.isOver = true;
     this.socket?.close();
     this.settle(outcome);
   }

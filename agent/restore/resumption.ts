@@ -54,6 +54,7 @@ export class Resumption implements Attempt {
   /** Why a layer cannot go on from the record; the client is asked all the same, for an exact reset. */
   private unfit: RefusedError | undefined;
   private socket: RepairSocket | undefined;
+  private reattachment: Reattachment | undefined;
   private claimed: boolean;
   private readonly from: string;
   private error: unknown;
@@ -137,6 +138,11 @@ export class Resumption implements Attempt {
     const answered = this.ask(this.connection, this.socket);
     waiting();
     return answered;
+  }
+
+  /** Whatever the client has not answered by now it does not answer. */
+  giveUp(): void {
+    this.reattachment?.giveUp();
   }
 
   /** Why it cannot go on, now that the client has answered; undefined: it can, or is over. */
@@ -244,6 +250,7 @@ export class Resumption implements Attempt {
       },
       socket,
     );
+    this.reattachment = attempt;
     return attempt.run();
   }
 

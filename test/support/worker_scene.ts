@@ -32,6 +32,8 @@ class FakeBucket {
   commits = 0;
   /** Thrown instead of writing. */
   trouble: Error | undefined;
+  /** Told of what is written, as a watch is. */
+  written: (id: string, revision: number, bytes: Uint8Array) => void = () => {};
   private revision = 100;
 
   async commit(id: string, bytes: Uint8Array, expected: number): Promise<number> {
@@ -41,8 +43,10 @@ class FakeBucket {
     if (present.revision !== expected) {
       throw new ConflictError(id, expected, { ...present, removed: false, messageId: "" });
     }
-    this.records.set(id, { revision: ++this.revision, bytes });
-    return this.revision;
+    const revision = ++this.revision;
+    this.records.set(id, { revision, bytes });
+    setImmediate(() => this.written(id, revision, bytes));
+    return revision;
   }
 
   async remove(id: string): Promise<number> {
@@ -239,14 +243,15 @@ export class WorkerScene {
     return this.native.sent.filter(({ flags }) => flags & RST);
   }
 
-  /** The client answers the latest probe with this ack. */
+  /** The client answers the latest probe of this flow with this ack. */
   answer(record: ConnectionRecord, ack: number): void {
     const { flow, tcp } = record;
+    const probed = this.probes.findLast(({ remote }) => remote.port === flow.client.port);
     this.desk.deliver(flowKey(flow), {
       ...{ type: "ANSWER", timeNs: 0n, tcpState: 0, tcpFlags: ACK, payload: 0, window: 500, flow },
       seq: add(tcp.clientIsn, 1 + record.consumed),
       ack,
-      timestamps: { value: 1, echo: this.probes.at(-1)?.timestamps?.value ?? 0 },
+      timestamps: { value: 1, echo: probed?.timestamps?.value ?? 0 },
     } as GuardEvent);
   }
 
