@@ -47,11 +47,6 @@ export class CommandReader {
   /** @param offset of the first byte that comes, in the client's stream: behind the last line that was answered */
   constructor(private offset: number) {}
 
-  /** Bytes of a line that has not ended. */
-  get pending(): number {
-    return this.length;
-  }
-
   /** The lines that end in the chunk, in order; `endOffset` is the stream offset behind their last byte. */
   read(chunk: Buffer): Line[] {
     const lines: Line[] = [];

@@ -14,7 +14,7 @@ import type { Area, Areas } from "./areas.js";
 import { failureReply } from "./failure.js";
 import { fileError, type RootFile } from "./root.js";
 import { Storing } from "./storing.js";
-import { listAgain, type Prepared, TRANSFERS } from "./transfer.js";
+import { listAgain, type Opened, TRANSFERS } from "./transfer.js";
 
 /** Of a listing, promised at a time: it is part of records until the client has it. */
 const LISTING_PART = 65_536;
@@ -88,6 +88,13 @@ export class FtpDataLayer implements ApplicationLayer {
     return this.isComplete;
   }
 
+  /** Bytes that have come, or that the client has. */
+  get bytes(): number {
+    if (this.job && TRANSFERS[this.job.verb] === "store") return this.received;
+    const { port } = this;
+    return Math.min(port.acknowledged(), port.tail() - (port.ended() ? 1 : 0));
+  }
+
   /** Resolves when its record says what it is for. */
   recorded(): Promise<void> {
     return this.port.recorded();
@@ -100,20 +107,20 @@ export class FtpDataLayer implements ApplicationLayer {
   }
 
   /** Its command has come. @param transfer with this connection's id */
-  start(transfer: FtpTransfer, prepared: Prepared): void {
+  start(transfer: FtpTransfer, opened: Opened): void {
     this.job = transfer;
-    switch (prepared.kind) {
+    switch (opened.kind) {
       case "retrieve":
-        this.send(prepared.found, transfer.start);
+        this.send(opened.found, transfer.start);
         break;
       case "list":
-        this.listing = prepared.bytes;
-        this.length = prepared.bytes.length;
-        this.sha256 = prepared.sha256;
+        this.listing = opened.bytes;
+        this.length = opened.bytes.length;
+        this.sha256 = opened.sha256;
         this.sendListing();
         break;
       case "store":
-        this.begins(prepared.file);
+        this.begins(opened.file);
         break;
     }
   }

@@ -1,5 +1,6 @@
 import type { PortRange } from "../../../proto/config/index.js";
 import { RefusedError } from "../../../proto/errors.js";
+import { type Logger, logger } from "../../../proto/log.js";
 import type { LayerSection } from "../../../proto/record.js";
 import { decodeFtpSection, encodeFtpSection, type FtpSection, type FtpTransfer } from "../../../proto/sections.js";
 import type {
@@ -86,6 +87,7 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
     private readonly areas: Areas,
     range: PortRange,
     dataPort: number,
+    private readonly log: Pick<Logger, "info"> = logger("ftp"),
   ) {
     this.received = inputOffset;
     this.answered = inputOffset;
@@ -102,6 +104,7 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
       get isOver() {
         return layer.over;
       },
+      log: this.log,
       get answered() {
         return layer.answered;
       },
@@ -296,6 +299,8 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
     const isAnonymous = this.areas.isAnonymous(named);
     const verdict = isAnonymous || (await this.areas.verify(named, password));
     if (verdict === "busy") return replies.tooMany;
+    const { id: connection, peer } = this.port;
+    this.log.info({ connection, client: peer.address, user: named, code: verdict ? 230 : 530 }, "a login");
     if (verdict) {
       const user = isAnonymous ? ANONYMOUS : named;
       await this.areas.of(user);

@@ -126,7 +126,6 @@ interface Held {
 export class Root {
   private constructor(
     private readonly held: Held,
-    private readonly prefix: readonly string[],
     /** Whether it may be changed. */
     readonly writable: boolean,
   ) {}
@@ -135,15 +134,10 @@ export class Root {
   static async open(directory: string, writable: boolean): Promise<Root> {
     try {
       const fd = await openAsync(directory, O_RDONLY | O_DIRECTORY);
-      return new Root({ fd, uses: 0, closed: false }, [], writable);
+      return new Root({ fd, uses: 0, closed: false }, writable);
     } catch (error) {
       throw new BatonError("CONTENT_UNAVAILABLE", `directory ${directory}: ${(error as Error).message}`, error);
     }
-  }
-
-  /** The part of it below `path`, as a root of its own. It shares the descriptor: only what `open` returned is closed. */
-  below(path: string, writable: boolean): Root {
-    return new Root(this.held, [...this.prefix, ...segmentsOf(checked(path))], writable && this.writable);
   }
 
   /** What is under way still ends. */
@@ -210,7 +204,7 @@ export class Root {
 
   /** Calls `use` with a path at which a call that follows no link at its end finds the object. */
   private async at<T>(path: string, use: (place: string) => Promise<T>): Promise<T> {
-    const segments = [...this.prefix, ...segmentsOf(checked(path))];
+    const segments = segmentsOf(checked(path));
     const name = segments.pop() ?? ".";
     return this.walk(segments, path, (directory) => use(`${directory}/${name}`));
   }
@@ -222,7 +216,7 @@ export class Root {
   }
 
   private async inDirectory<T>(path: string, use: (directory: string, fd: number) => Promise<T>): Promise<T> {
-    return this.walk([...this.prefix, ...segmentsOf(checked(path))], path, use);
+    return this.walk(segmentsOf(checked(path)), path, use);
   }
 
   private async walk<T>(

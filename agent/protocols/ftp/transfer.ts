@@ -5,14 +5,15 @@ import { identityKey } from "../../content/identity.js";
 import type { Found } from "../../content/index.js";
 import type { Area } from "./areas.js";
 import { type Fact, factsListing, longListing, nameListing } from "./listing.js";
-import { segmentsOf } from "./path.js";
+import { directoryOf, segmentsOf } from "./path.js";
 import { FileError, type RootFile } from "./root.js";
 
-/** What a transfer needs, found and open. */
-export type Prepared =
-  | { kind: "retrieve"; found: Found }
-  | { kind: "list"; bytes: Buffer; sha256: Buffer }
-  | { kind: "store"; file: RootFile };
+/** What a transfer sends, found and open. */
+type Source = { kind: "retrieve"; found: Found } | { kind: "list"; bytes: Buffer; sha256: Buffer };
+
+/** What a transfer needs. A file that is not there is made when its data connection is. */
+export type Prepared = Source | { kind: "store"; file: RootFile | undefined };
+export type Opened = Source | { kind: "store"; file: RootFile };
 
 /** What is called for by each of the commands that need a data connection (RFC 959 section 4.1.3, RFC 3659 section 7). */
 export const TRANSFERS: Record<string, Prepared["kind"]> = {
@@ -37,7 +38,7 @@ export async function prepare(transfer: FtpTransfer, area: Area): Promise<Prepar
     case "retrieve":
       return { kind: "retrieve", found: await find(transfer, area) };
     case "store":
-      return { kind: "store", file: await area.root.openWrite(path, "made") };
+      return { kind: "store", file: await present(path, area) };
     default: {
       const bytes = await list(transfer, area);
       return { kind: "list", bytes, sha256: createHash("sha256").update(bytes).digest() };
@@ -45,10 +46,30 @@ export async function prepare(transfer: FtpTransfer, area: Area): Promise<Prepar
   }
 }
 
+export function isOpen(prepared: Prepared): prepared is Opened {
+  return prepared.kind !== "store" || prepared.file !== undefined;
+}
+
+/** Its data connection is there. Throws as `prepare`. */
+export async function open(prepared: Prepared, { path }: FtpTransfer, { root }: Area): Promise<Opened> {
+  return isOpen(prepared) ? prepared : { kind: "store", file: await root.openWrite(path, "made") };
+}
+
+/** The file; undefined where there is none, but may be one. */
+async function present(path: string, { root }: Area): Promise<RootFile | undefined> {
+  try {
+    return await root.openWrite(path, "there");
+  } catch (error) {
+    if (!(error instanceof FileError) || error.failure !== "not found") throw error;
+    await root.stat(directoryOf(path));
+    return undefined;
+  }
+}
+
 /** Nothing comes of it. */
 export function letGo(prepared: Prepared): void {
   if (prepared.kind === "retrieve") prepared.found.file.close();
-  else if (prepared.kind === "store") prepared.file.close();
+  else if (prepared.kind === "store") prepared.file?.close();
 }
 
 /** A listing that was begun, once more. Throws RefusedError where it has changed. */

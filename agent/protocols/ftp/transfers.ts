@@ -1,6 +1,6 @@
 import type { PortRange } from "../../../proto/config/index.js";
 import { RefusedError } from "../../../proto/errors.js";
-import { logger } from "../../../proto/log.js";
+import { type Logger, logger } from "../../../proto/log.js";
 import type { FtpSection, FtpTransfer } from "../../../proto/sections.js";
 import type { BundlePort, ConnectionPort } from "../application.js";
 import { ActivePort } from "./active.js";
@@ -18,8 +18,8 @@ import {
   protocolReply,
 } from "./host_port.js";
 import { PassivePorts } from "./passive.js";
-import { replies, reply } from "./reply.js";
-import { isSame, letGo, type Prepared, prepare } from "./transfer.js";
+import { codeOf, replies, reply } from "./reply.js";
+import { isOpen, isSame, letGo, open, type Prepared, prepare } from "./transfer.js";
 
 const log = logger("ftp");
 /** For a data connection that was announced, milliseconds. */
@@ -28,6 +28,8 @@ const OPENING_MS = 30_000;
 /** A transfer whose command has come. */
 interface Transferring {
   transfer: FtpTransfer;
+  /** Here. */
+  beganAtMs: number;
   /** Until its data connection has it. */
   prepared: Prepared | undefined;
   timer: NodeJS.Timeout | undefined;
@@ -42,6 +44,8 @@ interface Transferring {
 export interface TransferHost {
   readonly state: FtpSection;
   readonly isOver: boolean;
+  /** For a line of each transfer. */
+  readonly log: Pick<Logger, "info">;
   area(): Promise<Area>;
   /** Client stream offset up to which lines are answered. */
   readonly answered: number;
@@ -177,7 +181,7 @@ export class Transfers implements TransferOwner {
       letGo(prepared);
       return undefined;
     }
-    this.current = { transfer: asked, prepared, timer: undefined };
+    this.current = begun(asked, prepared);
     const data = this.idle();
     if (data) this.run(data, endOffset);
     else this.awaitData(endOffset);
@@ -186,11 +190,11 @@ export class Transfers implements TransferOwner {
 
   /** Only the first command after a takeover can have been begun before. */
   private isBegun(asked: FtpTransfer, endOffset: number): boolean {
-    const begun = this.mayBeBegun ? this.data.find(({ transfer }) => isSame(transfer, asked)) : undefined;
-    if (!begun?.transfer) return false;
-    this.current = { transfer: begun.transfer, prepared: undefined, timer: undefined };
+    const data = this.mayBeBegun ? this.data.find(({ transfer }) => isSame(transfer, asked)) : undefined;
+    if (!data?.transfer) return false;
+    this.current = begun(data.transfer);
     this.opening(endOffset);
-    if (begun.isDone) void this.transferred(begun, true);
+    if (data.isDone) void this.transferred(data, true);
     return true;
   }
 
@@ -206,11 +210,7 @@ export class Transfers implements TransferOwner {
     this.host.use(endOffset);
     void this.port.recorded();
     const giveUp = () => {
-      if (this.current !== transferring || this.host.isOver) return;
-      this.dropTransfer();
-      this.dropIdle();
-      this.host.answer(replies.noDataConnection, endOffset);
-      this.host.advance();
+      if (this.current === transferring) this.fail(replies.noDataConnection, endOffset);
     };
     transferring.timer = setTimeout(giveUp, OPENING_MS);
     const { activePort } = this.host.state;
@@ -229,22 +229,49 @@ export class Transfers implements TransferOwner {
     clearTimeout(transferring.timer);
     transferring.transfer = { ...transferring.transfer, connectionId: data.id };
     transferring.isBeginning = true;
-    this.start(data);
     // Its record first: who finds it alone knows what to do, who finds this one's alone would have to give up.
-    transferring.begun = Promise.race([data.recorded(), this.gone]).then(() => {
-      if (this.host.isOver || this.current !== transferring) return;
-      transferring.isBeginning = false;
-      this.opening(endOffset);
-      this.host.advance();
-    });
+    transferring.begun = Promise.race([this.start(data, transferring), this.gone]).then(
+      () => {
+        if (this.host.isOver || this.current !== transferring) return;
+        transferring.isBeginning = false;
+        this.opening(endOffset);
+        this.host.advance();
+      },
+      (error) => {
+        if (this.current === transferring) this.fail(failureReply(error), endOffset);
+      },
+    );
   }
 
-  private start(data: FtpDataLayer): void {
-    const { current: transferring } = this;
-    if (!transferring?.prepared) return;
-    const { transfer, prepared } = transferring;
+  /** Resolves when the data connection's record has it. Throws as `prepare`. */
+  private async start(data: FtpDataLayer, transferring: Transferring): Promise<void> {
+    const { prepared } = transferring;
+    if (!prepared) return;
     transferring.prepared = undefined;
-    data.start(transfer, prepared);
+    const { transfer } = transferring;
+    const opened = isOpen(prepared) ? prepared : await open(prepared, transfer, await this.host.area());
+    if (this.host.isOver || !this.data.includes(data)) return letGo(opened);
+    data.start(transfer, opened);
+    await data.recorded();
+  }
+
+  /** Nothing comes of it. */
+  private fail(answer: Buffer, endOffset: number): void {
+    if (this.host.isOver) return;
+    this.note(answer);
+    this.dropTransfer();
+    this.dropIdle();
+    this.host.answer(answer, endOffset);
+    this.host.advance();
+  }
+
+  /** A line of what came of it. */
+  private note(answer: Buffer, bytes = 0): void {
+    if (!this.current) return;
+    const { transfer, beganAtMs } = this.current;
+    const { user, verb, path: file } = transfer;
+    const ms = Math.round(performance.now() - beganAtMs);
+    this.host.log.info({ connection: this.bundle.id, user, verb, file, bytes, ms, code: codeOf(answer) }, "a transfer");
   }
 
   private opening(endOffset: number): void {
@@ -267,15 +294,15 @@ export class Transfers implements TransferOwner {
     transferring.isOver = true;
     const answer = isComplete ? replies.done : failure;
     const isFree = !this.beReady && !transferring.begun;
-    const recorded = isFree
-      ? this.finish(answer)
-      : Promise.all([this.readied, transferring.begun]).then(() => this.finish(answer));
+    const finish = () => (this.current === transferring ? this.finish(answer, data.bytes) : undefined);
+    const recorded = isFree ? finish() : Promise.all([this.readied, transferring.begun]).then(finish);
     const end = Promise.race([recorded, this.gone]).then(() => void this.ends.delete(data.id));
     this.ends.set(data.id, end);
     return end;
   }
 
-  private finish(answer: Buffer): Promise<void> {
+  private finish(answer: Buffer, bytes = 0): Promise<void> {
+    if (!this.host.isOver) this.note(answer, bytes);
     this.dropTransfer();
     if (this.host.isOver || this.port.ended()) return Promise.resolve();
     this.host.answer(answer);
@@ -294,6 +321,7 @@ export class Transfers implements TransferOwner {
     if (data)
       void data.abort(); // it says that the transfer is broken
     else {
+      this.note(replies.transferBroken);
       this.dropTransfer();
       this.dropIdle();
       this.host.answer(replies.transferBroken);
@@ -308,7 +336,7 @@ export class Transfers implements TransferOwner {
     this.readied = new Promise((resolve) => {
       this.beReady = resolve;
     });
-    if (transfer) this.current = { transfer, prepared: undefined, timer: undefined };
+    if (transfer) this.current = begun(transfer);
   }
 
   ready(): void {
@@ -340,15 +368,11 @@ export class Transfers implements TransferOwner {
       if (this.host.isOver || this.current?.transfer !== transfer) return letGo(prepared);
       this.current.prepared = prepared;
       const idle = this.idle();
-      if (data) this.start(data);
+      if (data) await this.start(data, this.current);
       else if (idle) this.run(idle, this.host.answered);
       else this.awaitData(this.host.answered);
     } catch (error) {
-      if (this.host.isOver) return;
-      this.dropTransfer();
-      this.dropIdle();
-      this.host.answer(failureReply(error));
-      this.host.advance();
+      this.fail(failureReply(error), this.host.answered);
     }
   }
 
@@ -357,4 +381,8 @@ export class Transfers implements TransferOwner {
     this.dropTransfer();
     this.go();
   }
+}
+
+function begun(transfer: FtpTransfer, prepared?: Prepared): Transferring {
+  return { transfer, beganAtMs: performance.now(), prepared, timer: undefined };
 }

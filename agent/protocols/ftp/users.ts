@@ -65,11 +65,6 @@ export class Users {
     };
   }
 
-  /** How many there are. */
-  get size(): number {
-    return this.entries.size;
-  }
-
   /** The user of that name, without a password: for a connection on which the password was right before. */
   find(name: string): User | undefined {
     return this.entries.get(name)?.user;

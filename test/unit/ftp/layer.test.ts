@@ -62,6 +62,8 @@ class Scene {
   readonly port = new Port();
   readonly bundle = new FakeBundle();
   layer!: FtpLayer;
+  /** Of the log. */
+  readonly lines: object[] = [];
   private said = 0;
   private sent = 0;
 
@@ -90,7 +92,9 @@ class Scene {
 
   private begin(): void {
     this.port.bundle = this.bundle;
-    this.layer = new FtpLayer(this.port, this.sent, this.areas, RANGE, 20);
+    this.layer = new FtpLayer(this.port, this.sent, this.areas, RANGE, 20, {
+      info: (line: object) => void this.lines.push(line),
+    });
     this.bundle.control = this.layer;
   }
 
@@ -301,4 +305,76 @@ test("a survivor waits for the data connection of a command that has come", asyn
   const { port } = scene.connect();
   await scene.expect(150);
   t.is(createHash("sha256").update(port.out).digest("hex"), createHash("sha256").update("x\r\n").digest("hex"));
+});
+
+test("a file is made once there is a connection for its data, by whoever has the session then", async (t) => {
+  const scene = await Scene.open(t);
+  const isThere = () => existsSync(join(scene.directory, "a"));
+  await scene.logIn();
+  await scene.command("EPSV", 229);
+  await scene.command("STOR none/a", 550);
+  await scene.command("EPSV", 229);
+  scene.say("STOR a");
+  await scene.used();
+  t.false(isThere());
+  scene.say("ABOR");
+  await scene.expect(426);
+  await scene.expect(226);
+  t.false(isThere());
+  await scene.command("EPSV", 229);
+  scene.say("STOR a");
+  await scene.used();
+  await scene.takeOver();
+  await eventually("it is expected", () => scene.bundle.expected.size === 1);
+  t.false(isThere());
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  const { data } = scene.connect();
+  await scene.expect(150);
+  t.true(isThere());
+  data.input(Buffer.from("all of it"));
+  data.inputEnd();
+  await scene.expect(226);
+  t.is(readFileSync(join(scene.directory, "a"), "utf8"), "all of it");
+});
+
+test("a file that cannot be made is said so, with its connection there", async (t) => {
+  const scene = await Scene.open(t);
+  await scene.logIn();
+  await scene.command("EPSV", 229);
+  scene.say("STOR a");
+  await scene.used();
+  mkdirSync(join(scene.directory, "a"));
+  const { port } = scene.connect();
+  await scene.expect(550);
+  t.true(port.fin, "it is not wanted any more");
+  await scene.command("NOOP", 200);
+});
+
+test("each login and each transfer has a line in the log", async (t) => {
+  const scene = await Scene.open(t);
+  await scene.command("USER lab", 331);
+  await scene.command("PASS wrong", 530);
+  await scene.logIn();
+  await scene.command("EPSV", 229);
+  const upload = scene.connect();
+  await scene.command("STOR a", 150);
+  upload.data.input(Buffer.from("0123456789"));
+  upload.data.inputEnd();
+  await scene.expect(226);
+  await scene.command("EPSV", 229);
+  const listing = scene.connect();
+  await scene.command("NLST", 150);
+  listing.port.acknowledgedTo = 2;
+  void listing.data.closed(true);
+  await scene.expect(426);
+  const { id: connection } = scene.port;
+  const login = { connection, client: "10.77.0.10", user: "lab" };
+  const transfer = { connection: scene.bundle.id, user: "lab" };
+  t.like(scene.lines, [
+    { ...login, code: 530 },
+    { ...login, code: 230 },
+    { ...transfer, verb: "STOR", file: "/a", bytes: 10, code: 226 },
+    { ...transfer, verb: "NLST", file: "/", bytes: 2, code: 426 },
+  ]);
+  t.true(scene.lines.slice(2).every((line) => "ms" in line && (line.ms as number) >= 0));
 });

@@ -13,7 +13,6 @@ const ben = { name: "ben b", directory: "/b/c d", writable: false };
 test("a line that was made opens with its password only", async (t) => {
   const text = `# users\n\n${await makeUserLine(anna, "pässword: $1#", CHEAP)}\r\n  # more\n${await makeUserLine(ben, "", CHEAP)}`;
   const users = new Users(text, "users");
-  t.is(users.size, 2);
   t.deepEqual(await users.verify("anna", "pässword: $1#"), anna);
   t.deepEqual(await users.verify("ben b", ""), ben);
   for (const wrong of ["", "password: $1#", "pässword: $1# ", "PÄSSWORD: $1#"]) {
@@ -44,7 +43,6 @@ test("a line is what RFC 7914 has", async (t) => {
 
 test("nobody can log in where there are no users", async (t) => {
   const users = new Users("# none\n", "users");
-  t.is(users.size, 0);
   t.is(await users.verify("anna", ""), undefined);
 });
 
