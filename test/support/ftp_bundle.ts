@@ -40,7 +40,7 @@ export class FtpBundle {
   /** Some more of the transfer: it has the server acknowledge it, or send more. */
   goOn(): void {
     if (!this.isUpload) {
-      this.bytes += (this.data.read() as Buffer | null)?.length ?? 0;
+      this.bytes += (this.data.read(CHUNK) as Buffer | null)?.length ?? 0;
     } else if (!this.data.writableNeedDrain) {
       this.data.write(Buffer.alloc(CHUNK, this.bytes / CHUNK));
       this.bytes += CHUNK;

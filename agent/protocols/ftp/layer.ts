@@ -452,7 +452,7 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
 
   undo(): void {
     this.over = true;
-    this.transfers.closed();
+    this.transfers.closed(false);
   }
 
   open(): Promise<OpenObject> {
@@ -471,9 +471,9 @@ export class FtpLayer implements ApplicationLayer, TransferOwner {
     return this.busy ? "a command is being executed" : "";
   }
 
-  closed(): void {
+  closed(isOver: boolean): void {
     this.over = true;
-    this.transfers.closed();
+    this.transfers.closed(isOver);
   }
 }
 

@@ -372,12 +372,13 @@ export class Transfers implements TransferOwner {
       else if (idle) this.run(idle, this.host.answered);
       else this.awaitData(this.host.answered);
     } catch (error) {
-      this.fail(failureReply(error), this.host.answered);
+      if (this.current?.transfer === transfer) this.fail(failureReply(error), this.host.answered);
     }
   }
 
   /** The control connection is nobody's, or somebody else's. */
-  closed(): void {
+  closed(isOver: boolean): void {
+    if (isOver) this.note(replies.transferBroken);
     this.dropTransfer();
     this.go();
   }

@@ -102,7 +102,7 @@ class Scene {
   async takeOver(unused = ""): Promise<void> {
     const block: LayerSection[] = [];
     this.layer.checkpoint(block);
-    this.layer.closed();
+    this.layer.closed(false);
     this.begin();
     await this.layer.unready(block[0] as LayerSection);
     this.layer.ready();
