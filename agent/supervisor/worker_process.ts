@@ -13,7 +13,10 @@ export interface WorkerOptions {
   successor?: boolean;
   /** A worker whose event loop was not heard of for this long is killed. */
   silentMsMax: number;
-  /** The same from its start to its first heartbeat. */
+  /**
+   * The same until it serves, or is prepared to: it has nothing to lose yet, and a busy machine is not helped by a worker that begins
+   * again and again.
+   */
   startMsMax: number;
   /** Calls back once when the process ends; by pidfd, so earlier than the event of its parent. */
   watchProcess(pid: number, onExit: () => void): { close(): void };
@@ -80,10 +83,11 @@ export class WorkerProcess {
     this.#watches.push(options.watchProcess(this.pid, () => this.#end("its process ended")));
     this.#child.once("exit", (code, signal) => this.#end(signal === null ? `exit status ${code}` : `signal ${signal}`));
     this.#child.on("message", (message: WorkerMessage) => {
-      if (message.type === "heartbeat") this.#heard(options.silentMsMax);
+      if (message.type === "heartbeat") this.#checks = 0;
       else if (message.type === "canary") this.#keepCanary(message.thread, options);
       else {
         if (message.type === "serving") this.#serves = true;
+        if (message.type === "serving" || message.type === "prepared") this.#listen(options.silentMsMax);
         this.#expected.get(message.type)?.(message);
       }
     });
@@ -137,21 +141,12 @@ export class WorkerProcess {
    */
   #listen(silentMs: number): void {
     clearInterval(this.#monitor);
+    if (this.#gone) return;
     this.#checks = 0;
     this.#monitor = setInterval(() => {
       if (++this.#checks > checksASpan) this.kill(`its event loop was silent for ${silentMs} ms`);
     }, silentMs / checksASpan);
   }
-
-  #heard(silentMsMax: number): void {
-    if (this.#gone) return;
-    if (this.#first) {
-      this.#first = false;
-      this.#listen(silentMsMax);
-    }
-    this.#checks = 0;
-  }
-  #first = true;
 
   #keepCanary(thread: number, options: WorkerOptions): void {
     if (this.#gone) return;

@@ -5,12 +5,12 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { ExecutionContext } from "ava";
 import { Dialer } from "../support/dialer.js";
 import { eventually } from "../support/eventually.js";
-import { killAgent } from "../support/fault.js";
 import { makeFilm, PICTURES_A_SECOND } from "../support/film.js";
 import { labTest } from "../support/fixture.js";
 import { VIP } from "../support/host.js";
 import { Replacement } from "../support/replacement.js";
 import { Receiver, RtspClient, saysGoodbye } from "../support/rtsp.js";
+import { takeOver } from "../support/takeover.js";
 
 const directory = mkdtempSync(join(tmpdir(), "baton-rtsp-"));
 const FILM = "film.mp4";
@@ -51,7 +51,7 @@ for (const transport of ["tcp", "udp"] as const) {
       return all.some(({ bytesSent }) => Number(bytesSent) > 100_000) && all.filter(({ bundle, id }) => bundle === id);
     });
     await delay(2_000);
-    await takeOver(t, connection!.id);
+    await takeOver(t, lab.control, connection!.id);
     const received = await receiver.done;
     t.is(received.exit, 0, received.error);
     t.deepEqual(received.pictures, pictures, "every picture");
@@ -107,20 +107,20 @@ test("a session outlives its server before it plays, while it is paused, and whi
   const client = new RtspClient(socket);
   const { id } = await lab.control.connectionOf(localPort);
   const session = await setUp(t, client);
-  await takeOver(t, id);
+  await takeOver(t, lab.control, id);
   t.is((await client.ask("PLAY", URL, session)).status, 200);
   await eventually("it plays", () => client.sequences(0).length > 100);
   const paused = await client.ask("PAUSE", URL, session);
   t.is(paused.status, 200);
   const count = client.sequences(0).length;
-  await takeOver(t, id);
+  await takeOver(t, lab.control, id);
   await delay(500);
   t.is(client.sequences(0).length, count, "nothing comes while it is paused");
   const again = await client.ask("PLAY", URL, session);
   const [stopped, resumed] = [paused, again].map(({ headers }) => Number(/=([\d.]+)/.exec(headers.get("Range")!)![1]));
   t.true(Math.abs(resumed! - stopped!) <= 0.04, `${stopped} and ${resumed}: the same picture`);
   await delay(1_500);
-  await takeOver(t, id);
+  await takeOver(t, lab.control, id);
   await eventually("the film ends", () => client.packets.get(1)?.some(saysGoodbye), 20_000);
   const sequences = client.sequences(0);
   t.true(
@@ -142,18 +142,4 @@ async function setUp(t: ExecutionContext, client: RtspClient): Promise<{ Session
   const transport = { Transport: "RTP/AVP/TCP;unicast;interleaved=2-3" };
   t.is((await client.ask("SETUP", `${URL}/trackID=2`, { ...session, ...transport })).status, 200);
   return session;
-}
-
-/** Its server's agent is killed, and another server goes on with it. */
-async function takeOver(t: ExecutionContext, id: string): Promise<void> {
-  const owner = (await lab.control.connections()).find((one) => one.id === id)!.owner;
-  const events = lab.control.follow();
-  killAgent(owner);
-  const event = await events.next("takeover", (one) => one.kind === "takeover" && one.connection === id);
-  events.close();
-  t.is(event.result, "ok", event.reason);
-  t.not(event.to, owner);
-  await eventually(`${owner} is back`, async () => {
-    return (await lab.control.servers()).find((server) => server.id === owner)?.state === "UP";
-  });
 }

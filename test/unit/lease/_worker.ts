@@ -23,5 +23,7 @@ const { incarnation, successor, say } = linkToSupervisor({
 });
 appendFileSync(file, `started ${incarnation}\n`);
 if (mode === "dies") process.exit(7);
+const nothing = new Int32Array(new SharedArrayBuffer(4));
+if (mode === "starts slowly") Atomics.wait(nothing, 0, 0, 1_500);
 if (!successor) say({ type: "serving" });
-if (mode === "blocks") setTimeout(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0), 150);
+if (mode === "blocks") setTimeout(() => Atomics.wait(nothing, 0, 0), 150);

@@ -144,6 +144,15 @@ test("a worker whose event loop hangs is killed", async (t) => {
   t.throws(() => process.kill(pid, 0), { code: "ESRCH" });
 });
 
+test("a worker that takes its time to start is left alone, and watched once it serves", async (t) => {
+  const running = await supervise(t, "starts slowly");
+  await until(() => running.supervisor.irreplaceable === "");
+  t.deepEqual(running.heard(), ["started 1"]);
+  running.mode("works");
+  process.kill(running.workerPid(), "SIGSTOP");
+  await until(() => running.heard().includes("started 2"));
+});
+
 test("declared dead: the worker is told, and a new one begins", async (t) => {
   const running = await supervise(t);
   await until(() => running.heard().includes("started 1"));
