@@ -64,6 +64,7 @@ export class Services {
         native,
         inputBytes: config.limits.inputBytes,
         users: service.users,
+        realm: service.realm,
         directory: service.directories[serverId] ?? service.directory,
         state,
         port: service.port,

@@ -109,6 +109,9 @@ export interface RtspSection {
   framed: number;
   session?: RtspSession;
   past: RtspRange[];
+  /** "" = nobody yet, or nobody is asked. */
+  user: string;
+  failures: number;
 }
 
 export interface RtspSession {
@@ -283,10 +286,9 @@ export function encodeRtspSection(section: RtspSection): LayerSection {
 
 export function decodeRtspSection(section: LayerSection): RtspSection {
   return decode(section, "rtsp", (bytes) => {
-    const { requests, framed, session, past } = v1.RtspSection.decode(bytes);
+    const { requests, framed, session, past, user, failures } = v1.RtspSection.decode(bytes);
     return {
-      requests: number(requests),
-      framed: number(framed),
+      ...{ requests: number(requests), framed: number(framed), user, failures },
       past: past.map(plainRange),
       ...(session ? { session: plainSession(session) } : {}),
     };

@@ -18,6 +18,7 @@ import type { Leads } from "./leads.js";
 import { Channels } from "./rtsp/channel.js";
 import { Films } from "./rtsp/films.js";
 import { RtspLayer } from "./rtsp/layer.js";
+import { Users } from "./rtsp/users.js";
 
 /** What a service has for its protocol, which asks for what it needs. */
 export interface ServiceParts {
@@ -33,6 +34,8 @@ export interface ServiceParts {
   inputBytes: number;
   /** File of those who have a password, if the configuration names one. */
   users: string | undefined;
+  /** For which their passwords are; undefined where the protocol knows no such thing. */
+  realm: string | undefined;
   /** Directory of the content, if there is one; and one for what is remembered. */
   directory: string | undefined;
   state: string;
@@ -88,11 +91,13 @@ export const applicationProtocols: Record<Protocol, ProtocolEntry> = {
   rtsp: {
     clientFirst: true,
     bundles: true,
-    factory: async ({ content, native, relatedPorts, multicast, leads }) => {
+    factory: async ({ content, native, relatedPorts, users: file, realm, multicast, leads }) => {
       if (!relatedPorts) throw new BatonError("INTERNAL", "RTSP has no ports for media");
       const films = new Films(await content(), indexer);
       const channels = new Channels(multicast, relatedPorts, leads);
-      return (port, inputOffset) => new RtspLayer(port, inputOffset, { films, channels, memory: native, relatedPorts });
+      const users = file === undefined || realm === undefined ? undefined : await Users.open(file, realm);
+      const parts = { films, channels, memory: native, relatedPorts, ...(users ? { users } : {}) };
+      return (port, inputOffset) => new RtspLayer(port, inputOffset, parts);
     },
   },
   app: {

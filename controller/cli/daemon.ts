@@ -18,8 +18,8 @@ interface Daemon {
 interface Unloader {
   unload(options: DaemonOptions): Promise<void>;
 }
-interface UserLines {
-  makeUserLine(user: { name: string; directory: string; writable: boolean }, password: string): Promise<string>;
+interface UserLines<User> {
+  makeUserLine(user: User, password: string): string | Promise<string>;
 }
 interface DaemonOptions {
   config: Config;
@@ -57,13 +57,21 @@ export async function unloadAgent(file: string, id: string): Promise<void> {
   await unload({ config, id });
 }
 
-/** Prints a line for the file of FTP users; the password comes on standard input, up to the end of its first line. */
-export async function printFtpUser(name: string, directory: string, writable: boolean): Promise<void> {
+export function printFtpUser(name: string, directory: string, writable: boolean): Promise<void> {
+  return printUserLine("../../agent/protocols/ftp/users.js", { name, directory, writable });
+}
+
+export function printRtspUser(name: string, realm: string): Promise<void> {
+  return printUserLine("../../agent/protocols/rtsp/users.js", { name, realm });
+}
+
+/** Prints a line for a file of users; the password comes on standard input, up to the end of its first line. */
+async function printUserLine<User>(module: string, user: User): Promise<void> {
   const [password = ""] = readFileSync(0, "utf8").split(/\r?\n/);
   if (password === "")
     throw new BatonError("CONFIG_INVALID", "The password is read from standard input, and nothing came.");
-  const { makeUserLine } = await load<UserLines>("../../agent/protocols/ftp/users.js");
-  process.stdout.write(`${await makeUserLine({ name, directory, writable }, password)}\n`);
+  const { makeUserLine } = await load<UserLines<User>>(module);
+  process.stdout.write(`${await makeUserLine(user, password)}\n`);
 }
 
 async function start(name: string, module: string, options: DaemonOptions): Promise<void> {

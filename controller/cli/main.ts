@@ -78,6 +78,11 @@ program
   .option("--writable", "the user may change what is there")
   .action(async (name, directory, { writable = false }) => (await daemon()).printFtpUser(name, directory, writable));
 program
+  .command("rtsp-user <name>")
+  .description("a line for the file of RTSP users; the password is read from standard input")
+  .option("--realm <text>", "of the service", "baton")
+  .action(async (name, { realm }) => (await daemon()).printRtspUser(name, realm));
+program
   .command("controller")
   .description("run an appliance's controller")
   .requiredOption("--config <file>", "the configuration")

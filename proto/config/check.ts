@@ -133,7 +133,7 @@ function services({ services: all, servers }: Config): Complaint[] {
 function content(service: ServiceConfig, path: Path): Complaint[] {
   const { protocol, directory, upstream } = service;
   const unwanted = (
-    keys: Array<"directory" | "directories" | "upstream" | "upstreams" | "users">,
+    keys: Array<"directory" | "directories" | "upstream" | "upstreams" | "users" | "realm">,
     why: string,
   ): Complaint[] =>
     keys
@@ -142,8 +142,11 @@ function content(service: ServiceConfig, path: Path): Complaint[] {
         const place = [...path, key];
         return { path: place, key: true, message: `${describePath(place)} must be left out: ${why}.` };
       });
-  if (protocol !== "ftp" && service.users !== undefined)
+  if (protocol !== "ftp" && protocol !== "rtsp" && service.users !== undefined)
     return unwanted(["users"], `protocol ${protocol} has no users`);
+  if (protocol !== "rtsp" && service.realm !== undefined) return unwanted(["realm"], `protocol ${protocol} has none`);
+  if (service.realm !== undefined && service.users === undefined)
+    return unwanted(["realm"], "the service has no users");
   if (!servesDirectory[protocol]) {
     return unwanted(["directory", "directories", "upstream", "upstreams"], `protocol ${protocol} serves no files`);
   }

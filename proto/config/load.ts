@@ -70,6 +70,7 @@ export function parseConfig(text: string, file: string): Config {
 }
 
 const HANDOVER_PORT = 7601;
+const REALM = "baton";
 
 /** Fills what depends on other fields. */
 function complete(written: WrittenConfig, file: string, text: string): Config {
@@ -103,6 +104,7 @@ function complete(written: WrittenConfig, file: string, text: string): Config {
       ...(service.directory === undefined ? {} : { directory: resolve(from, service.directory) }),
       multicast: service.multicast.map((one) => ({ ...one, group: normaliseAddress(one.group) })),
       ...(service.users === undefined ? {} : { users: resolve(from, service.users) }),
+      ...(service.protocol === "rtsp" && service.users !== undefined ? { realm: service.realm ?? REALM } : {}),
       directories: Object.fromEntries(
         Object.entries(service.directories).map(([server, path]) => [server, resolve(from, path)]),
       ),

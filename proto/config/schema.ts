@@ -111,7 +111,14 @@ const service = z.strictObject({
   users: directory
     .optional()
     .describe(
-      "Protocol ftp: file of those who have a password, relative to the configuration file; directory is for those who have none",
+      "File of those who have a password, relative to the configuration file. Protocol ftp: directory is for those who have none; rtsp: nobody else may play",
+    ),
+  realm: z
+    .string()
+    .regex(/^[ !#-9;-[\]-~]{1,64}$/, "must be 1 to 64 characters of ASCII without quotes, colons and backslashes")
+    .optional()
+    .describe(
+      "Protocol rtsp with users: what clients show when they ask for a password, and part of its hashes; default: baton",
     ),
   multicast: z.array(group).max(256, "must have at most 256 entries").default([]).describe("Protocol rtsp"),
   upstream: upstream

@@ -14,8 +14,8 @@ import { Receiver } from "../support/rtsp.js";
 const directory = mkdtempSync(join(tmpdir(), "baton-multicast-"));
 /** As test/lab/config.ts has it. */
 const FILM = "broadcast.mp4";
-const FOUR = { group: "239.77.0.1", vip: VIP };
-const SIX = { group: "ff15::77:1", vip: `[${VIP6}]` };
+const FOUR = { group: "239.77.0.1", base: `rtsp://${VIP}` };
+const SIX = { group: "ff15::77:1", base: `rtsp://[${VIP6}]` };
 const TTL = 4;
 const SECONDS = 10;
 const VIDEO_HZ = 90_000;
@@ -23,7 +23,7 @@ const VIDEO_HZ = 90_000;
 const pictures = makeFilm(directory, FILM, SECONDS);
 const { test, lab } = labTest({ content: directory }, () => rmSync(directory, { recursive: true }));
 
-const receive = ({ vip }: typeof FOUR) => new Receiver(directory, FILM, "udp_multicast", vip);
+const receive = ({ base }: typeof FOUR) => new Receiver(directory, FILM, "udp_multicast", base);
 
 /** The control connection whose bundle sends to a group, once it does. */
 function leader({ group }: typeof FOUR) {

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { join } from "node:path";
@@ -19,10 +20,15 @@ export class Receiver {
   readonly done: Promise<Received>;
   readonly #child;
 
-  /** @param vip as in URLs */
-  constructor(directory: string, name: string, transport: "tcp" | "udp" | "udp_multicast", vip = VIP) {
+  /** @param base of the film's URL */
+  constructor(
+    directory: string,
+    name: string,
+    transport: "tcp" | "udp" | "udp_multicast",
+    base = `rtsp://${VIP}`,
+  ) {
     const prefix = join(directory, `${transport}-${Math.random().toString(36).slice(2)}`);
-    const input = ["-v", "error", "-y", "-rtsp_transport", transport, "-i", `rtsp://${vip}/${name}`];
+    const input = ["-v", "error", "-y", "-rtsp_transport", transport, "-i", `${base}/${name}`];
     const pictures = ["-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", `${prefix}.v`];
     const sound = ["-map", "0:a", "-c", "copy", "-f", "framemd5", `${prefix}.a`];
     this.#child = spawnOn("client", ["ffmpeg", ...input, ...pictures, ...sound], {
@@ -115,6 +121,20 @@ export class RtspClient {
     this.#buffer = this.#buffer.subarray(end);
     return true;
   }
+}
+
+/** What answers the last challenge of a 401, which is MD5's, as clients of RFC 2069 do. */
+export function authorization(
+  challenged: RtspAnswer,
+  { user, password, method, target }: { user: string; password: string; method: string; target: string },
+): { Authorization: string } {
+  const challenge = challenged.headers.get("WWW-Authenticate") ?? "";
+  const [realm, nonce] = ["realm", "nonce"].map((name) => new RegExp(`${name}="([^"]*)"`).exec(challenge)?.[1] ?? "");
+  const md5 = (...parts: unknown[]) => createHash("md5").update(parts.join(":")).digest("hex");
+  const response = md5(md5(user, realm, password), nonce, md5(method, target));
+  const fields = { username: user, realm, nonce, uri: target, response };
+  const list = Object.entries(fields).map(([name, value]) => `${name}="${value}"`);
+  return { Authorization: `Digest ${list.join(", ")}` };
 }
 
 /** RTCP's BYE is the last part of a source's last compound packet. */

@@ -157,6 +157,31 @@ const wrong: [string, string, string, string][] = [
   ["name: http", "  - { name: http, port: 80, protocol: http }", "{", "services[0].directory is missing."],
   [
     "name: http",
+    "  - { name: http, port: 80, protocol: http, directory: a, users: u }",
+    "users",
+    "services[0].users must be left out: protocol http has no users.",
+  ],
+  [
+    "name: http",
+    "  - { name: http, port: 80, protocol: http, directory: a, realm: films }",
+    "realm",
+    "services[0].realm must be left out: protocol http has none.",
+  ],
+  [
+    "name: http",
+    "  - { name: rtsp, port: 554, protocol: rtsp, directory: a, realm: films }",
+    "realm",
+    "services[0].realm must be left out: the service has no users.",
+  ],
+  ["name: http", "  - { name: rtsp, port: 554, protocol: rtsp, users: u }", "{", "services[0].directory is missing."],
+  [
+    "name: http",
+    "  - { name: rtsp, port: 554, protocol: rtsp, directory: a, users: u, realm: 'a:b' }",
+    "'a:b'",
+    'services[0].realm must be 1 to 64 characters of ASCII without quotes, colons and backslashes, not "a:b".',
+  ],
+  [
+    "name: http",
     "  - { name: echo, port: 7, protocol: app, directory: a }",
     "directory",
     "services[0].directory must be left out: protocol app serves no files.",

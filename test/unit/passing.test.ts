@@ -77,6 +77,7 @@ async function worker(content: DirectoryContent): Promise<Side> {
     native,
     inputBytes: 262_144,
     users: undefined,
+    realm: undefined,
     directory: undefined,
     state: "",
     port: 80,

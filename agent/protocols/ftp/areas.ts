@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { BatonError, RefusedError } from "../../../proto/errors.js";
+import { RefusedError } from "../../../proto/errors.js";
 import { DirectoryContent } from "../../content/index.js";
 import type { Native } from "../../native/api.js";
+import { readUserFile } from "../user_lines.js";
 import { Root } from "./root.js";
 import { type User, Users } from "./users.js";
 
@@ -111,10 +111,5 @@ export class Areas {
 }
 
 async function readUsers(file: string): Promise<Users> {
-  try {
-    return new Users(await readFile(file, "utf8"), file);
-  } catch (error) {
-    if (error instanceof BatonError) throw error;
-    throw new BatonError("CONTENT_UNAVAILABLE", `the file of FTP users ${file}: ${(error as Error).message}`, error);
-  }
+  return new Users(await readUserFile(file, { what: "FTP users", secret: false }), file);
 }

@@ -1,5 +1,5 @@
 import { randomBytes, scrypt, timingSafeEqual } from "node:crypto";
-import { BatonError } from "../../../proto/errors.js";
+import { parseUserLines, userFields } from "../user_lines.js";
 import { isPath } from "./path.js";
 
 /** What a password opens. */
@@ -32,15 +32,16 @@ const HASH_BYTES = 32;
 const HASH_BYTES_MIN = 16;
 const HASH_BYTES_MAX = 64;
 
-const NAME = /^[^\s:\p{C}#][^:\p{C}]{0,63}$/u;
 const BASE64 = /^[A-Za-z0-9+/]+={0,2}$/;
 
-/**
- * Users and their passwords, from lines `name:scrypt$N$r$p$salt$hash:directory:rw` (or `ro`; salt and hash in base64). Empty
- * lines and those that begin with "#" say nothing.
- */
+interface Entry {
+  user: User;
+  secret: Secret;
+}
+
+/** Users and their passwords, from lines `name:scrypt$N$r$p$salt$hash:directory:rw` (or `ro`; salt and hash in base64). */
 export class Users {
-  private readonly entries = new Map<string, { user: User; secret: Secret }>();
+  private readonly entries: Map<string, Entry>;
   /** What an unknown name is compared with. It has the cost of the first one: lines made with one cost cannot be told from it. */
   private readonly nobody: Secret;
 
@@ -49,13 +50,9 @@ export class Users {
    * @param file its name, for errors. Throws CONFIG_INVALID, with file and line
    */
   constructor(text: string, file: string) {
-    text.split(/\r?\n/).forEach((line, index) => {
-      if (/^\s*(#|$)/.test(line)) return;
-      const where = `${file}:${index + 1}`;
+    this.entries = parseUserLines(text, file, (line, where) => {
       const entry = parseLine(line, where);
-      const { name } = entry.user;
-      if (this.entries.has(name)) throw new BatonError("CONFIG_INVALID", `${where}: a second line for ${name}`);
-      this.entries.set(name, entry);
+      return [entry.user.name, entry];
     });
     const [first] = this.entries.values();
     this.nobody = {
@@ -90,12 +87,9 @@ export async function makeUserLine(user: User, password: string, cost: Cost = CO
   return line;
 }
 
-function parseLine(line: string, where: string): { user: User; secret: Secret } {
-  const wrong = (what: string) => new BatonError("CONFIG_INVALID", `${where}: ${what}`);
-  const fields = line.split(":");
-  if (fields.length !== 4) throw wrong(`${fields.length} fields instead of name:password:directory:rw`);
+function parseLine(line: string, where: string): Entry {
+  const { fields, wrong } = userFields(line, where, "name:password:directory:rw");
   const [name = "", password = "", directory = "", mode] = fields;
-  if (!NAME.test(name)) throw wrong("the name is empty, longer than 64 characters, or not of plain characters");
   const secret = parseSecret(password);
   if (typeof secret === "string") throw wrong(`the password of ${name}: ${secret}`);
   if (!isPath(directory)) throw wrong(`the directory of ${name} is not an absolute path, or has "." or ".." in it`);

@@ -10,6 +10,8 @@ export interface Answer {
   session?: string;
   /** What goes right behind it. @param offset of our stream, behind the answer */
   behind?: (offset: number) => ResponsePiece[];
+  /** Nothing more is answered. */
+  last?: boolean;
   /** Once it is promised. */
   after?: () => void;
 }

@@ -1,25 +1,27 @@
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 
 /** How a response is hashed, by its name in the header. */
-const HASHES = { "SHA-256": "sha256", MD5: "md5" } as const;
+export const HASHES = { "SHA-256": { name: "sha256", digits: 64 }, MD5: { name: "md5", digits: 32 } } as const;
 export type Algorithm = keyof typeof HASHES;
+/** HA1 of RFC 7616 section 3.4.2 by each of them, in hexadecimal digits. */
+export type Hashes = Record<Algorithm, string>;
 
 /** What the servers of a service share. */
 export interface DigestSettings {
+  /** Free of quotes and backslashes: not every client undoes their escapes. */
   realm: string;
   /** Known to all servers, to nobody else; 32 bytes or more. */
   secret: Buffer;
-  /** In the order of preference. Most RTSP clients know MD5 alone (RFC 2617), which is of no use with a weak password. */
-  algorithms: readonly Algorithm[];
-  /** How long a nonce serves, milliseconds. */
-  lifetimeMs: number;
-  /** A user's password; undefined: there is no such user. */
-  passwordOf(user: string): string | undefined;
+  /** A user's HA1; undefined: there is no such user. */
+  hash(user: string, algorithm: Algorithm): string | undefined;
 }
+
+/** Clients take the last one that they know, or that is written last: most know MD5 alone (RFC 2617), and take anything for it. */
+const ALGORITHMS: readonly Algorithm[] = ["SHA-256", "MD5"];
 
 export type Verdict =
   | { kind: "granted"; user: string }
-  /** The password was right, the nonce too old: challenge anew with `stale`, and nobody is asked for it again. */
+  /** The password was right, the nonce too old or another file's: challenge anew with `stale`, and nobody is asked for it again. */
   | { kind: "stale" }
   | { kind: "refused" };
 
@@ -27,6 +29,8 @@ const REFUSED: Verdict = { kind: "refused" };
 /** A nonce: the time when it was made, milliseconds, and a MAC of it. */
 const TIME_BYTES = 6;
 const MAC_BYTES = 16;
+/** How long a nonce serves. */
+const LIFETIME_MS = 300_000;
 /** By so much may clocks of servers differ. */
 const SKEW_MS = 10_000;
 /** Of an Authorization header. */
@@ -37,11 +41,12 @@ const HEADER_MAX = 4_096;
  * the nonce for one of its own: nothing is kept.
  */
 export function challenges(settings: DigestSettings, nowMs: number, stale = false): string[] {
-  const { realm, secret, algorithms } = settings;
+  const { realm, secret } = settings;
   const nonce = nonceAt(nowMs, realm, secret);
-  return algorithms.map((algorithm) => {
-    const fields = [`realm="${quotable(realm)}"`, `nonce="${nonce}"`, `algorithm=${algorithm}`, 'qop="auth"'];
-    return `Digest ${[...fields, ...(stale ? ["stale=true"] : [])].join(", ")}`;
+  return ALGORITHMS.map((algorithm) => {
+    // In this order: live555 looks for the third where it stands.
+    const fields = [`realm="${realm}"`, `nonce="${nonce}"`, ...(stale ? ["stale=true"] : [])];
+    return `Digest ${[...fields, `algorithm=${algorithm}`, 'qop="auth"'].join(", ")}`;
   });
 }
 
@@ -62,32 +67,35 @@ export function checkDigest(
   const { username, realm, nonce, uri, response } = Object.fromEntries(fields);
   if (username === undefined || nonce === undefined || response === undefined) return REFUSED;
   if (realm !== settings.realm || uri !== request.target) return REFUSED;
-  const algorithm = settings.algorithms.find(
-    (name) => name.toLowerCase() === (fields.get("algorithm") ?? "MD5").toLowerCase(),
-  );
-  const age = ageOf(nonce, settings, nowMs);
-  if (!algorithm || age === undefined) return REFUSED;
-  const password = settings.passwordOf(username);
+  const algorithm = ALGORITHMS.find((name) => name.toLowerCase() === (fields.get("algorithm") ?? "MD5").toLowerCase());
+  if (!algorithm) return REFUSED;
+  const user = Buffer.from(username, "latin1").toString("utf8");
+  const known = settings.hash(user, algorithm);
   // Computed also where there is no such user, so that the time it takes says nothing.
-  const expected = responseOf(algorithm, fields, request, password ?? "");
-  if (expected === undefined || !isEqual(expected, response.toLowerCase()) || password === undefined) return REFUSED;
-  return age > settings.lifetimeMs ? { kind: "stale" } : { kind: "granted", user: username };
+  const expected = responseOf(algorithm, fields, request, known ?? "");
+  if (expected === undefined || !isEqual(expected, response.toLowerCase()) || known === undefined) return REFUSED;
+  const age = ageOf(nonce, settings, nowMs);
+  return age === undefined || age > LIFETIME_MS ? { kind: "stale" } : { kind: "granted", user };
+}
+
+/** @param bytes hashed as they are, in hexadecimal digits */
+export function hashOf(algorithm: Algorithm, bytes: Buffer): string {
+  return createHash(HASHES[algorithm].name).update(bytes).digest("hex");
 }
 
 function responseOf(
   algorithm: Algorithm,
   fields: Map<string, string>,
   { method, target }: { method: string; target: string },
-  password: string,
+  known: string,
 ): string | undefined {
-  const hash = (text: string) => createHash(HASHES[algorithm]).update(text, "utf8").digest("hex");
+  const hash = (...parts: string[]) => hashOf(algorithm, Buffer.from(parts.join(":"), "latin1")); // as headers are read
   const field = (name: string) => fields.get(name) ?? "";
-  const key = hash(`${field("username")}:${field("realm")}:${password}`);
-  const what = hash(`${method}:${target}`);
+  const what = hash(method, target);
   const qop = fields.get("qop");
-  if (qop === undefined) return hash(`${key}:${field("nonce")}:${what}`);
+  if (qop === undefined) return hash(known, field("nonce"), what);
   if (qop !== "auth" || !/^[0-9a-f]{8}$/i.test(field("nc")) || field("cnonce") === "") return undefined;
-  return hash(`${key}:${field("nonce")}:${field("nc")}:${field("cnonce")}:${qop}:${what}`);
+  return hash(known, field("nonce"), field("nc"), field("cnonce"), qop, what);
 }
 
 function nonceAt(ms: number, realm: string, secret: Buffer): string {
@@ -130,8 +138,4 @@ function parseFields(header: string): Map<string, string> | undefined {
     fields.set(name, match[3] ?? (match[2] as string).replace(/\\(.)/g, "$1"));
   }
   return fields;
-}
-
-function quotable(text: string): string {
-  return text.replace(/["\\]/g, "\\$&");
 }

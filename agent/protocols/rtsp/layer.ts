@@ -21,6 +21,7 @@ import type { Channels } from "./channel.js";
 import { DatagramPlayer } from "./datagram_player.js";
 import { type Film, type Films, validate } from "./films.js";
 import { FramedPlayer, type Memory, memoryObject } from "./framed_player.js";
+import { Login } from "./login.js";
 import { MediaFlows } from "./media_flows.js";
 import { Playback } from "./playback.js";
 import type { Player, PlayerEvents } from "./player.js";
@@ -31,6 +32,7 @@ import { ServerPorts } from "./server_ports.js";
 import { Session, type SessionHost } from "./session.js";
 import { chooseTransport, type Possible } from "./transport.js";
 import { parseUrl, type Subject } from "./url.js";
+import type { Users } from "./users.js";
 
 const log = logger("rtsp");
 /** A session without a sign of life for so long is over; clients are told, and say something in time (RFC 2326 section 12.37). */
@@ -52,6 +54,8 @@ interface Parts {
   memory: Memory;
   /** Of media. */
   relatedPorts: PortRange;
+  /** Missing: nobody is asked for a password. */
+  users?: Users;
 }
 
 /**
@@ -72,6 +76,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
   private passed: number[] = [];
   private readonly bundle: BundlePort;
   private readonly ports: ServerPorts;
+  private readonly login: Login | undefined;
   /** Of a session whose tracks are sent in datagrams, from its first PLAY on. */
   private media: MediaFlows | undefined;
   /** Client stream offset up to which input has come, and up to which it is answered. */
@@ -92,6 +97,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     if (!port.bundle) throw new RefusedError("no bundle", "an RTSP connection is of no bundle");
     this.bundle = port.bundle;
     this.ports = new ServerPorts(port.bundle, parts.relatedPorts);
+    this.login = parts.users && new Login(parts.users, port.id);
     this.received = inputOffset;
     this.answered = inputOffset;
     this.reader = new MessageReader(inputOffset);
@@ -172,6 +178,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
       .then((answer) => {
         this.busy = false;
         if (this.over || this.port.ended()) return;
+        if (answer.last) return this.end(answer, request.cseq);
         this.answer(answer, request.cseq, end);
         this.advance();
       })
@@ -215,6 +222,8 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     const required = [headers.get("require"), headers.get("proxy-require")].filter((one) => one !== undefined);
     if (required.length > 0) return { status: 551, headers: [["Unsupported", required.join(", ")]] };
     if (!subject) return { status: 400 };
+    const denied = method === "OPTIONS" ? undefined : await this.login?.deny(request);
+    if (denied) return denied;
     const named = headers.get("session");
     const session = named === undefined ? undefined : this.session;
     if (named !== undefined && sessionId(named) !== session?.id) return { status: 454 };
@@ -401,13 +410,15 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     const past = [...this.past.keys()].map((player) => player.checkpoint(this.told));
     const session = this.session?.checkpoint(this.told);
     const { requests, framed } = this;
-    block.push(encodeRtspSection({ requests, framed, past, ...(session ? { session } : {}) }));
+    const { user = "", failures = 0 } = this.login ?? {};
+    block.push(encodeRtspSection({ requests, framed, past, user, failures, ...(session ? { session } : {}) }));
   }
 
   async unready(section: LayerSection): Promise<void> {
     this.isReady = false;
-    const { requests, framed, session, past } = decodeRtspSection(section);
+    const { requests, framed, session, past, user, failures } = decodeRtspSection(section);
     Object.assign(this, { requests, framed });
+    if (this.login) Object.assign(this.login, { user, failures });
     for (const range of past) {
       const film = await this.film(range);
       const player = this.former(range, film);

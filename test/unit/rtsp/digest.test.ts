@@ -1,16 +1,15 @@
 import { createHash } from "node:crypto";
 import test from "ava";
 import fc from "fast-check";
-import { type Algorithm, challenges, checkDigest, type DigestSettings } from "../../../agent/protocols/rtsp/digest.js";
+import { type Algorithm, challenges, checkDigest } from "../../../agent/protocols/rtsp/digest.js";
+import { makeUserLine, Users } from "../../../agent/protocols/rtsp/users.js";
 
 const NOW = 1_790_000_000_000;
-const settings: DigestSettings = {
-  realm: "films",
-  secret: Buffer.alloc(32, 7),
-  algorithms: ["SHA-256", "MD5"],
-  lifetimeMs: 300_000,
-  passwordOf: (user) => ({ Mufasa: "Circle of Life", 'a"b': "x" })[user],
-};
+const PASSWORDS = { Mufasa: "Circle of Life", 'a"b': "x", Jäsøn: "pässwörd" };
+const lines = Object.entries(PASSWORDS).map(([name, password]) => makeUserLine({ name, realm: "films" }, password));
+const settings = new Users(lines.join("\n"), "users", "films");
+/** The same but for a comment. */
+const changed = new Users(["# changed", ...lines].join("\n"), "users", "films");
 const request = { method: "DESCRIBE", target: "rtsp://h/a.mp4" };
 
 function nonceIn(challenge: string): string {
@@ -36,7 +35,7 @@ function authorize(
   const middle = withQop ? `${fields.nc}:${fields.cnonce}:${fields.qop}:` : "";
   fields.response ??= hash(`${ha1}:${fields.nonce}:${middle}${ha2}`);
   const list = Object.entries(fields).map(([name, value]) => `${name}="${value.replace(/["\\]/g, "\\$&")}"`);
-  return `Digest ${list.join(", ")}, algorithm=${algorithm}`;
+  return Buffer.from(`Digest ${list.join(", ")}, algorithm=${algorithm}`).toString("latin1"); // as the reader has it
 }
 
 const check = (header: string | undefined, nowMs = NOW, others = settings) =>
@@ -46,19 +45,20 @@ test("challenges", (t) => {
   const [first = "", second = ""] = challenges(settings, NOW);
   t.regex(first, /^Digest realm="films", nonce="[\w-]{30}", algorithm=SHA-256, qop="auth"$/);
   t.regex(second, /algorithm=MD5, qop="auth"$/);
-  t.regex(challenges(settings, NOW, true)[1] ?? "", /, stale=true$/);
-  t.regex(challenges({ ...settings, realm: 'a"b' }, NOW)[0] ?? "", /realm="a\\"b"/);
+  t.regex(challenges(settings, NOW, true)[1] ?? "", /, nonce="[^"]*", stale=true, /);
 });
 
 test("whoever knows the password is granted, on any server", (t) => {
   for (const algorithm of ["MD5", "SHA-256"] as const) {
     for (const withQop of [true, false]) {
-      const other = { ...settings, secret: Buffer.from(settings.secret) };
+      const other = new Users(lines.join("\n"), "elsewhere", "films");
       const verdict = checkDigest(authorize({}, algorithm, withQop), request, other, NOW + 1_000);
       t.deepEqual(verdict, { kind: "granted", user: "Mufasa" });
     }
   }
   t.is(check(authorize({ username: 'a"b', password: "x" })), "granted");
+  const umlauts = authorize({ username: "Jäsøn", password: "pässwörd" }, "SHA-256");
+  t.deepEqual(checkDigest(umlauts, request, settings, NOW), { kind: "granted", user: "Jäsøn" });
   t.is(
     check(authorize({}, "MD5", false).replace(", algorithm=MD5", "")),
     "granted",
@@ -72,11 +72,15 @@ test("an old nonce is stale for who knows the password, and no good for others",
   t.is(check(authorize(), NOW + 300_001), "stale");
   t.is(check(authorize({ password: "wrong" }), NOW + 300_001), "refused");
   t.is(check(authorize(), NOW - 9_000), "granted", "clocks differ");
-  t.is(check(authorize(), NOW - 11_000), "refused");
+  t.is(check(authorize(), NOW - 11_000), "stale", "no nonce of this server's");
+  t.is(check(authorize(), NOW, changed), "stale", "the file has changed since");
+  t.is(check(authorize({ password: "wrong" }), NOW, changed), "refused");
+  const nonce = nonceIn(challenges(settings, NOW)[0] ?? "");
+  t.is(check(authorize({ nonce: `${nonce}=` })), "stale");
+  t.is(check(authorize({ nonce: "" })), "stale");
 });
 
 test("what is refused", (t) => {
-  const nonce = nonceIn(challenges(settings, NOW)[0] ?? "");
   const rows: Array<[string, string | undefined]> = [
     ["none", undefined],
     ["empty", ""],
@@ -87,12 +91,6 @@ test("what is refused", (t) => {
     ["another realm", authorize({ realm: "other" })],
     ["another target", authorize({ uri: "rtsp://h/b.mp4" })],
     ["another method", authorize({ method: "PLAY" })],
-    [
-      "another server's nonce",
-      authorize({ nonce: nonceIn(challenges({ ...settings, secret: Buffer.alloc(32) }, NOW)[0] ?? "") }),
-    ],
-    ["a nonce with a tail", authorize({ nonce: `${nonce}=` })],
-    ["no nonce", authorize({ nonce: "" })],
     ["another qop", authorize({ qop: "auth-int" })],
     ["no count", authorize({ nc: "" })],
     ["no client's nonce", authorize({ cnonce: "" })],
@@ -103,7 +101,6 @@ test("what is refused", (t) => {
     ["too long", `${authorize()}, x="${"a".repeat(4_096)}"`],
   ];
   for (const [what, header] of rows) t.is(check(header), "refused", what);
-  t.is(check(authorize(), NOW, { ...settings, algorithms: ["SHA-256"] }), "refused", "MD5 where it is not offered");
 });
 
 test("no header throws", (t) => {

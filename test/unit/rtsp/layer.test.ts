@@ -2,11 +2,12 @@ import { closeSync, fstatSync, openSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import test from "ava";
 import { RTP_HEADER } from "../../../agent/media/index.js";
+import { makeUserLine, Users } from "../../../agent/protocols/rtsp/users.js";
 import { RefusedError } from "../../../proto/errors.js";
 import { decodeRtspSection, encodeRtspSection } from "../../../proto/sections.js";
 import { eventually } from "../../support/eventually.js";
-import { type RtspClient, saysGoodbye } from "../../support/rtsp.js";
-import { makeFilm, scene, sectionOf, setUp, TCP, twin, UDP, URL } from "./scene.js";
+import { authorization, type RtspAnswer, type RtspClient, saysGoodbye } from "../../support/rtsp.js";
+import { makeFilm, type Scene, scene, sectionOf, setUp, TCP, twin, UDP, URL } from "./scene.js";
 
 let remove = () => {};
 test.before(async () => {
@@ -381,4 +382,40 @@ test("where no ports can be had, media go over the connection if the client can 
   t.is(alone.status, 461);
   const either = await one.ask("SETUP", `${URL}/trackID=1`, { Transport: `${UDP[0]},${TCP}0-1` });
   t.regex(either.headers.get("Transport") ?? "", /interleaved=0-1/);
+});
+
+test("a password is asked for, and its answer is good on another server; who guesses is sent away", async (t) => {
+  const line = makeUserLine({ name: "anna", realm: "films" }, "secret");
+  const server = () => new Users(line, "users", "films");
+  const one = scene(t, { users: server() });
+  const answerTo = (challenged: RtspAnswer, method: string, target = URL, password = "secret") =>
+    authorization(challenged, { user: "anna", password, method, target });
+  const after = async (former: Scene, users: Users) => {
+    const next = scene(t, { users });
+    await next.layer.unready(sectionOf(former.layer));
+    next.layer.ready();
+    return next;
+  };
+  t.is((await one.ask("OPTIONS", "*")).status, 200);
+  t.is((await one.ask("PLAY", URL, { Session: "12345678" })).status, 401, "nobody learns which sessions there are");
+  const challenged = await one.ask("DESCRIBE");
+  t.is(challenged.status, 401);
+  const other = await after(one, server());
+  t.is((await other.ask("DESCRIBE", URL, answerTo(challenged, "DESCRIBE"))).status, 200);
+  t.is(decodeRtspSection(sectionOf(other.layer)).user, "anna");
+  t.is((await other.ask("SETUP", URL, answerTo(challenged, "DESCRIBE"))).status, 401, "of another method");
+
+  const reloaded = await after(other, new Users(`# changed\n${line}`, "users", "films"));
+  t.is(decodeRtspSection(sectionOf(reloaded.layer)).failures, 1, "taken along");
+  const stale = await reloaded.ask("DESCRIBE", URL, answerTo(challenged, "DESCRIBE"));
+  t.is(stale.status, 401);
+  t.regex(stale.headers.get("WWW-Authenticate") ?? "", /stale=true/);
+  t.is((await reloaded.ask("DESCRIBE", URL, answerTo(stale, "DESCRIBE"))).status, 200);
+  t.is(decodeRtspSection(sectionOf(reloaded.layer)).failures, 0);
+  for (let failures = 1; failures <= 3; failures++) {
+    const before = Date.now();
+    t.is((await reloaded.ask("DESCRIBE", URL, answerTo(stale, "DESCRIBE", URL, "guess"))).status, 401);
+    t.true(Date.now() - before >= 450);
+  }
+  t.true(reloaded.port.fin);
 });

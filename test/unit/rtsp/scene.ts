@@ -8,6 +8,7 @@ import type { Holder, Leads } from "../../../agent/protocols/leads.js";
 import { Channels } from "../../../agent/protocols/rtsp/channel.js";
 import { Films } from "../../../agent/protocols/rtsp/films.js";
 import { RtspLayer } from "../../../agent/protocols/rtsp/layer.js";
+import type { Users } from "../../../agent/protocols/rtsp/users.js";
 import type { GroupConfig, PortRange } from "../../../proto/config/index.js";
 import { RefusedError } from "../../../proto/errors.js";
 import type { LayerSection } from "../../../proto/record.js";
@@ -160,6 +161,8 @@ export interface Scene {
   layer: RtspLayer;
   client: RtspClient;
   site: FakeSite;
+  /** Those who may play; missing: everybody. */
+  users?: Users | undefined;
   ask(method: string, target?: string, headers?: Record<string, string>): Promise<RtspAnswer>;
   /** What was sent since the last time goes to the client. */
   deliver(): void;
@@ -229,7 +232,7 @@ let clients = 0;
 /** @param from whose record and client it goes on with, or the site that it is of */
 export function scene(
   t: ExecutionContext,
-  from: Partial<Pick<Scene, "port" | "bundle" | "client" | "site">> & {
+  from: Partial<Pick<Scene, "port" | "bundle" | "client" | "site" | "users">> & {
     ports?: PortRange;
     /** The film's validator to come. */
     pending?: Promise<string>;
@@ -241,10 +244,11 @@ export function scene(
   port.processedTo = from.port?.processedTo ?? 0;
   const bundle = from.bundle ?? new FakeBundle(from.site?.sent);
   port.bundle = bundle;
-  const { ports: relatedPorts = PORTS, pending } = from;
+  const { ports: relatedPorts = PORTS, pending, users } = from;
   const channels = new Channels(site.groups, relatedPorts, site);
   const { films, open } = content(pending);
-  const layer = new RtspLayer(port, port.processedTo, { films, channels, memory, relatedPorts });
+  const parts = { films, channels, memory, relatedPorts, ...(users ? { users } : {}) };
+  const layer = new RtspLayer(port, port.processedTo, parts);
   port.commit = () => site.commit(id, sectionOf(layer));
   t.teardown(() => layer.closed());
   const socket = { on: () => {}, write: (text: string) => layer.input(Buffer.from(text)) };
