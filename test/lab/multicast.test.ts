@@ -5,10 +5,10 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { ExecutionContext } from "ava";
 import { eventually } from "../support/eventually.js";
 import { killAgent } from "../support/fault.js";
-import { makeFilm } from "../support/film.js";
+import { makeFilm, PICTURES_A_SECOND } from "../support/film.js";
 import { labTest } from "../support/fixture.js";
 import { VIP, VIP6 } from "../support/host.js";
-import { flawsOf, RtpCapture, type RtpPacket } from "../support/rtp_capture.js";
+import { RtpCapture, type RtpFacts } from "../support/rtp_capture.js";
 import { Receiver } from "../support/rtsp.js";
 
 const directory = mkdtempSync(join(tmpdir(), "baton-multicast-"));
@@ -18,7 +18,8 @@ const FOUR = { group: "239.77.0.1", base: `rtsp://${VIP}` };
 const SIX = { group: "ff15::77:1", base: `rtsp://[${VIP6}]` };
 const TTL = 4;
 const SECONDS = 10;
-const VIDEO_HZ = 90_000;
+/** Of a timestamp: pictures are sent in the order of their decoding, up to three of them out of their own. */
+const STEP_MAX = (90_000 / PICTURES_A_SECOND) * 4;
 
 const pictures = makeFilm(directory, FILM, SECONDS);
 const { test, lab } = labTest({ content: directory }, () => rmSync(directory, { recursive: true }));
@@ -34,20 +35,21 @@ function leader({ group }: typeof FOUR) {
   });
 }
 
-/** Each packet of the pictures once or more, by one source, and by one server at a time. @returns the servers in their order */
-function sendersOf(t: ExecutionContext, packets: readonly RtpPacket[], { group }: typeof FOUR): string[] {
-  const video = packets.filter(({ address, port }) => address === group && port === 5_004);
-  t.deepEqual(flawsOf(video, VIDEO_HZ), []);
-  t.is(new Set(video.map(({ ssrc }) => ssrc)).size, 1, "one source");
-  t.deepEqual([...new Set(video.map(({ ttl }) => ttl))], [TTL]);
-  return packets
-    .filter(({ address }) => address === group)
-    .map(({ host }) => host)
-    .filter((host, at, all) => host !== all[at - 1]);
+/** Nothing is missing of the flows to a group, each is of one source. @returns the servers of its pictures, in their order */
+function sendersOf(t: ExecutionContext, flows: readonly RtpFacts[], { group }: typeof FOUR): string[] {
+  const sent = flows.filter(({ address }) => address === group);
+  t.is(sent.length, 2);
+  for (const { ssrcs, ttls, missing, largestStep } of sent) {
+    t.is(ssrcs.length, 1, "one source");
+    t.deepEqual(ttls, [TTL]);
+    t.deepEqual(missing, [], "every packet");
+    t.true(largestStep <= STEP_MAX, `no jump: ${largestStep}`);
+  }
+  return sent.find(({ port }) => port === 5_004)!.senders;
 }
 
 test("two groups, of IPv4 and IPv6, each with two receivers", async (t) => {
-  const capture = await RtpCapture.start("(dst net 239.0.0.0/8 or dst net ff15::/16)");
+  const capture = await RtpCapture.start("dst net 239.0.0.0/8 or dst net ff15::/16");
   const first = [receive(FOUR), receive(SIX)];
   const leading = await Promise.all([FOUR, SIX].map(leader));
   const second = [receive(FOUR), receive(SIX)];
@@ -62,8 +64,8 @@ test("two groups, of IPv4 and IPv6, each with two receivers", async (t) => {
     t.true(received.pictures.length > 50, `${received.pictures.length} pictures`);
     t.deepEqual(received.pictures, pictures.slice(-received.pictures.length), "from where it came on");
   }
-  const packets = await capture.stop();
-  for (const [at, one] of [FOUR, SIX].entries()) t.deepEqual(sendersOf(t, packets, one), [leading[at]!.owner]);
+  const { flows } = await capture.stop();
+  for (const [at, one] of [FOUR, SIX].entries()) t.deepEqual(sendersOf(t, flows, one), [leading[at]!.owner]);
   await eventually("nothing is left of them", async () => (await lab.control.connections()).length === 0);
 });
 
@@ -94,8 +96,8 @@ for (const one of [FOUR, SIX]) {
     t.is(received.exit, 0, received.error);
     t.deepEqual(received.pictures, pictures.slice(-received.pictures.length), "every picture since it came on");
     t.true(received.pictures.length > 100);
-    const packets = await capture.stop();
-    const senders = sendersOf(t, packets, one);
+    const { flows } = await capture.stop();
+    const senders = sendersOf(t, flows, one);
     t.deepEqual(senders.slice(0, 3), [owner, to, next]);
     t.true(senders.length <= 4, senders.join(", "));
     await eventually("nothing is left of them", async () => (await lab.control.connections()).length === 0);

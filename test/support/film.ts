@@ -28,6 +28,12 @@ export function makeFilm(directory: string, name: string, seconds: number): stri
   return hashesIn(`${path}.v`);
 }
 
+/** A film again and again, `times` in all; what is in it is copied. */
+export function repeatFilm(directory: string, name: string, times: number, to: string): void {
+  const input = ["-stream_loop", String(times - 1), "-i", join(directory, name)];
+  ffmpeg(...input, "-c", "copy", "-movflags", "+faststart", join(directory, to));
+}
+
 function ffmpeg(...options: string[]): void {
   execFileSync("nice", ["-n", "5", "ffmpeg", "-v", "error", "-y", ...options]);
 }

@@ -1,33 +1,61 @@
 import { addressText } from "../../proto/flow.js";
 import { Frames, senderOf } from "./frames.js";
-import { hostOf } from "./host.js";
+import { hostOf, VIP } from "./host.js";
 
-/** An RTP packet as the client's interface saw it. */
-export interface RtpPacket {
-  timeUs: number;
-  /** The host that sent it. */
-  host: string;
+/** What the client's wire saw of one RTP flow. */
+export interface RtpFacts {
   /** Where it goes to. */
   address: string;
   port: number;
-  /** Or hop limit. */
+  /** Times to live, or hop limits. */
+  ttls: number[];
+  ssrcs: number[];
+  /** Hosts that sent it, each time another one did. */
+  senders: string[];
+  /** Each counted once; and those that came again. */
+  packets: number;
+  duplicates: number;
+  /** Numbers between the first and the last that never came. */
+  missing: number[];
+  /** The largest step of the timestamp from one number to the next, either way. */
+  largestStep: number;
+}
+
+/** Another server went on: the time from the last packet of the one to the first of the other, of any flow. */
+export interface RtpHandover {
+  from: string;
+  to: string;
+  gapMs: number;
+}
+
+interface RtpPacket {
+  timeUs: number;
+  sender: string;
+  address: string;
+  port: number;
   ttl: number;
   ssrc: number;
   sequence: number;
   timestamp: number;
 }
 
-/** RTP that comes by UDP to even ports. */
+/** RTCP's types as RTP would have them (RFC 5761 section 4). */
+const RTCP_FROM = 64;
+const RTCP_TO = 95;
+const IPV6 = 0x86dd;
+const [ETHERNET, IPV6_HEADER, UDP_HEADER, RTP_HEADER] = [14, 40, 8, 12];
+
+/** RTP in datagrams, as the client's interface sees it. */
 export class RtpCapture {
   private constructor(
     private readonly frames: Frames,
-    readonly packets: readonly RtpPacket[],
+    private readonly packets: readonly RtpPacket[],
   ) {}
 
-  /** @param filter pcap's language, beside that it is UDP */
-  static async start(filter: string): Promise<RtpCapture> {
+  /** @param filter pcap's language, beside that it is UDP; by default what comes from the IPv4 VIP */
+  static async start(filter = `src host ${VIP}`): Promise<RtpCapture> {
     const packets: RtpPacket[] = [];
-    const frames = await Frames.start(`udp and ${filter}`, (frame, timeUs) => {
+    const frames = await Frames.start(`udp and (${filter})`, (frame, timeUs) => {
       const packet = parse(frame, timeUs);
       if (packet) packets.push(packet);
     });
@@ -35,57 +63,64 @@ export class RtpCapture {
   }
 
   /** Throws if the kernel dropped some of them. */
-  async stop(): Promise<readonly RtpPacket[]> {
+  async stop(): Promise<{ flows: RtpFacts[]; handovers: RtpHandover[] }> {
     await this.frames.stop();
-    return this.packets;
+    const byFlow = new Map<string, RtpPacket[]>();
+    for (const packet of this.packets) {
+      const key = `${packet.address} ${packet.port}`;
+      byFlow.set(key, [...(byFlow.get(key) ?? []), packet]);
+    }
+    return {
+      flows: [...byFlow.values()].map(factsOf),
+      handovers: this.packets.flatMap((packet, at) => {
+        const before = this.packets[at - 1];
+        if (!before || before.sender === packet.sender) return [];
+        return [{ from: before.sender, to: packet.sender, gapMs: (packet.timeUs - before.timeUs) / 1_000 }];
+      }),
+    };
   }
-}
-
-/**
- * What is wrong with the packets of one source, in their order, once those that were sent twice are left out; nothing, where every one of them is there, no two differ
- * under one number, and time goes on with them. @param longestMs between two packets' timestamps @param clockRate of those
- */
-export function flawsOf(packets: readonly RtpPacket[], clockRate: number, longestMs = 200): string[] {
-  const first = packets[0];
-  if (!first) return ["there is none"];
-  const flaws: string[] = [];
-  const byPlace = new Map<number, RtpPacket>();
-  let highest = 0;
-  for (const packet of packets) {
-    // Within half the numbers of the highest one so far (RFC 3550 appendix A.1).
-    const ahead = (packet.sequence - ((first.sequence + highest) % 65_536) + 65_536) % 65_536;
-    const place = highest + (ahead < 32_768 ? ahead : ahead - 65_536);
-    highest = Math.max(highest, place);
-    const same = byPlace.get(place);
-    if (same && same.timestamp !== packet.timestamp) flaws.push(`two packets have number ${packet.sequence}`);
-    byPlace.set(place, packet);
-  }
-  const places = [...byPlace.keys()].sort((a, b) => a - b);
-  for (const [at, place] of places.entries()) {
-    const before = places[at - 1];
-    if (before === undefined) continue;
-    if (place !== before + 1) flaws.push(`${place - before - 1} packets are missing behind place ${before}`);
-    const jump = Math.abs((byPlace.get(place)!.timestamp - byPlace.get(before)!.timestamp) | 0);
-    if (jump > (longestMs * clockRate) / 1_000) flaws.push(`the time jumps by ${jump} at place ${place}`);
-  }
-  return flaws;
 }
 
 function parse(frame: Buffer, timeUs: number): RtpPacket | undefined {
-  const ipv6 = frame.readUInt16BE(12) === 0x86dd;
-  const udp = 14 + (ipv6 ? 40 : (frame[14]! & 15) * 4);
-  const rtp = udp + 8;
-  if (frame.length < rtp + 12) return undefined;
-  const port = frame.readUInt16BE(udp + 2);
-  if (port % 2 !== 0 || frame[rtp]! >> 6 !== 2) return undefined;
+  const isSix = frame.readUInt16BE(ETHERNET - 2) === IPV6;
+  const udp = ETHERNET + (isSix ? IPV6_HEADER : 4 * (frame[ETHERNET]! & 15));
+  const rtp = frame.subarray(udp + UDP_HEADER);
+  if (rtp.length < RTP_HEADER) return undefined;
+  const type = rtp[1]! & 127;
+  if (type >= RTCP_FROM && type <= RTCP_TO) return undefined;
   return {
     timeUs,
-    host: hostOf(senderOf(frame)),
-    address: addressText(ipv6 ? frame.subarray(38, 54) : frame.subarray(30, 34)),
-    port,
-    ttl: frame[ipv6 ? 21 : 22]!,
-    sequence: frame.readUInt16BE(rtp + 2),
-    timestamp: frame.readUInt32BE(rtp + 4),
-    ssrc: frame.readUInt32BE(rtp + 8),
+    sender: hostOf(senderOf(frame)),
+    address: addressText(isSix ? frame.subarray(38, 54) : frame.subarray(30, 34)),
+    port: frame.readUInt16BE(udp + 2),
+    ttl: frame[isSix ? 21 : 22]!,
+    ...{ sequence: rtp.readUInt16BE(2), timestamp: rtp.readUInt32BE(4), ssrc: rtp.readUInt32BE(8) },
+  };
+}
+
+function factsOf(packets: RtpPacket[]): RtpFacts {
+  const { address, port, sequence: begin } = packets[0]!;
+  const timestamps = new Map<number, number>();
+  let highest = begin;
+  for (const { sequence, timestamp } of packets) {
+    const number = highest + (((sequence - highest) << 16) >> 16); // the nearest that ends so
+    highest = Math.max(highest, number);
+    timestamps.set(number, timestamp);
+  }
+  const numbers = [...timestamps.keys()].toSorted((a, b) => a - b);
+  const [first = 0] = numbers;
+  const all = Array.from({ length: highest - first + 1 }, (_, at) => first + at);
+  const steps = numbers.slice(1).map((number, at) => {
+    return Math.abs((timestamps.get(number)! - timestamps.get(numbers[at]!)!) | 0);
+  });
+  return {
+    ...{ address, port },
+    ttls: [...new Set(packets.map(({ ttl }) => ttl))],
+    ssrcs: [...new Set(packets.map(({ ssrc }) => ssrc))],
+    senders: packets.map(({ sender }) => sender).filter((sender, at, every) => sender !== every[at - 1]),
+    packets: numbers.length,
+    duplicates: packets.length - numbers.length,
+    missing: all.filter((number) => !timestamps.has(number)),
+    largestStep: Math.max(0, ...steps),
   };
 }

@@ -21,12 +21,7 @@ export class Receiver {
   readonly #child;
 
   /** @param base of the film's URL */
-  constructor(
-    directory: string,
-    name: string,
-    transport: "tcp" | "udp" | "udp_multicast",
-    base = `rtsp://${VIP}`,
-  ) {
+  constructor(directory: string, name: string, transport: "tcp" | "udp" | "udp_multicast", base = `rtsp://${VIP}`) {
     const prefix = join(directory, `${transport}-${Math.random().toString(36).slice(2)}`);
     const input = ["-v", "error", "-y", "-rtsp_transport", transport, "-i", `${base}/${name}`];
     const pictures = ["-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", `${prefix}.v`];

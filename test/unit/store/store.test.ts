@@ -135,7 +135,10 @@ test("a lead goes from one to another, and is seen behind what was recorded befo
   await t.throwsAsync(store.connections.commitLead("239-1-2-3", "b", 0), { instanceOf: ConflictError });
   await store.connections.commitLead("239-1-2-3", "b", revision);
   await until(() => heard.said.length === 4);
-  t.deepEqual(heard.said.filter((one) => one !== "caught up"), ["record a 1", "lead 239-1-2-3 a", "lead 239-1-2-3 b"]);
+  t.deepEqual(
+    heard.said.filter((one) => one !== "caught up"),
+    ["record a 1", "lead 239-1-2-3 a", "lead 239-1-2-3 b"],
+  );
 });
 
 test("a watch of an empty bucket is caught up at once", async (t) => {
