@@ -24,7 +24,7 @@ type Decodable =
 
 const HEADER_LENGTH = 8;
 
-/** Throws MediaError. Counts in a box are bounded by its length, but for those of stsz: see `checkSizes`. */
+/** Throws MediaError. Counts in a box are bounded by its length, but for those of stsz, which whoever asks for it bounds. */
 export function decode<T extends Decodable>(box: Box, type: T): InstanceType<Parsers[T]> {
   const size = HEADER_LENGTH + box.body.length;
   const bytes = new MP4BoxBuffer(size);

@@ -1,6 +1,5 @@
-import type { Read } from "./read.js";
 import type { Track, VideoTrack } from "./track.js";
-import { DELIMITER, readUnits, SEQUENCE_SET, typeOf, type Unit, unitsOf } from "./units.js";
+import { DELIMITER, SEQUENCE_SET, typeOf, type Unit, unitsOf } from "./units.js";
 
 /**
  * What one RTP packet carries: `head`, and behind it a stretch of the sample.
@@ -45,14 +44,6 @@ const AU_HEADER_SECTION = 4;
 export function fragmentsOf(track: Track, sample: number, data: Buffer, payloadMax: number): Fragment[] {
   if (track.kind === "aac") return fragmentsOfAudio(data.length, payloadMax);
   return fragmentsOfVideo(track, sample, unitsOf(data, track.lengthSize), payloadMax);
-}
-
-/** The same without the sample at hand: as little of the file is read as the answer needs. Throws as `fragmentsOf` and `read`. */
-export async function readFragments(track: Track, sample: number, payloadMax: number, read: Read): Promise<Fragment[]> {
-  const { samples } = track;
-  if (track.kind === "aac") return fragmentsOfAudio(samples.size(sample), payloadMax);
-  const units = await readUnits(read, samples.offset(sample), samples.size(sample), track.lengthSize);
-  return fragmentsOfVideo(track, sample, units, payloadMax);
 }
 
 /** Bytes of the packet's payload. */

@@ -23,18 +23,5 @@ export interface LanePosition {
 
 /** Before anything was sent. */
 export function beginningOf(lane: Lane): LanePosition {
-  return continuationOf(lane, { packets: 0, octets: 0 });
-}
-
-/** Before anything of this range was sent, its source having sent so much in ranges before: numbers and counts go on from there. */
-export function continuationOf(
-  lane: Lane,
-  { packets, octets }: Pick<LanePosition, "packets" | "octets">,
-): LanePosition {
-  return { sample: lane.firstSample, fragment: 0, packets, octets, reports: 0 };
-}
-
-/** How many reports have gone out before a packet that is due at `us`: one each `reportUs` from 0 on, ahead of what is due then. */
-export function reportsBefore(us: number, reportUs: number): number {
-  return Math.floor(us / reportUs) + 1;
+  return { sample: lane.firstSample, fragment: 0, packets: 0, octets: 0, reports: 0 };
 }

@@ -1,5 +1,4 @@
 import { MediaError } from "./error.js";
-import { type Read, readExactly } from "./read.js";
 
 /** A NAL unit of H.264 within a sample. */
 export interface Unit {
@@ -23,40 +22,16 @@ export function typeOf(header: number): number {
   return header & 0x1f;
 }
 
-/** The NAL units of a sample whose bytes are at hand; empty ones are left out. Throws MediaError. */
+/** The NAL units of a sample; empty ones are left out. Throws MediaError. */
 export function unitsOf(sample: Buffer, lengthSize: number): Unit[] {
-  const walk = walkUnits(sample.length, lengthSize);
-  let step = walk.next();
-  while (!step.done) step = walk.next(sample.subarray(step.value.from, step.value.to));
-  return step.value;
-}
-
-/**
- * The same from a file, of which only the lengths and the headers are read: some bytes a unit.
- * @param offset of the sample in the file
- * Throws MediaError; whatever `read` throws.
- */
-export async function readUnits(read: Read, offset: number, size: number, lengthSize: number): Promise<Unit[]> {
-  const walk = walkUnits(size, lengthSize);
-  let step = walk.next();
-  while (!step.done) {
-    const { from, to } = step.value;
-    step = walk.next(await readExactly(read, offset + from, to - from));
-  }
-  return step.value;
-}
-
-/** Asks for the bytes of the sample that it needs, a length and the byte behind it each time. */
-function* walkUnits(size: number, lengthSize: number): Generator<{ from: number; to: number }, Unit[], Buffer> {
   const units: Unit[] = [];
-  for (let position = 0; position < size; ) {
-    if (position + lengthSize > size) throw new MediaError("malformed", "a sample ends within a NAL unit's length");
-    const bytes = yield { from: position, to: Math.min(size, position + lengthSize + 1) };
-    const length = bytes.readUIntBE(0, lengthSize);
+  for (let position = 0; position < sample.length; ) {
     const offset = position + lengthSize;
-    if (length > size - offset) throw new MediaError("malformed", "a NAL unit is longer than its sample");
+    if (offset > sample.length) throw new MediaError("malformed", "a sample ends within a NAL unit's length");
+    const length = sample.readUIntBE(position, lengthSize);
+    if (length > sample.length - offset) throw new MediaError("malformed", "a NAL unit is longer than its sample");
     if (length > 0) {
-      const header = bytes[lengthSize] as number;
+      const header = sample.readUInt8(offset);
       const type = typeOf(header);
       if (type === 0 || type >= FIRST_UNSENDABLE) {
         throw new MediaError("unsupported", `a NAL unit of type ${type} cannot be sent`);

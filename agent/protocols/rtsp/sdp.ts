@@ -7,7 +7,7 @@ import { trackControl } from "./url.js";
 export interface Description {
   /** Names it among those of this origin; a number, up to 2^53. */
   id: number;
-  /** Grows when the movie changes. */
+  /** Another one when the movie changes; it cannot be said which is the later one. */
   version: number;
   /** Shown to people. */
   title: string;

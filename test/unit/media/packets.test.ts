@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "ava";
 import fc from "fast-check";
-import { fragmentsOf, lengthOf, readFragments } from "../../../agent/media/fragments.js";
+import { fragmentsOf, lengthOf } from "../../../agent/media/fragments.js";
 import { MediaError, type Track } from "../../../agent/media/index.js";
 import { unitsOf } from "../../../agent/media/units.js";
 import { testDirectory } from "../../support/directory.js";
@@ -117,20 +117,6 @@ test("any song", (t) => {
     }),
   );
   t.pass();
-});
-
-test("a file's lengths alone say the same as its bytes", async (t) => {
-  await fc.assert(
-    fc.asyncProperty(film, fc.integer({ min: 64, max: 1_500 }), async (samples, payloadMax) => {
-      const { track, bytes, read } = videoOf(samples);
-      for (let sample = 0; sample < samples.length; sample++) {
-        const from = track.samples.offset(sample);
-        const whole = fragmentsOf(track, sample, bytes.subarray(from, from + track.samples.size(sample)), payloadMax);
-        t.deepEqual(await readFragments(track, sample, payloadMax, read), whole);
-      }
-    }),
-    { numRuns: 30 },
-  );
 });
 
 test("a sample that is none is refused", (t) => {

@@ -1,18 +1,8 @@
 import test from "ava";
 import fc from "fast-check";
-import {
-  beginningOf,
-  continuationOf,
-  type Item,
-  type LanePosition,
-  MediaError,
-  PacketTable,
-  Schedule,
-} from "../../../agent/media/index.js";
+import { beginningOf, type LanePosition, MediaError, Schedule } from "../../../agent/media/index.js";
 import { laneOf, packetsOf, play, REPORTING } from "./playing.js";
 import { audioOf, film, song, videoOf } from "./synthetic.js";
-
-const bytesOf = (items: Item[]) => Buffer.concat(items.map(({ bytes }) => bytes));
 
 /** A range of a film with its sound. */
 const range = fc.record({ film, song, startUs: fc.nat(200_000), payloadMax: fc.integer({ min: 64, max: 1_500 }) });
@@ -20,7 +10,7 @@ const range = fc.record({ film, song, startUs: fc.nat(200_000), payloadMax: fc.i
 function scene({ film, song, startUs, payloadMax }: typeof range extends fc.Arbitrary<infer T> ? T : never) {
   const [video, audio] = [videoOf(film), audioOf(song)];
   const lanes = [video, audio].map(({ track }) => laneOf(track, { startUs, payloadMax }));
-  return { lanes, reads: [video.read, audio.read], tracks: [video.track, audio.track] };
+  return { lanes, reads: [video.read, audio.read] };
 }
 
 const REPORTS_OFTEN = { ...REPORTING, reportUs: 70_000 };
@@ -44,7 +34,7 @@ test("send times never fall, and a lane's numbers have no gap", async (t) => {
       const { lanes, reads } = scene(any);
       const { items } = await play(lanes, reads, undefined, REPORTS_OFTEN);
       for (const [at, item] of items.entries()) {
-        if (at > 0 && item.sendUs < (items[at - 1] as Item).sendUs) throw new Error("out of order");
+        if (at > 0 && item.sendUs < items[at - 1]!.sendUs) throw new Error("out of order");
       }
       for (const [lane, { stream }] of lanes.entries()) {
         for (const [number, packet] of packetsOf(items, lane).entries()) {
@@ -64,48 +54,6 @@ test("send times never fall, and a lane's numbers have no gap", async (t) => {
     { numRuns: 60 },
   );
   t.pass();
-});
-
-test("any packet is found from the file alone, from any place before it", async (t) => {
-  await fc.assert(
-    fc.asyncProperty(range, fc.nat(), fc.nat(), async (any, one, other) => {
-      const { lanes, reads, tracks } = scene(any);
-      const { items, positions } = await play(lanes, reads, undefined, REPORTS_OFTEN);
-      for (const [lane, track] of tracks.entries()) {
-        const table = new PacketTable(track, any.payloadMax, reads[lane] as (typeof reads)[number]);
-        const own = lanes[lane] as (typeof lanes)[number];
-        const packets = packetsOf(items, lane);
-        const number = one % (packets.length + 1);
-        const before = positions.map((list) => list[lane] as (typeof list)[number]).filter((p) => p.packets <= number);
-        const from = before[other % before.length] as (typeof before)[number];
-        const found = await table.locate(own, from, number, REPORTS_OFTEN.reportUs);
-        t.deepEqual(found, await table.locate(own, beginningOf(own), number, REPORTS_OFTEN.reportUs));
-        const rest = await play([own], [reads[lane] as (typeof reads)[number]], [found], REPORTS_OFTEN);
-        t.deepEqual(packetsOf(rest.items, 0), packets.slice(number));
-        t.is(found.packets, number);
-      }
-    }),
-    { numRuns: 60 },
-  );
-});
-
-test("any time is found: all that is due before has been sent, reports too", async (t) => {
-  await fc.assert(
-    fc.asyncProperty(range, fc.nat(600_000), async (any, us) => {
-      const { lanes, reads, tracks } = scene(any);
-      const { items } = await play(lanes, reads, undefined, REPORTS_OFTEN);
-      const positions = await Promise.all(
-        tracks.map((track, lane) => {
-          const own = lanes[lane] as (typeof lanes)[number];
-          const table = new PacketTable(track, any.payloadMax, reads[lane] as (typeof reads)[number]);
-          return table.locateTime(own, beginningOf(own), us, REPORTS_OFTEN.reportUs);
-        }),
-      );
-      const rest = await play(lanes, reads, positions, REPORTS_OFTEN);
-      t.deepEqual(bytesOf(rest.items), bytesOf(items.filter(({ sendUs }) => sendUs >= us)));
-    }),
-    { numRuns: 60 },
-  );
 });
 
 test("a large sample is spread over its time, and a long one over no more than 40 ms", (t) => {
@@ -198,16 +146,8 @@ test("another range goes on with the numbers and counts of the one before", asyn
   const played = await play([first], [read]);
   const [sent] = played.positions.at(-1) as [LanePosition];
   const second = laneOf(track, { timestamp: 77, startUs: 100_000 }, [5, 10]);
-  const { items } = await play([second], [read], [continuationOf(second, sent)]);
+  const { items } = await play([second], [read], [{ ...sent, sample: second.firstSample, fragment: 0, reports: 0 }]);
   t.is(items[0]?.bytes.readUInt32BE(20), 4, "the report");
   const [last, next] = [packetsOf(played.items, 0).at(-1), packetsOf(items, 0)[0]];
   t.is(next?.readUInt16BE(2), ((last?.readUInt16BE(2) ?? 0) + 1) & 0xffff);
-  const table = new PacketTable(track, 1_000, read);
-  t.deepEqual(await table.locate(second, continuationOf(second, sent), 6, REPORTING.reportUs), {
-    sample: 7,
-    fragment: 0,
-    packets: 6,
-    octets: sent.octets + 55 + 56 + 8,
-    reports: 1,
-  });
 });
