@@ -25,6 +25,7 @@ const known = [
   "unknown transfer",
   "the upload cannot go on",
   "no such user here",
+  "no such group",
   "no bundle",
   "its control connection is gone",
   "another application",
