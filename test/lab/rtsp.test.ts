@@ -10,7 +10,7 @@ import { labTest } from "../support/fixture.js";
 import { VIP } from "../support/host.js";
 import { Replacement } from "../support/replacement.js";
 import { Receiver, RtspClient, saysGoodbye } from "../support/rtsp.js";
-import { takeOver } from "../support/takeover.js";
+import { cutOff, drainAway, takeOver } from "../support/takeover.js";
 
 const directory = mkdtempSync(join(tmpdir(), "baton-rtsp-"));
 const FILM = "film.mp4";
@@ -101,26 +101,55 @@ test("films are moved in the middle, over the connection and in datagrams", asyn
   }
 });
 
-test("a session outlives its server before it plays, while it is paused, and while it plays again", async (t) => {
+const LOSSES = { "its server dies": takeOver, "its host is cut off": cutOff, "its server is drained": drainAway };
+
+for (const [how, lose] of Object.entries(LOSSES)) {
+  test(`a session goes on before it plays, while it is paused, and while it plays again, when ${how}`, (t) =>
+    outlives(t, lose));
+}
+
+for (const [how, lose] of Object.entries({
+  "their hosts are cut off": cutOff,
+  "their servers are drained": drainAway,
+})) {
+  test(`films go on, over the connection and in datagrams, when ${how}`, async (t) => {
+    const both = [new Receiver(directory, FILM, "tcp"), new Receiver(directory, FILM, "udp")];
+    const playing = await eventually("they play", async () => {
+      const all = await lab.control.connections({ protocol: "rtsp" });
+      const flows = all.filter(({ transport, bytesSent }) => transport === "udp" && Number(bytesSent) > 0);
+      const controls = all.filter(({ bundle, id }) => bundle === id);
+      return flows.length >= 4 && controls.length === 2 && controls;
+    });
+    for (const { id } of playing) await lose(t, lab.control, id);
+    for (const receiver of both) {
+      const received = await receiver.done;
+      t.is(received.exit, 0, received.error);
+      t.deepEqual(received.pictures, pictures);
+      t.deepEqual(received.sound, sound);
+    }
+  });
+}
+
+async function outlives(t: ExecutionContext, lose: typeof takeOver): Promise<void> {
   const dialer = await Dialer.start();
   const { socket, localPort } = await dialer.connect({ port: 554 });
   const client = new RtspClient(socket);
   const { id } = await lab.control.connectionOf(localPort);
   const session = await setUp(t, client);
-  await takeOver(t, lab.control, id);
+  await lose(t, lab.control, id);
   t.is((await client.ask("PLAY", URL, session)).status, 200);
   await eventually("it plays", () => client.sequences(0).length > 100);
   const paused = await client.ask("PAUSE", URL, session);
   t.is(paused.status, 200);
   const count = client.sequences(0).length;
-  await takeOver(t, lab.control, id);
+  await lose(t, lab.control, id);
   await delay(500);
   t.is(client.sequences(0).length, count, "nothing comes while it is paused");
   const again = await client.ask("PLAY", URL, session);
   const [stopped, resumed] = [paused, again].map(({ headers }) => Number(/=([\d.]+)/.exec(headers.get("Range")!)![1]));
   t.true(Math.abs(resumed! - stopped!) <= 0.04, `${stopped} and ${resumed}: the same picture`);
   await delay(1_500);
-  await takeOver(t, lab.control, id);
+  await lose(t, lab.control, id);
   await eventually("the film ends", () => client.packets.get(1)?.some(saysGoodbye), 20_000);
   const sequences = client.sequences(0);
   t.true(
@@ -131,7 +160,7 @@ test("a session outlives its server before it plays, while it is paused, and whi
   t.is((await client.ask("PLAY", URL, session)).status, 454);
   socket.end();
   await eventually("the connection ends", () => client.ended);
-});
+}
 
 async function setUp(t: ExecutionContext, client: RtspClient): Promise<{ Session: string }> {
   const described = await client.ask("DESCRIBE", URL, { Accept: "application/sdp" });
