@@ -1,5 +1,3 @@
-import { execFileSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { closeWithTest } from "./cleanup.js";
 import { spawnOn, VIP } from "./host.js";
@@ -10,32 +8,11 @@ export interface Kept {
   exit: number | null;
   /** What it has said. */
   said: string;
-  /** Hashes of the decoded pictures; bytes of the sound as it was sent. */
+  /** Hashes of the decoded pictures. */
   pictures: string[];
-  sound: Buffer;
 }
 
 type Transport = "tcp" | "udp";
-
-/** GStreamer's rtspsrc; what it keeps is decoded by ffmpeg. */
-export async function receiveByGstreamer(directory: string, name: string, transport: Transport): Promise<Kept> {
-  const prefix = join(directory, `gst-${transport}`);
-  const [video, audio] = [`${prefix}.h264`, `${prefix}.aac`];
-  const source = ["rtspsrc", `location=rtsp://${VIP}/${name}`, `protocols=${transport}`, "name=film"];
-  const pictures = ["film.", "!", "rtph264depay", "!", "video/x-h264,stream-format=byte-stream,alignment=au"];
-  const sound = ["film.", "!", "rtpmp4gdepay"];
-  const pipeline = [
-    ...source,
-    ...[...pictures, "!", "filesink", `location=${video}`],
-    ...[...sound, "!", "filesink", `location=${audio}`],
-  ];
-  const { exit, said } = await ended(["gst-launch-1.0", ...pipeline]);
-  if (existsSync(video)) hash(video, `${prefix}.v`);
-  return {
-    ...{ exit, said, pictures: hashesIn(`${prefix}.v`) },
-    sound: existsSync(audio) ? readFileSync(audio) : Buffer.alloc(0),
-  };
-}
 
 /** mpv, which plays no sound. */
 export async function receiveByMpv(directory: string, name: string, transport: Transport): Promise<Kept> {
@@ -43,17 +20,7 @@ export async function receiveByMpv(directory: string, name: string, transport: T
   const quiet = ["--no-config", "--msg-level=all=warn", "--no-audio", `--rtsp-transport=${transport}`];
   const output = [`--o=${prefix}.v`, "--of=framemd5", "--ovc=rawvideo"];
   const { exit, said } = await ended(["mpv", ...quiet, ...output, `rtsp://${VIP}/${name}`]);
-  return { exit, said, pictures: hashesIn(`${prefix}.v`), sound: Buffer.alloc(0) };
-}
-
-/** A film's sound as it is sent: its access units, one behind the other. */
-export function soundOf(path: string): Buffer {
-  return execFileSync("ffmpeg", ["-v", "error", "-i", path, "-map", "0:a", "-c", "copy", "-f", "data", "-"]);
-}
-
-function hash(from: string, to: string): void {
-  const options = ["-v", "error", "-y", "-i", from, "-fps_mode", "passthrough", "-f", "framemd5", to];
-  execFileSync("ffmpeg", options, { stdio: "ignore" });
+  return { exit, said, pictures: hashesIn(`${prefix}.v`) };
 }
 
 function ended(command: string[]): Promise<{ exit: number | null; said: string }> {
