@@ -1,4 +1,5 @@
 import type { ConnectionMessage, EventMessage } from "../../proto/rpc/index.js";
+import { closeWithTest } from "./cleanup.js";
 import type { Control } from "./control.js";
 
 /** Looks again and again at whose the connections of each bundle are. */
@@ -11,10 +12,16 @@ export class BundleWatch {
 
   constructor(private readonly control: Control) {
     this.running = this.run();
+    closeWithTest(this);
+  }
+
+  /** The test is over, whatever has become of it. */
+  close(): void {
+    this.ended = true;
   }
 
   async end(): Promise<void> {
-    this.ended = true;
+    this.close();
     await this.running;
   }
 
