@@ -280,7 +280,7 @@ for (const [name, command] of Object.entries(clients)) {
 
 test("lftp mirrors with four connections through three deaths", async (t) => {
   const client = new ClientProgram((folder) => [
-    ...["lftp", "-c", `set net:limit-total-rate 5000000; open ${VIP}; mirror --parallel=4 / ${folder}/tree`],
+    ...["lftp", "-c", `set net:limit-total-rate 2000000; open ${VIP}; mirror --parallel=4 / ${folder}/tree`],
   ]);
   for (let deaths = 0; deaths < 3; deaths++) {
     const owner = await eventually("it is at work", async () => {
