@@ -70,14 +70,17 @@ test("films go on when their agents are replaced, with the content that they had
   linkSync(path, kept);
   writeFileSync(other, "no film at all");
   renameSync(other, path);
-  for (const server of new Set(playing.map(({ owner }) => owner))) await new Replacement(server).done();
-  for (const receiver of both) {
-    const received = await receiver.done;
-    t.is(received.exit, 0, received.error);
-    t.deepEqual(received.pictures, pictures);
-    t.deepEqual(received.sound, sound);
+  try {
+    for (const server of new Set(playing.map(({ owner }) => owner))) await new Replacement(server).done();
+    for (const receiver of both) {
+      const received = await receiver.done;
+      t.is(received.exit, 0, received.error);
+      t.deepEqual(received.pictures, pictures);
+      t.deepEqual(received.sound, sound);
+    }
+  } finally {
+    renameSync(kept, path);
   }
-  renameSync(kept, path);
 });
 
 test("films are moved in the middle, over the connection and in datagrams", async (t) => {

@@ -6,6 +6,8 @@ import { closeWithTest } from "./cleanup.js";
 import { eventually } from "./eventually.js";
 import { spawnOn, VIP } from "./host.js";
 
+const BUFFER_BYTES = 4 * 2 ** 20;
+
 /** What a stock receiver makes of a film. */
 export interface Received {
   exit: number | null;
@@ -23,7 +25,9 @@ export class Receiver {
   /** @param base of the film's URL */
   constructor(directory: string, name: string, transport: "tcp" | "udp" | "udp_multicast", base = `rtsp://${VIP}`) {
     const prefix = join(directory, `${transport}-${Math.random().toString(36).slice(2)}`);
-    const input = ["-v", "error", "-y", "-rtsp_transport", transport, "-i", `${base}/${name}`];
+    // What it is slow to read on a busy machine waits: nothing is lost on the way but what servers lose.
+    const buffer = transport === "tcp" ? [] : ["-buffer_size", String(BUFFER_BYTES)];
+    const input = ["-v", "error", "-y", "-rtsp_transport", transport, ...buffer, "-i", `${base}/${name}`];
     const pictures = ["-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", `${prefix}.v`];
     const sound = ["-map", "0:a", "-c", "copy", "-f", "framemd5", `${prefix}.a`];
     this.#child = spawnOn("client", ["ffmpeg", ...input, ...pictures, ...sound], {

@@ -112,6 +112,10 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     return this.port.vip.address;
   }
 
+  halfOpen(): boolean {
+    return this.session === undefined;
+  }
+
   // ---- input ----
 
   input(chunk: Buffer): void {

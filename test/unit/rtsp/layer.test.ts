@@ -59,7 +59,9 @@ test("what cannot be done is answered so", async (t) => {
   t.is(await status("SETUP", `${URL}/trackID=7`, { Transport: `${TCP}0-1` }), 404);
   t.is(await status("SETUP", `${URL}/trackID=1`), 400);
   t.is(await status("SETUP", `${URL}/trackID=1`, { Transport: "RTP/AVP;multicast" }), 461);
+  t.true(one.layer.halfOpen());
   const session = await setUp(one);
+  t.false(one.layer.halfOpen());
   t.is(await status("SETUP", `${URL}/trackID=1`, { Transport: `${TCP}0-1` }), 455, "one session a connection");
   t.is(await status("PLAY", `${URL}/trackID=1`, session), 460);
   t.is(await status("PLAY", URL, { ...session, Range: "npt=5-4" }), 457);
