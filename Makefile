@@ -72,7 +72,7 @@ clean: ## Remove what was built (not the packages)
 
 ##@ Test
 .PHONY: test
-test: build ## LABS=2: the suite that CI runs, so many labs at a time; last line: N passed, N failed, N skipped
+test: build ## LABS=n: the suite that CI runs, so many labs at a time; last line: N passed, N failed, N skipped
 	@node dist/test/run.js unit bpf native lab
 
 .PHONY: test-unit test-bpf test-native test-lab

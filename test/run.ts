@@ -21,7 +21,7 @@ const GROUPS: Record<string, Group> = {
   unit: { minutes: 8, quietMinutes: 1, parallel: true },
   bpf: { minutes: 6, quietMinutes: 1 },
   native: { minutes: 6, quietMinutes: 1 },
-  lab: { minutes: 40, quietMinutes: 3, labs: labsAtOnce() },
+  lab: { minutes: 60, quietMinutes: 3, labs: labsAtOnce() },
   long: { minutes: 240, quietMinutes: 60, labs: 1 },
 };
 

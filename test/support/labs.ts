@@ -4,14 +4,16 @@ import { join } from "node:path";
 import { root } from "../../proto/paths.js";
 
 const BYTES_EACH = 2 * 1024 ** 3;
+/** Three servers, an appliance, a store and their clients: whatever they start takes two cores for a while, and what is tested has to be done in time. */
+const CORES_EACH = 2;
 
-/** How many labs run side by side: one a core, as long as each has its memory; or what is wanted. */
+/** How many labs run side by side: as many as have their cores and their memory, and one at least; or what is wanted. */
 export function labsAtOnce(wanted = process.env.LABS, cores = availableParallelism(), freeBytes = freemem()): number {
   if (wanted) {
     if (!/^[1-9]\d?$/.test(wanted)) throw new Error(`LABS=${wanted}: a number from 1 to 99 is needed`);
     return Number(wanted);
   }
-  return Math.max(1, Math.min(cores, Math.floor(freeBytes / BYTES_EACH)));
+  return Math.max(1, Math.min(Math.floor(cores / CORES_EACH), Math.floor(freeBytes / BYTES_EACH)));
 }
 
 /** The compiled tests below a directory, the largest first: it has the most tests, and those that begin last are to be over soon. */

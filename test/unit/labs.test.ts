@@ -7,8 +7,9 @@ import { isAlone, labFiles, labsAtOnce } from "../support/labs.js";
 
 const GIB = 1024 ** 3;
 
-test("a lab for each core that has its memory, and one at least", (t) => {
-  t.is(labsAtOnce(undefined, 2, 16 * GIB), 2);
+test("a lab for every two cores that have its memory, and one at least", (t) => {
+  t.is(labsAtOnce(undefined, 2, 16 * GIB), 1);
+  t.is(labsAtOnce(undefined, 7, 16 * GIB), 3);
   t.is(labsAtOnce(undefined, 8, 5 * GIB), 2);
   t.is(labsAtOnce("", 8, GIB), 1);
   t.is(labsAtOnce("3", 2, GIB), 3, "as wanted");

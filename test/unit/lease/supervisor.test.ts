@@ -235,6 +235,7 @@ test("replaced: connections first, then the lease; one incarnation, and nobody i
   const inherit = (lease: HeldLease) => {
     next = supervisor.run({ lease, worker, relieve });
   };
+  await until(() => running.supervisor.irreplaceable === ""); // starting a process may have kept its lease waiting
   await running.supervisor.handOver({ gone: never, relieved, passing: () => {}, inherit });
   await running.done;
   t.true(running.supervisor.isReplaced);
