@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { type Config, directoryOf, type ServiceConfig, serverOf, upstreamOf } from "../proto/config/index.js";
 import { RefusedError } from "../proto/errors.js";
-import { isRelated } from "../proto/record.js";
+import { type ConnectionRecord, isRelated } from "../proto/record.js";
 import type { LiveConnection } from "./connection/connection.js";
 import { DirectoryContent } from "./content/index.js";
 import type { Checked } from "./health/index.js";
@@ -104,6 +104,13 @@ export class Services {
       application,
       (what, layer, detail) => connection.history.add(what, layer, detail),
     );
+  }
+
+  /** Another server has this control connection; it may come here. */
+  foresee({ service, protocol, layers }: ConnectionRecord): void {
+    const foresee = this.byName.get(service)?.makeApplication.foresee;
+    const section = foresee && layers.find(({ layer }) => layer === protocol);
+    if (section) foresee(section);
   }
 
   /** Bytes of a request's body that are kept until it is answered; none where the service is not offered here. */

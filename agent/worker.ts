@@ -54,6 +54,7 @@ import { type PassedListener, Relief, type Relieved, Taking, takeConnections } f
 import { adopt } from "./restore/adoption.js";
 import type { ResumptionResult } from "./restore/attempt.js";
 import { dispatchGuardEvents } from "./restore/dispatch.js";
+import { Foresight } from "./restore/foresight.js";
 import { Heir } from "./restore/heir.js";
 import { AnswerDesk } from "./restore/reattachment.js";
 import { Services } from "./services.js";
@@ -96,7 +97,10 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
   // What an earlier worker left would be in the way of connections that come home, and of the listeners. A successor's lives.
   const orphans = successor ? 0 : native.destroyOrphans(local);
   const leads = new LeadTable(
-    (name, holder, expected) => store.connections.commitLead(name, holder, expected),
+    {
+      commitLead: (name, holder, expected) => store.connections.commitLead(name, holder, expected),
+      read: (connection) => store.connections.read(connection),
+    },
     (connection) => heir.lookup(connection)?.bytes,
   );
   const services = await Services.open(config, id, native, leads);
@@ -246,7 +250,8 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
       for (const one of held) one.close();
     },
   };
-  await watch(store, heir, departures, leads);
+  const foresight = new Foresight(id, (record) => services.foresee(record));
+  await watch(store, { heir, departures, leads, foresight });
   // Whoever of the others dies next: the table of its heirs is made before it is needed.
   const ids = config.servers.map((other) => other.id).sort();
   for (const dead of ids) if (dead !== id) maglevTable(ids.filter((other) => other !== dead));
@@ -375,16 +380,22 @@ async function endingsAreOver(guard: Guard): Promise<void> {
 }
 
 /** Resolves when everything that the store holds has been seen. */
-function watch(store: Store, heir: Heir, departures: Departures, leads: LeadTable): Promise<void> {
+function watch(
+  store: Store,
+  to: { heir: Heir; departures: Departures; leads: LeadTable; foresight: Foresight },
+): Promise<void> {
+  const { heir, departures, leads, foresight } = to;
   return new Promise((resolve) => {
     store.connections.watch({
       onRecord: (id, revision, bytes) => {
         departures.recordSeen(id, bytes);
         heir.record(id, revision, bytes);
         leads.recordChanged(id);
+        foresight.record(id, bytes);
       },
       onRemoved: (id) => {
         heir.removed(id);
+        foresight.removed(id);
         leads.recordChanged(id);
       },
       onLead: (name, revision, holder) => leads.seen(name, revision, holder),

@@ -1,9 +1,9 @@
-import { decodeRecord } from "../../proto/record.js";
+import { decodeRecord, type LayerSection } from "../../proto/record.js";
 import { ConflictError, type ConnectionsBucket } from "../../proto/store/index.js";
 import type { Holder, Leads } from "../protocols/index.js";
 
-/** The watch is hardly ever that much behind; then it is for the caller to look again. */
-const REACHED_MS = 2_000;
+/** The watch is hardly ever that much behind. */
+const BEHIND_MS = 2_000;
 
 interface Lead {
   id: string;
@@ -15,48 +15,56 @@ export class LeadTable implements Leads {
   private readonly leads = new Map<string, Lead>();
   private readonly watchers = new Map<string, Set<() => void>>();
 
-  /**
-   * @param commit as ConnectionsBucket.commitLead
-   * @param recordOf as the watch has last seen it; undefined: there is none
-   */
+  /** @param recordOf as the watch has last seen it; undefined: there is none */
   constructor(
-    private readonly commit: ConnectionsBucket["commitLead"],
+    private readonly bucket: Pick<ConnectionsBucket, "commitLead" | "read">,
     private readonly recordOf: (id: string) => Uint8Array | undefined,
   ) {}
 
   holder(name: string): Holder | undefined {
     const lead = this.leads.get(name);
     if (!lead) return undefined;
-    const section = (layer: string) => {
+    const sections = () => {
       const bytes = this.recordOf(lead.id);
-      return bytes && decodeRecord(bytes).layers.find((one) => one.layer === layer);
+      return bytes ? decodeRecord(bytes).layers : [];
     };
-    return { ...lead, section };
+    return { ...lead, sections };
   }
 
-  async take(name: string, id: string, seen: number): Promise<boolean> {
+  async take(name: string, id: string, seen: number, leads: (sections: LayerSection[]) => boolean): Promise<boolean> {
+    const holder = this.leads.get(name);
     try {
-      this.seen(name, await this.commit(name, id, seen), id);
+      // A record is written again and again, and the store keeps the last one alone: of what was written before the key the watch may bring nothing
+      // until long behind it. Once the holder's record says no it would have to take the key anew, and one of us then fails.
+      if (holder && holder.id !== id && leads(await this.present(holder.id))) {
+        await this.changed(name, () => true);
+        return false;
+      }
+      this.seen(name, await this.bucket.commitLead(name, id, seen), id);
       return true;
     } catch (error) {
       if (!(error instanceof ConflictError)) throw error;
-      await this.reached(name, error.present.revision);
+      const isSeen = () => (this.leads.get(name)?.revision ?? 0) >= error.present.revision;
+      if (!isSeen()) await this.changed(name, isSeen);
       return false;
     }
   }
 
-  /** What the store has told about the holder it tells about its record, too, but in its order. */
-  private reached(name: string, revision: number): Promise<void> {
-    const isReached = () => (this.leads.get(name)?.revision ?? 0) >= revision;
-    if (isReached()) return Promise.resolve();
+  private async present(id: string): Promise<LayerSection[]> {
+    const { revision, removed, bytes } = await this.bucket.read(id);
+    return revision === 0 || removed ? [] : decodeRecord(bytes).layers;
+  }
+
+  /** Whoever is told no is to see why. Resolves when that is so at a change, or in a while. */
+  private changed(name: string, isSo: () => boolean): Promise<void> {
     return new Promise((resolve) => {
       const done = () => {
         clearTimeout(timer);
         watching.close();
         resolve();
       };
-      const timer = setTimeout(done, REACHED_MS);
-      const watching = this.watch(name, () => isReached() && done());
+      const timer = setTimeout(done, BEHIND_MS);
+      const watching = this.watch(name, () => isSo() && done());
     });
   }
 

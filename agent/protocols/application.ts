@@ -1,5 +1,5 @@
 import type { Endpoint, Transport } from "../../proto/flow.js";
-import type { ObjectReference, RelatedFlow } from "../../proto/record.js";
+import type { LayerSection, ObjectReference, RelatedFlow } from "../../proto/record.js";
 import type { Spool } from "../native/api.js";
 import type { ProtocolLayer } from "./layer.js";
 
@@ -299,4 +299,8 @@ export type ResponsePiece = { literal: Buffer } | { object: ObjectReference; fil
  * Makes the layer of one connection. `inputOffset`: client stream offset of the first byte that `input` will bring. `isRelated`: it is of
  * a bundle, and not its control connection.
  */
-export type ApplicationFactory = (port: ConnectionPort, inputOffset: number, isRelated: boolean) => ApplicationLayer;
+export interface ApplicationFactory {
+  (port: ConnectionPort, inputOffset: number, isRelated: boolean): ApplicationLayer;
+  /** Another server has a connection of which a layer says this: what it would take to go on with it may be got ready. Missing: nothing is. */
+  foresee?(section: LayerSection): void;
+}

@@ -1,5 +1,6 @@
 import { dialledFrom, type GroupConfig, type PortRange, type ServiceConfig } from "../../proto/config/index.js";
 import { BatonError } from "../../proto/errors.js";
+import type { LayerSection } from "../../proto/record.js";
 import type { Protocol } from "../../proto/vocabulary.js";
 import type { DirectoryContent } from "../content/index.js";
 import { Indexer } from "../media/index.js";
@@ -7,7 +8,7 @@ import type { Native } from "../native/api.js";
 import type { Origin } from "../upstream/index.js";
 import { EchoApplication } from "./app/echo.js";
 import { AppLayer } from "./app/layer.js";
-import type { ApplicationFactory } from "./application.js";
+import type { ApplicationFactory, ConnectionPort } from "./application.js";
 import { Areas } from "./ftp/areas.js";
 import { FtpDataLayer } from "./ftp/data_layer.js";
 import { FtpLayer } from "./ftp/layer.js";
@@ -17,6 +18,7 @@ import { UpstreamHandler } from "./http/upstream.js";
 import type { Leads } from "./leads.js";
 import { Channels } from "./rtsp/channel.js";
 import { Films } from "./rtsp/films.js";
+import { foreseeFilm } from "./rtsp/foresee.js";
 import { RtspLayer } from "./rtsp/layer.js";
 import { Users } from "./rtsp/users.js";
 
@@ -97,7 +99,8 @@ export const applicationProtocols: Record<Protocol, ProtocolEntry> = {
       const channels = new Channels(multicast, relatedPorts, leads);
       const users = file === undefined || realm === undefined ? undefined : await Users.open(file, realm);
       const parts = { films, channels, memory: native, relatedPorts, ...(users ? { users } : {}) };
-      return (port, inputOffset) => new RtspLayer(port, inputOffset, parts);
+      const make = (port: ConnectionPort, inputOffset: number) => new RtspLayer(port, inputOffset, parts);
+      return Object.assign(make, { foresee: (section: LayerSection) => foreseeFilm(section, films) });
     },
   },
   app: {

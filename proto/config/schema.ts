@@ -166,7 +166,9 @@ const limits = z.strictObject({
   halfOpenPerClient: positive
     .max(1_048_576, "must be at most 1048576")
     .default(256)
-    .describe("Of those, with which nothing has been begun (FTP: nobody has logged in); more are told so and ended"),
+    .describe(
+      "Of those, with which nothing has been begun (FTP: nobody has logged in; RTSP: nothing is set up); more are told so and ended, or reset",
+    ),
   drainMs: z
     .int()
     .min(0, "must be at least 0")

@@ -23,6 +23,7 @@ import { eventually } from "../support/eventually.js";
 import { get, ResponseReader } from "../support/http.js";
 import { noBundles } from "../support/no_bundles.js";
 
+const nobodyLeads = () => Promise.reject(new Error("nobody leads here"));
 const BYTES = 8 * 1024 * 1024;
 const body = Buffer.alloc(BYTES, "a body that is longer than what any buffer takes; ");
 const wanted = createHash("sha256").update(body).digest("hex");
@@ -83,10 +84,7 @@ async function worker(content: DirectoryContent): Promise<Side> {
     port: 80,
     relatedPorts: undefined,
     multicast: [],
-    leads: new LeadTable(
-      () => Promise.reject(new Error("nobody leads here")),
-      () => undefined,
-    ),
+    leads: new LeadTable({ commitLead: nobodyLeads, read: nobodyLeads }, () => undefined),
   });
   const table: ConnectionTable = new ConnectionTable(
     host,

@@ -28,6 +28,7 @@ export interface Broadcaster {
  */
 export class Broadcast implements Listener {
   private contest: Promise<unknown> = Promise.resolve();
+  private contending = false;
   private isIn = false;
 
   constructor(
@@ -42,6 +43,16 @@ export class Broadcast implements Listener {
    */
   async play(fresh: () => RtspRange): Promise<{ range?: RtspRange; player?: Player }> {
     await this.contest;
+    try {
+      return await this.enter(fresh);
+    } catch (error) {
+      this.session.state.playing = false;
+      this.leave();
+      throw error;
+    }
+  }
+
+  private async enter(fresh: () => RtspRange): Promise<{ range?: RtspRange; player?: Player }> {
     const { state } = this.session;
     for (let tried = 0; tried < TRIES; tried++) {
       const { airing } = this.channel;
@@ -65,10 +76,13 @@ export class Broadcast implements Listener {
       this.join();
       return;
     }
+    this.contending = true;
+    await this.port.recorded();
     const { airing } = this.channel;
     const isOthers = airing.kind === "sent" && airing.by !== this.port.id;
     // Taken once more: whoever believes it to be free, because the former server died on the way to it, has seen too little.
     const isOurs = !isOthers && (await this.channel.take(this.port.id, airing.revision).catch(() => false));
+    this.contending = false;
     if (!state.leads) return; // it has stopped meanwhile
     if (isOurs) player.go();
     else this.yield();
@@ -89,12 +103,23 @@ export class Broadcast implements Listener {
     return state.playing && !state.leads && objectId === state.objectId && validator === state.validator;
   }
 
-  async lead(range: RtspRange, seen: number): Promise<void> {
+  async lead(range: RtspRange, seen: number): Promise<boolean> {
     const player = await this.take(range, seen);
-    if (!player) return;
+    if (!player) return false;
     log.info({ group: this.channel.address, connection: this.port.id }, "goes on with what a group is sent");
     player.unsure = true;
     player.go();
+    return true;
+  }
+
+  /** Nobody takes a lead from one that has it; if it should happen one stops. */
+  sentBy(id: string): void {
+    if (!this.session.state.leads || this.contending || id === this.port.id) return;
+    log.error(
+      { group: this.channel.address, connection: this.port.id, by: id },
+      "two have led a group: this one stops",
+    );
+    this.yield();
   }
 
   over(): void {
@@ -122,6 +147,7 @@ export class Broadcast implements Listener {
     const player = session.use(range);
     Object.assign(state, { playing: true, ended: false, leads: true });
     let begins = false;
+    this.contending = true;
     try {
       await port.recorded();
       // It may be stopped at any time.
@@ -131,6 +157,7 @@ export class Broadcast implements Listener {
       }
       return begins ? player : undefined;
     } finally {
+      this.contending = false;
       if (!begins && state.leads) this.yield();
     }
   }

@@ -2,6 +2,7 @@ import { createHash, randomInt } from "node:crypto";
 import type { GroupConfig, PortRange } from "../../../proto/config/index.js";
 import { isIPv6 } from "../../../proto/flow.js";
 import { logger } from "../../../proto/log.js";
+import type { LayerSection } from "../../../proto/record.js";
 import { decodeRtspSection, type RtspRange, type RtspSession, type RtspTrack } from "../../../proto/sections.js";
 import type { Movie } from "../../media/index.js";
 import type { Leads } from "../leads.js";
@@ -11,6 +12,10 @@ import type { Group } from "./transport.js";
 const log = logger("rtsp");
 /** Until it is tried again to go on with what nobody sends, where the store did not answer. */
 const AGAIN_MS = 1_000;
+/** The same where somebody else was faster. */
+const SOON_MS = 100;
+/** For somebody to go on with what nobody here has seen. */
+const PATIENCE_MS = 2_000;
 
 /** What happens to a group, as this server has seen it. `revision` is to be given to whoever takes the lead. */
 export type Airing = { revision: number } & (
@@ -25,8 +30,10 @@ export type Airing = { revision: number } & (
 export interface Listener {
   /** It plays, and could go on with the range if its sender stopped. */
   couldLead(range: RtspRange): boolean;
-  /** @param seen as in Airing. Rejects where the store does not answer */
-  lead(range: RtspRange, seen: number): Promise<void>;
+  /** @param seen as in Airing @returns whether it does. Rejects where the store does not answer */
+  lead(range: RtspRange, seen: number): Promise<boolean>;
+  /** The connection of this id sends. */
+  sentBy(id: string): void;
   /** Nothing more will come. */
   over(): void;
 }
@@ -39,6 +46,7 @@ export class Channel {
   private readonly listeners = new Set<Listener>();
   private watching: { close(): void } | undefined;
   private successor: Listener | undefined;
+  private later: NodeJS.Timeout | undefined;
   /** What was sent when it was seen last. */
   private last: RtspRange | undefined;
 
@@ -89,19 +97,26 @@ export class Channel {
     const { id: by, revision } = holder;
     let session: RtspSession | undefined;
     try {
-      const section = holder.section("rtsp");
-      session = section && decodeRtspSection(section).session;
+      session = this.sessionIn(holder.sections());
     } catch (error) {
       log.warn({ err: error, connection: by }, "the record of a group's sender cannot be read: it is left alone");
       return { kind: "sent", by, revision };
     }
     if (session?.leads && session.range) return { kind: "sent", by, revision, range: session.range };
-    return { kind: session?.ended && session.tracks[0]?.transport === "multicast" ? "over" : "free", revision };
+    return { kind: session?.ended ? "over" : "free", revision };
   }
 
   /** Takes the lead; see Leads. */
   take(id: string, seen: number): Promise<boolean> {
-    return this.leads.take(this.name, id, seen);
+    return this.leads.take(this.name, id, seen, (sections) => this.sessionIn(sections)?.leads === true);
+  }
+
+  /** The session of this group, where a record with these sections has one. Throws RECORD_INVALID. */
+  private sessionIn(sections: LayerSection[]): RtspSession | undefined {
+    const section = sections.find(({ layer }) => layer === "rtsp");
+    const session = section && decodeRtspSection(section).session;
+    const isOurs = session?.objectId === this.config.file && session.tracks[0]?.transport === "multicast";
+    return isOurs ? session : undefined;
   }
 
   join(listener: Listener): void {
@@ -119,6 +134,8 @@ export class Channel {
     }
     this.watching?.close();
     this.watching = undefined;
+    clearTimeout(this.later);
+    this.later = undefined;
     this.last = undefined;
   }
 
@@ -126,26 +143,47 @@ export class Channel {
     const { airing } = this;
     if (airing.kind === "sent") {
       this.last = airing.range ?? this.last;
+      for (const listener of this.listeners) listener.sentBy(airing.by);
       return;
     }
-    const { last } = this;
-    if (airing.kind === "over" || !last) {
-      for (const listener of this.listeners) listener.over();
-      return;
-    }
+    if (airing.kind === "over") this.over();
+    else if (this.last) this.succeed(this.last, airing.revision);
+    else this.later ??= setTimeout(() => this.lookOnceMore(), PATIENCE_MS).unref();
+  }
+
+  /** It was free when the first one came here, who has never seen what was sent: another server's may go on with it. */
+  private lookOnceMore(): void {
+    this.later = undefined;
+    if (this.airing.kind !== "sent" && !this.last) this.over();
+  }
+
+  private over(): void {
+    for (const listener of this.listeners) listener.over();
+  }
+
+  private succeed(last: RtspRange, seen: number): void {
     if (this.successor) return;
     const next = [...this.listeners].find((listener) => listener.couldLead(last));
-    if (!next) return;
+    if (!next) {
+      this.over(); // what they have is not what was sent
+      return;
+    }
     this.successor = next;
-    next
-      .lead(last, airing.revision)
-      .catch((error) => {
+    const end = () => {
+      if (this.successor === next) this.successor = undefined;
+    };
+    next.lead(last, seen).then(
+      (leads) => {
+        end();
+        // Whoever was faster may have stopped meanwhile.
+        if (!leads) setTimeout(() => this.look(), SOON_MS).unref();
+      },
+      (error) => {
+        end();
         log.warn({ err: error, group: this.address }, "nobody sends to a group");
         setTimeout(() => this.look(), AGAIN_MS).unref();
-      })
-      .finally(() => {
-        if (this.successor === next) this.successor = undefined;
-      });
+      },
+    );
   }
 
   private sourceOf(track: number): number {

@@ -43,9 +43,9 @@ export class MediaFlows {
     return !this.closed && this.flows.every(({ pending }) => pending === 0);
   }
 
-  /** Since the client was last heard on any of them, milliseconds; of a group it is not expected. */
+  /** Since the client was last heard on any of them or elsewhere, milliseconds. */
   get quietMs(): number {
-    return this.group ? 0 : performance.now() - this.heardAt;
+    return performance.now() - this.heardAt;
   }
 
   /** It was heard elsewhere. */

@@ -213,7 +213,8 @@ export class Session implements Broadcaster {
       ended: (error) => {
         if (this.player !== player) return;
         if (error) log.warn({ err: error, object: this.film.objectId }, "the rest of a film cannot be sent");
-        Object.assign(this.state, { playing: false, ended: true, leads: false });
+        // What one cannot send to a group another may.
+        Object.assign(this.state, { playing: false, ended: !error || !this.part, leads: false });
         this.host.farewell(player);
       },
     });
@@ -330,6 +331,7 @@ export class Session implements Broadcaster {
 
   /** On the second server: what sends the range is made, and does not send yet. */
   restore(): Player | undefined {
+    void this.broadcast; // refused where there is no such group
     const { range } = this.state;
     if (!range) return undefined;
     const player = this.use(range);

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
-import { BatonError } from "../../../proto/errors.js";
-import { decodeRtspSection } from "../../../proto/sections.js";
+import { BatonError, RefusedError } from "../../../proto/errors.js";
+import { decodeRtspSection, encodeRtspSection } from "../../../proto/sections.js";
 import { eventually } from "../../support/eventually.js";
 import { saysGoodbye } from "../../support/rtsp.js";
 import { FakeSite, makeFilm, type Scene, scene, sectionOf, setUp, twin, URL } from "./scene.js";
@@ -22,7 +22,9 @@ function site(): FakeSite {
 }
 
 const sessionOf = ({ layer }: Scene) => decodeRtspSection(sectionOf(layer)).session;
+/** Or is about to find out whether it does. */
 const leads = (one: Scene) => sessionOf(one)?.leads === true;
+const sends = ({ bundle }: Scene) => bundle.groups.size > 0;
 
 /** The connection is over, and its record is gone. */
 function end(one: Scene): void {
@@ -30,11 +32,13 @@ function end(one: Scene): void {
   one.site.commit(one.port.id, undefined);
 }
 
-async function sentToItsEnd(t: ExecutionContext, { sent }: FakeSite): Promise<void> {
+/** @param whole it was not begun twice */
+async function sentToItsEnd(t: ExecutionContext, { sent }: FakeSite, whole = true): Promise<void> {
   await eventually("the end", () => [VIDEO, AUDIO].every((port) => sent.get(port + 1)?.some(saysGoodbye)));
   for (const port of [VIDEO, AUDIO]) {
     const packets = sent.get(port)!;
     t.is(new Set(packets.map((packet) => packet.readUInt32BE(8))).size, 1, "one source");
+    if (!whole) continue;
     const first = packets[0]!.readUInt16BE(2);
     const places = packets.map((packet) => (packet.readUInt16BE(2) - first + 65_536) % 65_536);
     // Whoever goes on sends in reverse what may have been sent.
@@ -103,9 +107,9 @@ for (const [how, stop] of [
     const { one: third } = await playing(t, shared);
     await delay(300);
     await stop(one, session);
-    await eventually("another one leads", () => [other, third].some(leads));
-    t.is(one.bundle.groups.size, 0);
-    t.is([other, third].filter(leads).length, 1);
+    await eventually("one of the others sends", () => [other, third].some(sends));
+    t.is([one, other, third].filter(sends).length, 1);
+    await eventually("and it alone leads", () => [other, third].filter(leads).length === 1);
     await sentToItsEnd(t, shared);
   });
 }
@@ -150,6 +154,30 @@ test("who leads and pauses alone goes on where it was", async (t) => {
   await sentToItsEnd(t, shared);
 });
 
+test("one that leads another film's group leaves this one free", async (t) => {
+  const shared = new FakeSite([
+    { file: "/film.mp4", group: GROUP, port: VIDEO, ttl: 5 },
+    { file: "/gone.mp4", group: "239.1.2.4", port: VIDEO, ttl: 5 },
+  ]);
+  const { one } = await playing(t, shared);
+  const section = decodeRtspSection(sectionOf(one.layer));
+  end(one);
+  // Its connection goes on with another film, and has the lead of this one's group still.
+  const session = { ...section.session!, objectId: "/gone.mp4" };
+  shared.commit(one.port.id, encodeRtspSection({ ...section, session }));
+  const { one: other } = await playing(t, shared);
+  t.true(leads(other));
+  await sentToItsEnd(t, shared, false);
+});
+
+test("a group that the next server does not know is a reason to refuse, and nothing else", async (t) => {
+  const shared = site();
+  await playing(t, shared);
+  const { one: listens } = await playing(t, shared);
+  const next = scene(t, { ...listens, site: new FakeSite([]) });
+  await t.throwsAsync(next.layer.unready(sectionOf(listens.layer)), { instanceOf: RefusedError });
+});
+
 test("a lead that cannot be taken is said, and nothing is sent", async (t) => {
   const shared = site();
   const one = scene(t, { site: shared });
@@ -158,4 +186,5 @@ test("a lead that cannot be taken is said, and nothing is sent", async (t) => {
   t.is((await one.ask("PLAY", URL, session)).status, 503);
   t.is(one.bundle.groups.size, 0);
   t.false(leads(one));
+  t.false(sessionOf(one)?.playing, "it may be tried again");
 });

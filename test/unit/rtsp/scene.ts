@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import type { ExecutionContext } from "ava";
 import { Indexer } from "../../../agent/media/index.js";
 import type { BundlePort, DatagramFlow, Group, Relation } from "../../../agent/protocols/application.js";
@@ -19,6 +20,8 @@ import { makeClip } from "../media/clip.js";
 export const URL = "rtsp://10.77.0.100/film.mp4";
 export const TCP = "RTP/AVP/TCP;unicast;interleaved=";
 export const UDP = ["RTP/AVP;unicast;client_port=5000-5001", "RTP/AVP;unicast;client_port=5002-5003"];
+/** A site's watch. */
+const BEHIND_MS = 10;
 const PORTS = { from: 31_000, to: 31_199 };
 
 const directory = mkdtempSync(join(tmpdir(), "baton-test-"));
@@ -97,24 +100,34 @@ export class FakeBundle implements BundlePort {
   }
 }
 
-/** The records of a site, as far as its layers look at them, and its leads. */
+/**
+ * The records of a site, as far as its layers look at them, and its leads. What happens is seen a moment later, and what was overwritten
+ * meanwhile never.
+ */
 export class FakeSite implements Leads {
   /** What everybody sends to groups, by port. */
   readonly sent = new Map<number, Buffer[]>();
   private revision = 0;
   private readonly leads = new Map<string, { id: string; revision: number }>();
   private readonly records = new Map<string, LayerSection>();
+  private readonly seenLeads = new Map<string, { id: string; revision: number }>();
+  private readonly seenRecords = new Map<string, LayerSection>();
   private readonly watchers = new Map<string, Set<() => void>>();
 
   constructor(readonly groups: GroupConfig[]) {}
 
   holder(name: string): Holder | undefined {
-    const lead = this.leads.get(name);
-    return lead && { ...lead, section: () => this.records.get(lead.id) };
+    const lead = this.seenLeads.get(name);
+    return lead && { ...lead, sections: () => [this.seenRecords.get(lead.id) ?? []].flat() };
   }
-  async take(name: string, id: string, seen: number): Promise<boolean> {
-    if ((this.leads.get(name)?.revision ?? 0) !== seen) return false;
-    this.leads.set(name, { id, revision: ++this.revision });
+  async take(...[name, id, seen, leads]: Parameters<Leads["take"]>): Promise<boolean> {
+    const holder = this.leads.get(name);
+    await delay(1);
+    if (holder && holder.id !== id && leads([this.records.get(holder.id) ?? []].flat())) return this.late(false);
+    if ((this.leads.get(name)?.revision ?? 0) !== seen) return this.late(false);
+    const lead = { id, revision: ++this.revision };
+    this.leads.set(name, lead);
+    this.seenLeads.set(name, lead); // ahead of the watch
     this.tell(id);
     return true;
   }
@@ -126,7 +139,17 @@ export class FakeSite implements Leads {
   commit(id: string, section: LayerSection | undefined): void {
     if (section) this.records.set(id, section);
     else this.records.delete(id);
-    this.tell(id);
+    setTimeout(() => {
+      const last = this.records.get(id);
+      if (last) this.seenRecords.set(id, last);
+      else this.seenRecords.delete(id);
+      for (const [name, lead] of this.leads) this.seenLeads.set(name, lead);
+      this.tell(id);
+    }, BEHIND_MS);
+  }
+  private async late(answer: boolean): Promise<boolean> {
+    await delay(2 * BEHIND_MS);
+    return answer;
   }
   private tell(id: string): void {
     for (const [name, watchers] of this.watchers) {

@@ -1,0 +1,37 @@
+import test from "ava";
+import { Foresight } from "../../agent/restore/foresight.js";
+import { type ConnectionRecord, encodeRecord } from "../../proto/record.js";
+import { exampleRecord } from "../support/record.js";
+
+function scene() {
+  const seen: ConnectionRecord[] = [];
+  const foresight = new Foresight("s2", (record) => seen.push(record));
+  const record = { ...exampleRecord(), serverId: "s1" };
+  const say = (change: Partial<ConnectionRecord>) =>
+    foresight.record(record.id, encodeRecord({ ...record, ...change }));
+  return { seen, foresight, record, say };
+}
+
+test("another server's control connection is looked at, once in a while", (t) => {
+  const { seen, foresight, record, say } = scene();
+  const bundleId = record.id;
+  say({ bundleId });
+  say({ bundleId, epoch: 2 });
+  t.deepEqual(
+    seen.map(({ id, epoch }) => [id, epoch]),
+    [[record.id, 1]],
+  );
+  foresight.removed(record.id);
+  say({ bundleId, epoch: 3 });
+  t.is(seen.length, 2, "it is another connection");
+});
+
+test("nobody looks at our own, at those of no bundle, at related ones, and at what cannot be read", (t) => {
+  const { seen, foresight, record, say } = scene();
+  say({ bundleId: record.id, serverId: "s2" });
+  say({ bundleId: "" });
+  say({ bundleId: "another" });
+  const bytes = encodeRecord({ ...record, bundleId: record.id });
+  t.notThrows(() => foresight.record(record.id, bytes.subarray(0, Math.floor(bytes.length / 2))));
+  t.deepEqual(seen, []);
+});
