@@ -82,6 +82,7 @@ export class DatagramPlayer implements Player {
     const { us } = this.done;
     this.flows.heard();
     if (this.unsure && us < Number.POSITIVE_INFINITY) this.clock.goOn(us);
+    void this.flows.open().catch(() => {}); // meanwhile; whether they are is looked at again
     // First a record of this server's own: what is in the store may lie further back than where another one has stopped.
     void this.port.recorded().then(() => this.pace.start(0));
   }

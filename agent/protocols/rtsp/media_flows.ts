@@ -70,17 +70,20 @@ export class MediaFlows {
   }
 
   private async openAll(): Promise<void> {
-    for (const { number, ssrc, rtp, rtcp, serverRtp, serverRtcp } of this.tracks) {
-      if (this.pairs.has(number)) continue;
-      const reported = (datagram: Buffer) => (isReportOf(ssrc, datagram) ? this.heard() : this.opened());
-      const first = await this.openOne(serverRtp, rtp, () => this.opened());
-      try {
-        this.pairs.set(number, { rtp: first, rtcp: await this.openOne(serverRtcp, rtcp, reported) });
-      } catch (error) {
-        first.close();
-        throw error;
-      }
-      if (this.closed) return this.close();
+    const outcomes = await Promise.allSettled(this.tracks.map((track) => this.openPair(track)));
+    if (this.closed) this.close();
+    for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
+  }
+
+  private async openPair({ number, ssrc, rtp, rtcp, serverRtp, serverRtcp }: RtspTrack): Promise<void> {
+    if (this.pairs.has(number)) return;
+    const reported = (datagram: Buffer) => (isReportOf(ssrc, datagram) ? this.heard() : this.opened());
+    const first = await this.openOne(serverRtp, rtp, () => this.opened());
+    try {
+      this.pairs.set(number, { rtp: first, rtcp: await this.openOne(serverRtcp, rtcp, reported) });
+    } catch (error) {
+      first.close();
+      throw error;
     }
   }
 
