@@ -391,7 +391,8 @@ function watch(
         departures.recordSeen(id, bytes);
         heir.record(id, revision, bytes);
         leads.recordChanged(id);
-        foresight.record(id, bytes);
+        const known = heir.lookup(id);
+        if (known) foresight.record(known);
       },
       onRemoved: (id) => {
         heir.removed(id);

@@ -1,4 +1,5 @@
-import { type ConnectionRecord, decodeRecord, isRelated, ownerOfRecord } from "../../proto/record.js";
+import { type ConnectionRecord, decodeRecord } from "../../proto/record.js";
+import type { Known } from "./known_records.js";
 
 /** What is played changes seldom, and a record is written ten times a second. */
 const AGAIN_MS = 5_000;
@@ -16,9 +17,8 @@ export class Foresight {
     private readonly foresee: (record: ConnectionRecord) => void,
   ) {}
 
-  record(id: string, bytes: Uint8Array): void {
-    const { serverId, bundleId } = ownerOfRecord(bytes);
-    if (serverId === this.serverId || bundleId === "" || isRelated({ id, bundleId })) return;
+  record({ id, bytes, bundleId }: Known): void {
+    if (bundleId !== id) return;
     const now = performance.now();
     if (now - (this.lookedAt.get(id) ?? Number.NEGATIVE_INFINITY) < AGAIN_MS) return;
     this.lookedAt.set(id, now);
@@ -28,7 +28,7 @@ export class Foresight {
     } catch {
       return; // of a later version, for instance: whoever has to take it over says so
     }
-    this.foresee(record);
+    if (record.serverId !== this.serverId) this.foresee(record);
   }
 
   removed(id: string): void {

@@ -24,7 +24,7 @@ const { test, lab } = labTest({ content: directory }, () => rmSync(directory, { 
 let sound: string[] = [];
 
 test("a film is received to its end, over the connection and in datagrams", async (t) => {
-  const both = [new Receiver(directory, FILM, "tcp"), new Receiver(directory, FILM, "udp")];
+  const both = receiveBoth();
   const rows = await eventually("rows of the flows", async () => {
     const all = await lab.control.connections({ protocol: "rtsp" });
     return all.filter(({ transport, bytesSent }) => transport === "udp" && Number(bytesSent) > 0).length >= 4 && all;
@@ -52,56 +52,34 @@ for (const transport of ["tcp", "udp"] as const) {
     });
     await delay(2_000);
     await takeOver(t, lab.control, connection!.id);
-    const received = await receiver.done;
-    t.is(received.exit, 0, received.error);
-    t.deepEqual(received.pictures, pictures, "every picture");
-    t.deepEqual(received.sound, sound, "every sound");
+    await assertReceived(t, [receiver]);
   });
 }
 
 test("films go on when their agents are replaced, with the content that they had", async (t) => {
-  const both = [new Receiver(directory, FILM, "tcp"), new Receiver(directory, FILM, "udp")];
-  const playing = await eventually("they play", async () => {
-    const all = await lab.control.connections({ protocol: "rtsp" });
-    const flows = all.filter(({ transport, bytesSent }) => transport === "udp" && Number(bytesSent) > 0);
-    return flows.length >= 4 && all.filter(({ bundle, id }) => bundle === id);
-  });
+  const both = receiveBoth();
+  const playing = await bothPlay();
   const [path, kept, other] = [FILM, "kept", "other"].map((name) => join(directory, name)) as [string, string, string];
   linkSync(path, kept);
   writeFileSync(other, "no film at all");
   renameSync(other, path);
   try {
     for (const server of new Set(playing.map(({ owner }) => owner))) await new Replacement(server).done();
-    for (const receiver of both) {
-      const received = await receiver.done;
-      t.is(received.exit, 0, received.error);
-      t.deepEqual(received.pictures, pictures);
-      t.deepEqual(received.sound, sound);
-    }
+    await assertReceived(t, both);
   } finally {
     renameSync(kept, path);
   }
 });
 
 test("films are moved in the middle, over the connection and in datagrams", async (t) => {
-  const both = [new Receiver(directory, FILM, "tcp"), new Receiver(directory, FILM, "udp")];
-  const playing = await eventually("they play", async () => {
-    const all = await lab.control.connections({ protocol: "rtsp" });
-    const flows = all.filter(({ transport, bytesSent }) => transport === "udp" && Number(bytesSent) > 0);
-    const controls = all.filter(({ bundle, id }) => bundle === id);
-    return flows.length >= 4 && controls.length === 2 && controls;
-  });
+  const both = receiveBoth();
+  const playing = await bothPlay();
   await delay(2_000);
   for (const { id, owner } of playing) {
     const event = await lab.control.move(id, owner === "s1" ? "s2" : "s1");
     t.is(event.result, "ok", event.reason);
   }
-  for (const receiver of both) {
-    const received = await receiver.done;
-    t.is(received.exit, 0, received.error);
-    t.deepEqual(received.pictures, pictures);
-    t.deepEqual(received.sound, sound);
-  }
+  await assertReceived(t, both);
 });
 
 const LOSSES = { "its server dies": takeOver, "its host is cut off": cutOff, "its server is drained": drainAway };
@@ -116,21 +94,35 @@ for (const [how, lose] of Object.entries({
   "their servers are drained": drainAway,
 })) {
   test(`films go on, over the connection and in datagrams, when ${how}`, async (t) => {
-    const both = [new Receiver(directory, FILM, "tcp"), new Receiver(directory, FILM, "udp")];
-    const playing = await eventually("they play", async () => {
-      const all = await lab.control.connections({ protocol: "rtsp" });
-      const flows = all.filter(({ transport, bytesSent }) => transport === "udp" && Number(bytesSent) > 0);
-      const controls = all.filter(({ bundle, id }) => bundle === id);
-      return flows.length >= 4 && controls.length === 2 && controls;
-    });
+    const both = receiveBoth();
+    const playing = await bothPlay();
     for (const { id } of playing) await lose(t, lab.control, id);
-    for (const receiver of both) {
-      const received = await receiver.done;
-      t.is(received.exit, 0, received.error);
-      t.deepEqual(received.pictures, pictures);
-      t.deepEqual(received.sound, sound);
-    }
+    await assertReceived(t, both);
   });
+}
+
+/** Over the connection, and in datagrams. */
+function receiveBoth(): Receiver[] {
+  return [new Receiver(directory, FILM, "tcp"), new Receiver(directory, FILM, "udp")];
+}
+
+/** Resolves to their control connections. */
+function bothPlay() {
+  return eventually("they play", async () => {
+    const all = await lab.control.connections({ protocol: "rtsp" });
+    const flows = all.filter(({ transport, bytesSent }) => transport === "udp" && Number(bytesSent) > 0);
+    const controls = all.filter(({ bundle, id }) => bundle === id);
+    return flows.length >= 4 && controls.length === 2 && controls;
+  });
+}
+
+async function assertReceived(t: ExecutionContext, receivers: Receiver[]): Promise<void> {
+  for (const receiver of receivers) {
+    const received = await receiver.done;
+    t.is(received.exit, 0, received.error);
+    t.deepEqual(received.pictures, pictures, "every picture");
+    t.deepEqual(received.sound, sound, "every sound");
+  }
 }
 
 async function outlives(t: ExecutionContext, lose: typeof takeOver): Promise<void> {

@@ -1,4 +1,6 @@
+import type { ExecutionContext } from "ava";
 import { addressText } from "../../proto/flow.js";
+import { PICTURES_A_SECOND } from "./film.js";
 import { Frames, senderOf } from "./frames.js";
 import { hostOf, VIP } from "./host.js";
 
@@ -42,6 +44,8 @@ interface RtpPacket {
 /** RTCP's types as RTP would have them (RFC 5761 section 4). */
 const RTCP_FROM = 64;
 const RTCP_TO = 95;
+/** Of a timestamp: pictures are sent in the order of their decoding, up to three of them out of their own. */
+const STEP_MAX = (90_000 / PICTURES_A_SECOND) * 4;
 const IPV6 = 0x86dd;
 const [ETHERNET, IPV6_HEADER, UDP_HEADER, RTP_HEADER] = [14, 40, 8, 12];
 
@@ -79,6 +83,13 @@ export class RtpCapture {
       }),
     };
   }
+}
+
+/** One source from the first packet to the last, without a hole or a jump. */
+export function assertUnbroken(t: ExecutionContext, { ssrcs, missing, largestStep }: RtpFacts): void {
+  t.is(ssrcs.length, 1, "one source");
+  t.deepEqual(missing, [], "every packet");
+  t.true(largestStep <= STEP_MAX, `no jump: ${largestStep}`);
 }
 
 function parse(frame: Buffer, timeUs: number): RtpPacket | undefined {

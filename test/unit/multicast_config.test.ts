@@ -1,23 +1,12 @@
 import test from "ava";
-import { parseConfig } from "../../proto/config/index.js";
+import { parseServices } from "../support/services.js";
 
-const parse = (...services: string[]) =>
-  parseConfig(
-    [
-      "vips: [10.77.0.100]",
-      "controllers: [{ id: lb1, listen: 10.77.0.1:7600 }]",
-      "servers: [{ id: s1, address: 10.77.0.101 }]",
-      "services:",
-      ...services.map((service) => `  - { ${service} }`),
-    ].join("\n"),
-    "/etc/baton.yaml",
-  );
 const rtsp = (groups: string, more = "") =>
   `name: rtsp, port: 554, protocol: rtsp, directory: /srv, multicast: [${groups}]${more}`;
 const FOUR = "{ file: /a.mp4, group: 239.1.2.3 }";
 
 test("a file may have a group of each family", (t) => {
-  const { services } = parse(rtsp(`${FOUR}, { file: /a.mp4, group: "FF15::0A", port: 6000, ttl: 1 }`));
+  const { services } = parseServices(rtsp(`${FOUR}, { file: /a.mp4, group: "FF15::0A", port: 6000, ttl: 1 }`));
   t.deepEqual(services[0]!.multicast, [
     { file: "/a.mp4", group: "239.1.2.3", port: 5_004, ttl: 16 },
     { file: "/a.mp4", group: "ff15::a", port: 6_000, ttl: 1 },
@@ -72,7 +61,7 @@ for (const [what, service, message] of [
   ],
 ] as const) {
   test(what, (t) => {
-    const { message: said } = t.throws(() => parse(service))!;
+    const { message: said } = t.throws(() => parseServices(service))!;
     t.is(said.replace(/^\S+ /, ""), message);
   });
 }

@@ -1,6 +1,7 @@
 import test from "ava";
-import { isRelatedPort, parseConfig, relatedPortsOf, relatedTransports } from "../../proto/config/index.js";
+import { isRelatedPort, relatedPortsOf, relatedTransports } from "../../proto/config/index.js";
 import { reloadProblem } from "../../proto/config/reload.js";
+import { parseServices } from "../support/services.js";
 
 /** A file whose protocol app has related flows, as none of today's has. */
 
@@ -8,22 +9,11 @@ test.before(() => {
   relatedTransports.app = ["tcp", "udp"];
 });
 
-const parse = (...services: string[]) =>
-  parseConfig(
-    [
-      "vips: [10.77.0.100]",
-      "controllers: [{ id: lb1, listen: 10.77.0.1:7600 }]",
-      "servers: [{ id: s1, address: 10.77.0.101 }]",
-      "services:",
-      ...services.map((service) => `  - { ${service} }`),
-    ].join("\n"),
-    "/etc/baton.yaml",
-  );
 const app = (name: string, port: number, ports: string) =>
   `name: ${name}, port: ${port}, protocol: app, relatedPorts: "${ports}"`;
 
 test("each port of the range takes part with each transport", (t) => {
-  const { services } = parse(app("a", 7, "30000-30001"), "name: b, port: 8, protocol: app");
+  const { services } = parseServices(app("a", 7, "30000-30001"), "name: b, port: 8, protocol: app");
   t.deepEqual(relatedPortsOf(services[0]!), [
     { port: 30_000, transport: "tcp" },
     { port: 30_001, transport: "tcp" },
@@ -74,15 +64,15 @@ for (const [what, services, message] of [
   ],
 ] as [string, string[], string][]) {
   test(`refused: ${what}`, (t) => {
-    t.is(t.throws(() => parse(...services))?.message, message);
+    t.is(t.throws(() => parseServices(...services))?.message, message);
   });
 }
 
 test("the range does not change under way", (t) => {
-  const before = parse(app("a", 7, "30000-30099"));
-  t.is(reloadProblem(before, parse(app("a", 7, "30000-30099"))), "");
+  const before = parseServices(app("a", 7, "30000-30099"));
+  t.is(reloadProblem(before, parseServices(app("a", 7, "30000-30099"))), "");
   t.is(
-    reloadProblem(before, parse(app("a", 7, "30000-30098"))),
+    reloadProblem(before, parseServices(app("a", 7, "30000-30098"))),
     "relatedPorts of service a has changed, which takes effect with a restart only",
   );
 });

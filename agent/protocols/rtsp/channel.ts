@@ -1,4 +1,4 @@
-import { createHash, randomInt } from "node:crypto";
+import { createHash } from "node:crypto";
 import type { GroupConfig, PortRange } from "../../../proto/config/index.js";
 import { isIPv6 } from "../../../proto/flow.js";
 import { logger } from "../../../proto/log.js";
@@ -78,13 +78,13 @@ export class Channel {
     return { address: this.address, ttl: this.ttl, ports: tracks.map((_, at) => this.groupOf(at).rtpPort) };
   }
 
-  /** All of a movie's tracks as they are sent: by the same source whoever leads, from a random place. */
+  /** All of a movie's tracks as they are sent: by the same source whoever leads, who says where it begins. */
   tracksOf({ tracks }: Movie): RtspTrack[] {
     const first = this.ports.from + (this.ports.from % 2);
     return tracks.map(({ number }, at) => {
       const { rtpPort, rtcpPort } = this.groupOf(at);
       return {
-        ...{ number, ssrc: this.sourceOf(number), sequence: randomInt(2 ** 16), timestamp: randomInt(2 ** 32) },
+        ...{ number, ssrc: this.sourceOf(number), sequence: 0, timestamp: 0 },
         ...{ transport: "multicast", rtp: rtpPort, rtcp: rtcpPort },
         ...{ serverRtp: first + 2 * at, serverRtcp: first + 2 * at + 1 },
       };

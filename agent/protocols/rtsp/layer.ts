@@ -340,8 +340,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     if (!session) return;
     await session.close();
     this.session = undefined;
-    this.media?.close();
-    this.media = undefined;
+    this.silence();
     this.ports.release(session.state.tracks);
     if (![...this.past.values()].includes(session.film)) session.film.close();
   }

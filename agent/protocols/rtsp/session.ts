@@ -115,7 +115,7 @@ export class Session implements Broadcaster {
         ? [transport.rtpChannel, transport.rtcpChannel]
         : [transport.rtpPort, transport.rtcpPort];
     const track: RtspTrack = {
-      ...{ number, ssrc: randomInt(2 ** 32), sequence: randomInt(2 ** 16), timestamp: randomInt(2 ** 32) },
+      ...{ number, ssrc: randomInt(2 ** 32), ...randomBegin() },
       ...{ transport: transport.kind, rtp, rtcp, serverRtp: ports?.rtpPort ?? 0, serverRtcp: ports?.rtcpPort ?? 0 },
     };
     return this.take(track, transport, ports ? { serverPorts: ports } : {});
@@ -247,7 +247,8 @@ export class Session implements Broadcaster {
     const { state, film } = this;
     const { startUs, samples } = startAt(film.movie, typeof start === "number" ? start : 0);
     const nowUs = wallClockUs();
-    const tracks = this.broadcast?.channel.tracksOf(film.movie) ?? state.tracks;
+    const group = this.broadcast?.channel.tracksOf(film.movie);
+    const tracks = group?.map((track) => ({ ...track, ...randomBegin() })) ?? state.tracks;
     const lanes = tracks.map((track): RtspLane => {
       const at = film.movie.tracks.findIndex(({ number }) => number === track.number);
       const before = this.before(track.ssrc);
@@ -349,4 +350,9 @@ export class Session implements Broadcaster {
     if (this.broadcast) void this.broadcast.resume(this.player);
     else this.player?.go();
   }
+}
+
+/** Of a source (RFC 3550 section 5.1). */
+function randomBegin() {
+  return { sequence: randomInt(2 ** 16), timestamp: randomInt(2 ** 32) };
 }
