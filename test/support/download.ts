@@ -49,6 +49,7 @@ export class Download {
         "curl",
         "-sS",
         "--path-as-is",
+        "--no-buffer",
         "--local-port",
         String(this.port),
         "--max-time",
