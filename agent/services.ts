@@ -106,11 +106,11 @@ export class Services {
     );
   }
 
-  /** Another server has this control connection; it may come here. */
-  foresee({ service, protocol, layers }: ConnectionRecord): void {
+  /** Another server has this control connection; it may come here. @returns as ApplicationFactory.foresee */
+  async foresee({ service, protocol, layers }: ConnectionRecord): Promise<boolean> {
     const foresee = this.byName.get(service)?.makeApplication.foresee;
     const section = foresee && layers.find(({ layer }) => layer === protocol);
-    if (section) foresee(section);
+    return section ? foresee(section) : true;
   }
 
   /** Bytes of a request's body that are kept until it is answered; none where the service is not offered here. */

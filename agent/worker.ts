@@ -65,8 +65,7 @@ const log = logger("worker");
 const IDLE_MS = 75_000;
 /** A takeover is a matter of milliseconds for many clients: before ordinary work, behind leases and the store. */
 const NICENESS_SERVING = -10;
-/** A dead worker's successor: others are taking its connections over at this moment, and soon will have. */
-const NICENESS_STARTING = 5;
+/** Its supervisor has started it behind everybody else (`NICENESS_STARTING`), for so long at most. */
 const MODEST_MS = 3_000;
 const LOAD_MS = 500;
 const ENDINGS_MS = 500;
@@ -87,7 +86,6 @@ const ENTRY_AGE_S = 90;
 /** The daemon `baton worker`: holds the sockets. Its supervisor says when it must let go of them. */
 export async function run({ config, id }: { config: Config; id: string }): Promise<void> {
   const server = serverOf(config, id);
-  setNiceness(NICENESS_STARTING, NICENESS_STARTING);
   const modest = setTimeout(() => setNiceness(0, 0), MODEST_MS); // a busy machine would never let it serve
   const orders = new Orders(() => process.exit(0));
   const { incarnation, successor, say } = linkToSupervisor(orders);

@@ -156,7 +156,8 @@ export class LiveConnection implements ConnectionPort, Member {
   get isHalfOpen(): boolean {
     return !this.ended() && (this.stack?.application.halfOpen?.() ?? false);
   }
-  private get isControl(): boolean {
+  /** Of a bundle. */
+  get isControl(): boolean {
     return this.bundleId === this.id;
   }
 
@@ -198,7 +199,8 @@ export class LiveConnection implements ConnectionPort, Member {
     this.acknowledgedMax = position;
     this.told = position;
     this.committedTail = limit ?? this.output.tail;
-    this.layers.ready(position);
+    if (this.isControl) this.host.bundles.thaw(this.id);
+    this.layers.ready(position, limit === undefined);
     this.work(fd, sentTo);
     this.intake.restore(spool);
     // The claim's record is true of all that leaves until the next commit, and there may be thousands to be resumed first.

@@ -301,6 +301,6 @@ export type ResponsePiece = { literal: Buffer } | { object: ObjectReference; fil
  */
 export interface ApplicationFactory {
   (port: ConnectionPort, inputOffset: number, isRelated: boolean): ApplicationLayer;
-  /** Another server has a connection of which a layer says this: what it would take to go on with it may be got ready. Missing: nothing is. */
-  foresee?(section: LayerSection): void;
+  /** Another server has a connection of which a layer says this: what it would take to go on with it may be got ready. Missing: nothing is. @returns whether it is now; never rejects */
+  foresee?(section: LayerSection): Promise<boolean>;
 }

@@ -10,8 +10,11 @@ export interface ProtocolLayer {
   checkpoint(block: LayerSection[]): void;
   /** On the second server: takes the section in, checks that it can go on from it (objects, upstreams). Throws RefusedError. */
   unready(section: LayerSection): Promise<void> | void;
-  /** The comparison succeeded: the client has everything below `position` (stream offset of our stream). Go on from there. */
-  ready(position: number): void;
+  /**
+   * The comparison succeeded: the client has everything below `position` (stream offset of our stream). Go on from there.
+   * @param isStored the store has the sections as they were taken in; not, perhaps, where another process of this server has passed the connection
+   */
+  ready(position: number, isStored: boolean): void;
   /** The handover is off (deadline, another heir): let go of whatever `unready` took. */
   undo(): void;
 }

@@ -18,7 +18,7 @@ import { UpstreamHandler } from "./http/upstream.js";
 import type { Leads } from "./leads.js";
 import { Channels } from "./rtsp/channel.js";
 import { Films } from "./rtsp/films.js";
-import { foreseeFilm } from "./rtsp/foresee.js";
+import { ForeseenFilms } from "./rtsp/foreseen.js";
 import { RtspLayer } from "./rtsp/layer.js";
 import { Users } from "./rtsp/users.js";
 
@@ -100,7 +100,8 @@ export const applicationProtocols: Record<Protocol, ProtocolEntry> = {
       const users = file === undefined || realm === undefined ? undefined : await Users.open(file, realm);
       const parts = { films, channels, memory: native, relatedPorts, ...(users ? { users } : {}) };
       const make = (port: ConnectionPort, inputOffset: number) => new RtspLayer(port, inputOffset, parts);
-      return Object.assign(make, { foresee: (section: LayerSection) => foreseeFilm(section, films) });
+      const foreseen = new ForeseenFilms(films);
+      return Object.assign(make, { foresee: (section: LayerSection) => foreseen.foresee(section) });
     },
   },
   app: {

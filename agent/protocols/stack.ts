@@ -49,10 +49,10 @@ export class Stack {
     }
   }
 
-  /** The client has everything below `position` (offset of our stream): every layer goes on from there. */
-  ready(position: number): void {
+  /** The client has everything below `position` (offset of our stream): every layer goes on from there. @param isStored as ProtocolLayer has it */
+  ready(position: number, isStored: boolean): void {
     for (const layer of this.layers) {
-      layer.ready(position);
+      layer.ready(position, isStored);
       if (layer !== this.application) {
         this.trace("ready", layer.name);
         continue;

@@ -112,6 +112,7 @@ export function beginSpeechless(
     options: (sack ? guardOption.SACK : 0) | (timestamps ? guardOption.TIMESTAMPS : 0),
     mss,
   });
+  if (connection.isControl) host.bundles.freeze(connection.id); // what is opened ahead does not speak, as the connection does not
   table.addUnready(connection);
   return connection;
 }

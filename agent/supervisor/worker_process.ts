@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { BatonError } from "../../proto/errors.js";
 import { logger } from "../../proto/log.js";
+import { NICENESS_STARTING, setNiceness } from "../priority.js";
 import { incarnationVariable, type SupervisorMessage, successorVariable, type WorkerMessage } from "./messages.js";
 
 export interface WorkerOptions {
@@ -78,6 +79,7 @@ export class WorkerProcess {
       throw new BatonError("INTERNAL", `${options.command} cannot be started`, failure);
     }
     this.pid = this.#child.pid;
+    setNiceness(NICENESS_STARTING, NICENESS_STARTING, this.pid);
     this.#child.stdin?.on("error", () => {}); // of a worker that is gone
     this.#child.stdin?.end(options.input);
     this.#watches.push(options.watchProcess(this.pid, () => this.#end("its process ended")));

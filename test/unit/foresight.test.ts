@@ -1,11 +1,16 @@
 import test from "ava";
 import { Foresight } from "../../agent/restore/foresight.js";
 import { type ConnectionRecord, encodeRecord } from "../../proto/record.js";
+import { eventually } from "../support/eventually.js";
 import { exampleRecord } from "../support/record.js";
 
 function scene() {
   const seen: ConnectionRecord[] = [];
-  const foresight = new Foresight("s2", (record) => seen.push(record));
+  const answers: boolean[] = [];
+  const foresight = new Foresight("s2", async (record) => {
+    seen.push(record);
+    return answers.shift() ?? true;
+  });
   const record = { ...exampleRecord(), serverId: "s1" };
   const hear = (bytes: Uint8Array, bundleId: string) =>
     foresight.record({ id: record.id, revision: 1, bytes, bundleId });
@@ -13,7 +18,7 @@ function scene() {
     const said = { ...record, ...change };
     hear(encodeRecord(said), said.bundleId);
   };
-  return { seen, foresight, record, hear, say };
+  return { seen, answers, foresight, record, hear, say };
 }
 
 test("another server's control connection is looked at, once in a while", (t) => {
@@ -28,6 +33,17 @@ test("another server's control connection is looked at, once in a while", (t) =>
   foresight.removed(record.id);
   say({ bundleId, epoch: 3 });
   t.is(seen.length, 2, "it is another connection");
+});
+
+test("what could not be got ready is looked at again soon", async (t) => {
+  const { seen, answers, record, say } = scene();
+  answers.push(false);
+  await eventually("it is ready", () => {
+    say({ bundleId: record.id });
+    return seen.length === 2;
+  });
+  say({ bundleId: record.id });
+  t.is(seen.length, 2);
 });
 
 test("nobody looks at our own, at those of no bundle, at related ones, and at what cannot be read", (t) => {

@@ -67,7 +67,7 @@ test("every layer appends to one block, every layer takes its section, every lay
 
   const second = stack();
   await second.stack.unready(block);
-  second.stack.ready(1234);
+  second.stack.ready(1234, true);
   second.stack.undo();
   t.deepEqual(second.calls, ["unready state", "ready 1234", "undo"]);
   t.deepEqual(second.traced, [

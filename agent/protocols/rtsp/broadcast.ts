@@ -84,7 +84,7 @@ export class Broadcast implements Listener {
     const isOurs = !isOthers && (await this.channel.take(this.port.id, airing.revision).catch(() => false));
     this.contending = false;
     if (!state.leads) return; // it has stopped meanwhile
-    if (isOurs) player.go();
+    if (isOurs) player.go(true);
     else this.yield();
     this.join();
   }
@@ -108,7 +108,7 @@ export class Broadcast implements Listener {
     if (!player) return false;
     log.info({ group: this.channel.address, connection: this.port.id }, "goes on with what a group is sent");
     player.unsure = true;
-    player.go();
+    player.go(true);
     return true;
   }
 

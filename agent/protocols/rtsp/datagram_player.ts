@@ -1,10 +1,10 @@
 import { logger } from "../../../proto/log.js";
 import type { RtspRange } from "../../../proto/sections.js";
-import type { Item, LanePosition } from "../../media/index.js";
+import type { Item } from "../../media/index.js";
 import type { ConnectionPort, ResponsePiece } from "../application.js";
 import type { MediaFlows } from "./media_flows.js";
 import { Pace, UNTIL_WOKEN } from "./pace.js";
-import type { Playback } from "./playback.js";
+import type { Mark, Playback } from "./playback.js";
 import type { Player, PlayerEvents } from "./player.js";
 import { RangeClock } from "./range_clock.js";
 
@@ -28,12 +28,6 @@ const OPEN_PAUSE_MS = 250;
 /** A client that says nothing for so long, neither in reports nor in requests, is gone. */
 const QUIET_MS = 75_000;
 
-/** Between two items: where the lanes are, and when the next one is due. */
-interface Mark {
-  positions: LanePosition[];
-  us: number;
-}
-
 /**
  * Sends a range in datagrams, each when it is due. A record says how far it has got:
  *
@@ -47,9 +41,11 @@ export class DatagramPlayer implements Player {
   unsure = false;
   private readonly clock: RangeClock;
   private readonly pace = new Pace(() => this.step());
-  /** Behind everything that the kernel has, and behind everything that was given to it. */
+  /** Behind everything that was given to the kernel, and behind everything that it has let go. */
+  sent: Mark;
   private done: Mark;
-  private sent: Mark;
+  /** The window behind a record of another server's, from when it was known that it will be sent. */
+  private first: Promise<Item[]> | undefined;
   /** Taken from the schedule, and not sent. */
   private ready: Item[] = [];
   /** Nothing that is due later is sent. */
@@ -66,7 +62,7 @@ export class DatagramPlayer implements Player {
     private readonly port: Pick<ConnectionPort, "recorded">,
     private readonly events: PlayerEvents & { quiet(): void },
   ) {
-    this.sent = this.mark();
+    this.sent = playback.mark;
     this.done = this.sent;
     this.limitUs = this.done.us + LIMIT_US;
     this.clock = new RangeClock(playback.range.wallUs);
@@ -78,17 +74,24 @@ export class DatagramPlayer implements Player {
     return () => [];
   }
 
-  go(): void {
+  prepare(): void {
+    void this.flows.open().catch(() => {}); // as in `go`
+    this.first = this.window();
+    this.first.catch(() => {}); // whoever waits for it says so
+  }
+
+  go(isStored = false): void {
     const { us } = this.done;
     this.flows.heard();
     if (this.unsure && us < Number.POSITIVE_INFINITY) this.clock.goOn(us);
     void this.flows.open().catch(() => {}); // meanwhile; whether they are is looked at again
-    // First a record of this server's own: what is in the store may lie further back than where another one has stopped.
-    void this.port.recorded().then(() => this.pace.start(0));
+    if (isStored) this.pace.start(0);
+    else void this.port.recorded().then(() => this.pace.start(0)); // the store's may lie further back
   }
 
   async stop(): Promise<void> {
     await this.pace.stop();
+    await this.first?.catch(() => {}); // the film must stay open for it
     if (this.flows.areOpen) this.sendReady(this.ready.length);
   }
 
@@ -140,9 +143,14 @@ export class DatagramPlayer implements Player {
       this.ready = await playback.collect(untilUs, BYTES_MAX, ITEMS_MAX);
       return;
     }
-    const items = await playback.collect(this.done.us + WINDOW_US, Number.POSITIVE_INFINITY);
+    const items = await (this.first ?? this.window());
+    this.first = undefined;
     this.unsure = false;
     this.ready = items.reverse();
+  }
+
+  private window(): Promise<Item[]> {
+    return this.playback.collect(this.done.us + WINDOW_US, Number.POSITIVE_INFINITY);
   }
 
   private async open(): Promise<number | undefined> {
@@ -165,12 +173,7 @@ export class DatagramPlayer implements Player {
 
   private sendReady(max: number): void {
     for (const item of this.ready.splice(0, max)) this.send(item);
-    if (this.ready.length === 0) this.sent = this.mark();
-  }
-
-  private mark(): Mark {
-    const { positions, nextUs } = this.playback;
-    return { positions, us: nextUs ?? Number.POSITIVE_INFINITY };
+    if (this.ready.length === 0) this.sent = this.playback.mark;
   }
 
   private send({ lane, kind, bytes }: Pick<Item, "lane" | "kind" | "bytes">): void {

@@ -5,7 +5,7 @@ import type { Native } from "../../native/api.js";
 import type { ConnectionPort, OpenObject, ResponsePiece } from "../application.js";
 import { frameOf } from "./interleaved.js";
 import { Pace } from "./pace.js";
-import type { Playback } from "./playback.js";
+import type { Mark, Playback } from "./playback.js";
 import type { Player, PlayerEvents } from "./player.js";
 import { RangeClock } from "./range_clock.js";
 
@@ -19,14 +19,14 @@ const PIECES_MAX = 6;
 export type Memory = Pick<Native, "memoryFile" | "closeFd">;
 
 /** Between two items: how many framed bytes have gone before, and where the lanes are. */
-interface Mark {
+interface Place {
   offset: number;
   positions: LanePosition[];
 }
 
-/** A piece as it is kept until the client has it. @property before where it begins, or some earlier mark */
+/** A piece as it is kept until the client has it. @property before where it begins, or some earlier place */
 interface Held extends RtspPiece {
-  before: Mark;
+  before: Place;
 }
 
 /**
@@ -35,12 +35,12 @@ interface Held extends RtspPiece {
  *     framed bytes   ....[ range of before ][ piece ][ piece ][ piece ]....        object offsets
  *     our stream     ....[ ... ][ answer   ][ piece ][ piece ][ answer ][ piece ]  offsets
  *
- * Whoever has the range and one mark at or below the first piece that the client may lack makes all of them again.
+ * Whoever has the range and one place at or below the first piece that the client may lack makes all of them again.
  */
 export class FramedPlayer implements Player {
   unsure = false;
   private readonly held: Held[] = [];
-  private at: Mark;
+  private at: Place;
   private readonly pace = new Pace(() => this.step());
   private readonly clock: RangeClock;
   /** What was promised by another server, from `from` on. */
@@ -63,6 +63,10 @@ export class FramedPlayer implements Player {
   }
 
   // ---- sending ----
+
+  get sent(): Mark {
+    return this.playback.mark;
+  }
 
   async begin(): Promise<(offset: number) => ResponsePiece[]> {
     const items = await this.playback.collect(AHEAD_US + this.elapsedUs, PIECE_MAX);

@@ -483,13 +483,13 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     return { file: memoryObject(this.parts.memory, fd) };
   }
 
-  ready(): void {
+  ready(_position: number, isStored: boolean): void {
     for (const player of this.framedPlayers) player.forget();
     this.isReady = true;
     this.ports.repeat(this.session?.state.tracks ?? []);
     queueMicrotask(() => {
       if (this.over) return;
-      this.session?.ready();
+      this.session?.ready(isStored);
       this.advance();
     });
   }

@@ -11,6 +11,12 @@ import {
 } from "../../media/index.js";
 import type { Film } from "./films.js";
 
+/** Between two items: where the lanes are, and when the next one is due, microseconds from the range's start; Infinity: there is none. */
+export interface Mark {
+  positions: LanePosition[];
+  us: number;
+}
+
 /** Items that are taken at a time. */
 const BATCH = 64;
 
@@ -34,6 +40,10 @@ export class Playback {
   /** When the next item is due, microseconds from the range's start; undefined: there is none. */
   get nextUs(): number | undefined {
     return this.schedule.nextUs;
+  }
+  /** Behind what was collected. */
+  get mark(): Mark {
+    return { positions: this.positions, us: this.nextUs ?? Number.POSITIVE_INFINITY };
   }
   get ended(): boolean {
     return this.schedule.ended;

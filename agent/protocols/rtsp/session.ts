@@ -7,7 +7,7 @@ import { endAt, type LanePosition, RTP_HEADER, reportLength, startAt, type Track
 import type { Answer } from "./answer.js";
 import type { Broadcast, Broadcaster } from "./broadcast.js";
 import { type Film, validate } from "./films.js";
-import { Playback, trackOf } from "./playback.js";
+import { type Mark, Playback, trackOf } from "./playback.js";
 import type { Player, PlayerEvents } from "./player.js";
 import { formatNptRange, type NptRange, parseNptRange } from "./range.js";
 import { formatRtpInfo } from "./rtp_info.js";
@@ -224,23 +224,22 @@ export class Session implements Broadcaster {
 
   /** Where playing has stopped on the movie's time line, microseconds. */
   private reachedUs(): number {
-    const { playback } = this.player as Player;
+    const { playback, sent } = this.player as Player;
     const { startUs, endUs } = playback.range;
-    const { nextUs } = playback;
-    return nextUs === undefined ? endUs || this.film.movie.durationUs : startUs + nextUs;
+    return sent.us === Number.POSITIVE_INFINITY ? endUs || this.film.movie.durationUs : startUs + sent.us;
   }
 
   /** From where it was paused. */
   private resumed({ end }: NptRange): RtspRange {
-    const { playback } = this.player as Player;
-    const { range, positions, nextUs = 0 } = playback;
+    const { playback, sent } = this.player as Player;
+    const { range } = playback;
     const endUs = end ?? range.endUs;
     const lanes = range.lanes.map((lane, index) => ({
       ...lane,
-      ...positions[index],
+      ...sent.positions[index],
       endSample: this.endSample(lane.track, endUs),
     }));
-    return { ...range, lanes, endUs, wallUs: wallClockUs() - nextUs, offset: 0, pieces: [] };
+    return { ...range, lanes, endUs, wallUs: wallClockUs() - dueUs(sent), offset: 0, pieces: [] };
   }
 
   private fresh({ start, end }: NptRange): RtspRange {
@@ -273,9 +272,9 @@ export class Session implements Broadcaster {
     const { player } = this;
     const at = player?.playback.range.lanes.findIndex((lane) => lane.ssrc === ssrc) ?? -1;
     if (!player || at < 0) return undefined;
-    const { playback } = player;
-    const { packets, octets } = playback.positions[at] as LanePosition;
-    const passedUs = Math.max(playback.nextUs ?? 0, player.elapsedUs, 0);
+    const { playback, sent } = player;
+    const { packets, octets } = sent.positions[at] as LanePosition;
+    const passedUs = Math.max(dueUs(sent), player.elapsedUs, 0);
     return { packets, octets, timestamp: playback.stream(at).timestampAt(Math.floor(passedUs)) };
   }
 
@@ -286,12 +285,12 @@ export class Session implements Broadcaster {
   }
 
   private playingAnswer(): Answer {
-    const { playback } = this.player as Player;
-    const { range, positions } = playback;
-    const reached = Math.max(0, playback.nextUs ?? 0);
+    const { playback, sent } = this.player as Player;
+    const { range } = playback;
+    const reached = Math.max(0, dueUs(sent));
     const info = range.lanes.map((lane, index) => {
       const stream = playback.stream(index);
-      const sequence = stream.sequence(positions[index]?.packets ?? 0);
+      const sequence = stream.sequence(sent.positions[index]?.packets ?? 0);
       return { url: trackUrl(this.state.base, lane.track), sequence, timestamp: stream.timestampAt(reached) };
     });
     const headers = [
@@ -337,6 +336,7 @@ export class Session implements Broadcaster {
     if (!range) return undefined;
     const player = this.use(range);
     player.unsure = true;
+    if (this.state.playing) player.prepare?.();
     return player;
   }
 
@@ -344,12 +344,17 @@ export class Session implements Broadcaster {
     return this.player;
   }
 
-  /** Goes on. */
-  ready(): void {
+  /** Goes on. @param isStored the store has the range as it was restored */
+  ready(isStored: boolean): void {
     if (!this.state.playing) return;
     if (this.broadcast) void this.broadcast.resume(this.player);
-    else this.player?.go();
+    else this.player?.go(isStored);
   }
+}
+
+/** Nothing more: as if it were over at once. */
+function dueUs({ us }: Mark): number {
+  return us === Number.POSITIVE_INFINITY ? 0 : us;
 }
 
 /** Of a source (RFC 3550 section 5.1). */

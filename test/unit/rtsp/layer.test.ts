@@ -188,7 +188,7 @@ test("another server sends again what it cannot know to be sent, and the last of
   const before = sequencesOf(one.bundle.sent.get(5000)!);
   const next = scene(t, one);
   await next.layer.unready(section);
-  next.layer.ready();
+  next.layer.ready(0, true);
   one = next;
   await eventually("the end", () => one.bundle.sent.get(5001)?.some(saysGoodbye));
   const all = one.bundle.sent.get(5000)!;
@@ -238,7 +238,7 @@ test("while the store is away no more is sent than a record allows, and nothing 
   t.true(isRun(sequencesOf(one.bundle.sent.get(5000)!)));
 });
 
-test("who takes over sends nothing before it has a record of its own", async (t) => {
+test("where the store may lie further back nothing is sent before there is a record", async (t) => {
   const one = scene(t);
   await one.ask("PLAY", URL, await setUp(one, UDP));
   await delay(300);
@@ -248,11 +248,27 @@ test("who takes over sends nothing before it has a record of its own", async (t)
   const next = scene(t, one);
   next.port.isAway = true;
   await next.layer.unready(section);
-  next.layer.ready();
+  next.layer.ready(0, false);
   await eventually("it asks for a record", () => next.port.recordings.length > 0);
   await delay(50);
   t.is(next.bundle.sent.get(5000)!.length, count);
   next.port.returns();
+  await eventually("it goes on", () => next.bundle.sent.get(5000)!.length > count);
+});
+
+test("where the store has what was restored it goes on at once", async (t) => {
+  const one = scene(t);
+  await one.ask("PLAY", URL, await setUp(one, UDP));
+  await delay(300);
+  const section = sectionOf(one.layer);
+  one.layer.closed();
+  const count = one.bundle.sent.get(5000)!.length;
+  const next = scene(t, one);
+  next.port.isAway = true;
+  await next.layer.unready(section);
+  await delay(50);
+  t.is(next.bundle.sent.get(5000)!.length, count, "not before it is ready");
+  next.layer.ready(0, true);
   await eventually("it goes on", () => next.bundle.sent.get(5000)!.length > count);
 });
 
@@ -269,7 +285,7 @@ test("a pause right behind a takeover does not make what was sent before certain
   const next = scene(t, one);
   next.port.isAway = true; // so that it sends nothing
   await next.layer.unready(section);
-  next.layer.ready();
+  next.layer.ready(0, false);
   await next.ask("PAUSE", URL, session);
   next.port.returns();
   await next.ask("PLAY", URL, session);
@@ -395,7 +411,7 @@ test("a password is asked for, and its answer is good on another server; who gue
   const after = async (former: Scene, users: Users) => {
     const next = scene(t, { users });
     await next.layer.unready(sectionOf(former.layer));
-    next.layer.ready();
+    next.layer.ready(0, true);
     return next;
   };
   t.is((await one.ask("OPTIONS", "*")).status, 200);

@@ -312,6 +312,6 @@ export async function twin(t: ExecutionContext, former: Scene): Promise<Scene> {
   former.layer.closed();
   const next = scene(t, former);
   await next.layer.unready(section);
-  next.layer.ready();
+  next.layer.ready(0, true);
   return next;
 }
