@@ -28,6 +28,11 @@ export function makeFilm(directory: string, name: string, seconds: number): stri
   return hashesIn(`${path}.v`);
 }
 
+/** A film's sound as it is sent: its access units, one behind the other. */
+export function soundOf(path: string): Buffer {
+  return execFileSync("ffmpeg", ["-v", "error", "-i", path, "-map", "0:a", "-c", "copy", "-f", "data", "-"]);
+}
+
 /** A film again and again, `times` in all; what is in it is copied. */
 export function repeatFilm(directory: string, name: string, times: number, to: string): void {
   const input = ["-stream_loop", String(times - 1), "-i", join(directory, name)];

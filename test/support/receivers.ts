@@ -1,3 +1,5 @@
+import { execFileSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { closeWithTest } from "./cleanup.js";
 import { spawnOn, VIP } from "./host.js";
@@ -10,9 +12,36 @@ export interface Kept {
   said: string;
   /** Hashes of the decoded pictures. */
   pictures: string[];
+  /** As it was sent: access units, one behind the other. Empty with who plays none. */
+  sound: Buffer;
 }
 
-type Transport = "tcp" | "udp";
+export type Transport = "tcp" | "udp" | "udp_multicast";
+
+const GSTREAMER_PROTOCOLS = { tcp: "tcp", udp: "udp", udp_multicast: "udp-mcast" };
+
+/** GStreamer's rtspsrc; the pictures that it keeps are decoded by ffmpeg. */
+export async function receiveByGstreamer(directory: string, name: string, transport: Transport): Promise<Kept> {
+  const prefix = join(directory, `gstreamer-${transport}`);
+  const [video, audio] = [`${prefix}.h264`, `${prefix}.aac`];
+  const source = ["rtspsrc", `location=rtsp://${VIP}/${name}`, `protocols=${GSTREAMER_PROTOCOLS[transport]}`];
+  const pictures = ["film.", "!", "rtph264depay", "!", "video/x-h264,stream-format=byte-stream,alignment=au"];
+  const sound = ["film.", "!", "rtpmp4gdepay"];
+  const pipeline = [
+    ...[...source, "name=film"],
+    ...[...pictures, "!", "filesink", `location=${video}`],
+    ...[...sound, "!", "filesink", `location=${audio}`],
+  ];
+  const { exit, said } = await ended(["gst-launch-1.0", ...pipeline]);
+  if (existsSync(video)) {
+    const options = ["-v", "error", "-y", "-i", video, "-fps_mode", "passthrough", "-f", "framemd5", `${prefix}.v`];
+    execFileSync("ffmpeg", options, { stdio: "ignore" });
+  }
+  return {
+    ...{ exit, said, pictures: hashesIn(`${prefix}.v`) },
+    sound: existsSync(audio) ? readFileSync(audio) : Buffer.alloc(0),
+  };
+}
 
 /** mpv, which plays no sound. */
 export async function receiveByMpv(directory: string, name: string, transport: Transport): Promise<Kept> {
@@ -20,7 +49,7 @@ export async function receiveByMpv(directory: string, name: string, transport: T
   const quiet = ["--no-config", "--msg-level=all=warn", "--no-audio", `--rtsp-transport=${transport}`];
   const output = [`--o=${prefix}.v`, "--of=framemd5", "--ovc=rawvideo"];
   const { exit, said } = await ended(["mpv", ...quiet, ...output, `rtsp://${VIP}/${name}`]);
-  return { exit, said, pictures: hashesIn(`${prefix}.v`) };
+  return { exit, said, pictures: hashesIn(`${prefix}.v`), sound: Buffer.alloc(0) };
 }
 
 function ended(command: string[]): Promise<{ exit: number | null; said: string }> {
