@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { BundleWatch, bundlesIn, splitByEvents } from "../support/bundles.js";
 import { ClientProgram } from "../support/client_program.js";
+import { answeredBy, crowd } from "../support/crowd.js";
 import { Dialer } from "../support/dialer.js";
 import { eventually } from "../support/eventually.js";
 import { cutLink, killAgent, signal } from "../support/fault.js";
@@ -352,28 +353,6 @@ test("what is bad is answered, and hurts nothing", async (t) => {
   dialer.close();
 });
 
-/** Opens many sessions, says nothing, and writes down how they were answered; then it keeps them. */
-const CROWD = `
-import collections, json, os, resource, selectors, signal, socket, sys
-host, count = sys.argv[1], int(sys.argv[2])
-resource.setrlimit(resource.RLIMIT_NOFILE, (count + 100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-waiting = selectors.DefaultSelector()
-kept = [socket.create_connection((host, 21)) for _ in range(count)]
-for connection in kept:
-    waiting.register(connection, selectors.EVENT_READ)
-answers = collections.Counter()
-while waiting.get_map():
-    for key, _ in waiting.select():
-        waiting.unregister(key.fileobj)
-        try:
-            answers[key.fileobj.recv(100)[:3].decode()] += 1
-        except ConnectionResetError:
-            answers["reset"] += 1
-with open("answers.new", "w") as file:
-    json.dump(answers, file)
-os.rename("answers.new", "answers")
-signal.pause()
-`;
 const CROWDED = 3_000;
 const HALF_OPEN_MAX = 256;
 
@@ -382,13 +361,11 @@ test(`${CROWDED} half-open sessions of one client leave room for the others`, as
   const before = await FtpSession.open(dialer, { ipv6: true });
   const reader = new DataReader(await before.open());
   await before.command("RETR 10m.bin", 150);
-  const crowd = new ClientProgram(() => ["python3", "-c", CROWD, VIP, `${CROWDED}`]);
-  const answers: Record<string, number> = JSON.parse(
-    await eventually("each has its answer", () => readFileSync(`${crowd.folder}/answers`, "utf8"), 60_000),
-  );
+  const answers = await crowd(21, CROWDED, "");
   t.log(JSON.stringify(answers));
-  t.is((answers["220"] ?? 0) + (answers["421"] ?? 0), CROWDED);
-  t.true((answers["220"] ?? 0) <= HALF_OPEN_MAX * SERVERS);
+  const [greeted, turnedAway] = [answeredBy(answers, "220"), answeredBy(answers, "421")];
+  t.is(greeted + turnedAway, CROWDED);
+  t.true(greeted <= HALF_OPEN_MAX * SERVERS);
   t.is(await reader.end(), await lab.digestOf("10m.bin"));
   await before.expect(226);
   const after = await FtpSession.open(dialer, { ipv6: true });

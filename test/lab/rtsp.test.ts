@@ -3,11 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { ExecutionContext } from "ava";
+import { answeredBy, crowd } from "../support/crowd.js";
 import { Dialer } from "../support/dialer.js";
 import { eventually } from "../support/eventually.js";
 import { makeFilm, PICTURES_A_SECOND } from "../support/film.js";
 import { labTest } from "../support/fixture.js";
-import { VIP } from "../support/host.js";
+import { VIP, VIP6 } from "../support/host.js";
 import { Replacement } from "../support/replacement.js";
 import { Receiver, RtspClient, saysGoodbye } from "../support/rtsp.js";
 import { cutOff, drainAway, takeOver } from "../support/takeover.js";
@@ -100,6 +101,76 @@ for (const [how, lose] of Object.entries({
     await assertReceived(t, both);
   });
 }
+
+test("what is bad is answered, and hurts nothing", async (t) => {
+  const both = receiveBoth();
+  await bothPlay();
+  const taken = await eventually("a client's port of theirs", async () => {
+    const flows = (await lab.control.connections({ protocol: "rtsp" })).filter(({ object }) => object === "video rtp");
+    return Number(flows[0]?.client.split(":").at(-1));
+  });
+  const dialer = await Dialer.start();
+  const { socket } = await dialer.connect({ port: 554 });
+  const client = new RtspClient(socket);
+  const status = async (method: string, target: string, headers: Record<string, string> = {}) =>
+    (await client.ask(method, target, headers)).status;
+  const udp = (ports: string) => ({ Transport: `RTP/AVP;unicast;client_port=${ports}` });
+  const track = `${URL}/trackID=1`;
+  for (const [method, target, headers, answer] of [
+    ["DESCRIBE", `rtsp://${VIP}/../../etc/passwd`, {}, 400],
+    ["DESCRIBE", `rtsp://${VIP}/%2e%2e/%2e%2e/etc/passwd`, {}, 400],
+    ["DESCRIBE", `rtsp://${VIP}/..%2f..%2fetc%2fpasswd`, {}, 400],
+    ["DESCRIBE", `rtsp://${VIP}/nothing.mp4`, {}, 404],
+    ["DESCRIBE", URL, { Accept: "text/html" }, 406],
+    ["OPTIONS", "*", { Require: "what.nobody.has" }, 551],
+    ["DANCE", URL, {}, 501],
+    ["RECORD", URL, {}, 405],
+    ["PLAY", URL, {}, 454],
+    ["PLAY", URL, { Session: "12345678" }, 454],
+    ["SETUP", URL, udp("5000-5001"), 459],
+    ["SETUP", `${URL}/trackID=9`, udp("5000-5001"), 404],
+    ["SETUP", track, {}, 400],
+    ["SETUP", track, udp("0-1"), 461],
+    ["SETUP", track, udp("70000-70001"), 461],
+    ["SETUP", track, { Transport: "RTP/AVP;unicast;client_port=5000-5001;destination=10.77.0.1" }, 461],
+    ["SETUP", track, { Transport: "RAW/RAW/UDP;unicast" }, 461],
+  ] as const) {
+    t.is(await status(method, target, headers), answer, `${method} ${target} ${JSON.stringify(headers)}`);
+  }
+  // The client's port of another session: what is sent there comes from another port of ours, and is another flow.
+  const chosen = await client.ask("SETUP", track, udp(`${taken}-${taken + 1}`));
+  t.is(chosen.status, 200);
+  t.regex(chosen.headers.get("Transport")!, /server_port=\d+-\d+/);
+  for (const [bytes, answer] of Object.entries({
+    "hello there\r\n\r\n": 400,
+    [`OPTIONS * RTSP/1.0\r\nCSeq: 1\r\nX: ${"x".repeat(20_000)}\r\n\r\n`]: 413,
+    [`OPTIONS rtsp://${VIP}/${"x".repeat(5_000)} RTSP/1.0\r\n\r\n`]: 414,
+    "OPTIONS * RTSP/9.0\r\nCSeq: 1\r\n\r\n": 505,
+    "SET_PARAMETER * RTSP/1.0\r\nCSeq: 1\r\nContent-Length: 9999999999\r\n\r\n": 413,
+  })) {
+    const other = (await dialer.connect({ port: 554 })).socket;
+    other.on("error", () => {});
+    const heard = new RtspClient(other);
+    t.is((await heard.say(bytes)).status, answer, bytes.slice(0, 40));
+    await eventually("it ends", () => heard.ended);
+  }
+  await assertReceived(t, both);
+  dialer.close();
+});
+
+const CROWDED = 3_000;
+const HALF_OPEN_MAX = 256;
+const SERVERS = 3;
+
+test(`${CROWDED} half-open connections of one client leave room for the others`, async (t) => {
+  const answers = await crowd(554, CROWDED, "OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n");
+  t.log(JSON.stringify(answers));
+  const [answered, reset] = [answeredBy(answers, "RTSP/1.0 200"), answeredBy(answers, "reset")];
+  t.is(answered + reset, CROWDED);
+  t.true(answered > 0 && answered <= HALF_OPEN_MAX * SERVERS);
+  const other = new Receiver(directory, FILM, "udp", `rtsp://[${VIP6}]`);
+  await assertReceived(t, [other]);
+});
 
 /** Over the connection, and in datagrams. */
 function receiveBoth(): Receiver[] {

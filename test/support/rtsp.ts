@@ -84,8 +84,13 @@ export class RtspClient {
     const lines = Object.entries({ CSeq: String(++this.#cseq), ...headers }).map(
       ([name, value]) => `${name}: ${value}`,
     );
-    this.socket.write(`${method} ${target} RTSP/1.0\r\n${lines.join("\r\n")}\r\n\r\n`);
-    return eventually(`an answer to ${method}`, () => this.#answers.shift());
+    return this.say(`${method} ${target} RTSP/1.0\r\n${lines.join("\r\n")}\r\n\r\n`);
+  }
+
+  /** Whatever it is. Resolves to what is answered. */
+  say(request: string): Promise<RtspAnswer> {
+    this.socket.write(request);
+    return eventually(`an answer to ${request.slice(0, request.indexOf(" "))}`, () => this.#answers.shift());
   }
 
   received(chunk: Buffer): void {

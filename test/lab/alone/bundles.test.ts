@@ -1,0 +1,107 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { BundleWatch, splitByEvents } from "../../support/bundles.js";
+import { Dialer } from "../../support/dialer.js";
+import { eventually } from "../../support/eventually.js";
+import { burn } from "../../support/fault.js";
+import { makeFilm } from "../../support/film.js";
+import { labTest } from "../../support/fixture.js";
+import { DataReader, FtpSession } from "../../support/ftp_session.js";
+import { VIP } from "../../support/host.js";
+import { Receiver, RtspClient } from "../../support/rtsp.js";
+import { writeRandomFile } from "../content.js";
+
+const directory = mkdtempSync(join(tmpdir(), "baton-bundles-"));
+const [FILM, FILE] = ["film.mp4", "large.bin"];
+const URL = `rtsp://${VIP}/${FILM}`;
+const BURNT = "s1";
+/** For the load to be seen, and everything to be moved away from it. */
+const LEFT_MS = 45_000;
+const TEST_MS = 180_000;
+
+const pictures = makeFilm(directory, FILM, 60);
+writeRandomFile(join(directory, FILE), "large", 64 * 1024 * 1024);
+const { test, lab } = labTest({ content: directory }, () => rmSync(directory, { recursive: true }));
+
+const controls = async () => (await lab.control.connections()).filter(({ id, bundle }) => id === bundle);
+
+async function setUp(client: RtspClient): Promise<{ Session: string }> {
+  let session = {} as { Session: string };
+  for (const track of [1, 2]) {
+    const transport = `RTP/AVP/TCP;unicast;interleaved=${2 * track - 2}-${2 * track - 1}`;
+    const { headers } = await client.ask("SETUP", `${URL}/trackID=${track}`, { ...session, Transport: transport });
+    session = { Session: headers.get("Session")!.split(";")[0]! };
+  }
+  return session;
+}
+
+test("something else burns CPU on a server: its bundles leave it, each as one, whatever they are at", async (t) => {
+  const dialer = await Dialer.start();
+  const receivers = (["tcp", "udp"] as const).map((transport) => new Receiver(directory, FILM, transport));
+  const clients = await Promise.all(
+    Array.from({ length: 2 }, async () => new RtspClient((await dialer.connect({ port: 554 })).socket)),
+  );
+  const [ready, paused] = clients as [RtspClient, RtspClient];
+  const [readySession, pausedSession] = [await setUp(ready), await setUp(paused)];
+  await paused.ask("PLAY", URL, pausedSession);
+  await eventually("it plays", () => paused.sequences(0).length > 50);
+  await paused.ask("PAUSE", URL, pausedSession);
+  const heard = paused.sequences(0).length;
+
+  const [idle, announced, reading] = [
+    await FtpSession.open(dialer),
+    await FtpSession.open(dialer, { ipv6: true }),
+    await FtpSession.open(dialer),
+  ];
+  const port = await announced.announce();
+  const data = await reading.open();
+  await reading.command(`RETR ${FILE}`, 150);
+
+  const all = await eventually("all are protected", async () => {
+    const present = await controls();
+    return present.length === 7 && present.every((one) => one.protected && one.phase === "LIVE") && present;
+  });
+  for (const { id, owner } of all) if (owner !== BURNT) t.is((await lab.control.move(id, BURNT)).result, "ok");
+  const watch = new BundleWatch(lab.control);
+  const events = lab.control.follow();
+  const burner = burn(BURNT);
+  const gone = async () => (await controls()).every(({ owner, phase }) => owner !== BURNT && phase === "LIVE");
+  await eventually("all have left", gone, LEFT_MS, 100);
+  burner.close();
+  await watch.end();
+  t.deepEqual(watch.split, [], `in ${watch.looks} looks`);
+  t.deepEqual(splitByEvents(events.seen), []);
+  const moves = events.seen.filter(({ kind, connection, bundle }) => kind === "migration" && connection === bundle);
+  t.true(moves.length >= all.length);
+  t.deepEqual(
+    moves.filter(({ result, reason }) => result !== "ok" || !/^overload of s1: /.test(reason)),
+    [],
+  );
+
+  t.is((await ready.ask("PLAY", URL, readySession)).status, 200);
+  await eventually("the one plays", () => ready.sequences(0).length > 50);
+  t.is(paused.sequences(0).length, heard, "the other is paused");
+  t.is((await paused.ask("PLAY", URL, pausedSession)).status, 200);
+  await eventually("and goes on", () => paused.sequences(0).length > heard + 50);
+  for (const client of clients) {
+    const sequences = client.sequences(0);
+    t.true(sequences.every((number, at) => number === (sequences[0]! + at) % 65_536));
+  }
+  await idle.command("PWD", 257);
+  const late = await announced.connect(port);
+  for (const [session, connection] of [
+    [announced, late],
+    [reading, data],
+  ] as const) {
+    if (session === announced) await session.command(`RETR ${FILE}`, 150);
+    t.is(await new DataReader(connection).end(), await lab.digestOf(FILE));
+    await session.expect(226);
+  }
+  for (const receiver of receivers) {
+    const received = await receiver.done;
+    t.is(received.exit, 0, received.error);
+    t.deepEqual(received.pictures, pictures);
+  }
+  dialer.close();
+}, TEST_MS);
