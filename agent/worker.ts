@@ -65,8 +65,6 @@ const log = logger("worker");
 const IDLE_MS = 75_000;
 /** A takeover is a matter of milliseconds for many clients: before ordinary work, behind leases and the store. */
 const NICENESS_SERVING = -10;
-/** Its supervisor has started it behind everybody else (`NICENESS_STARTING`), for so long at most. */
-const MODEST_MS = 3_000;
 const LOAD_MS = 500;
 const ENDINGS_MS = 500;
 const ENDINGS_POLL_MS = 10;
@@ -86,7 +84,6 @@ const ENTRY_AGE_S = 90;
 /** The daemon `baton worker`: holds the sockets. Its supervisor says when it must let go of them. */
 export async function run({ config, id }: { config: Config; id: string }): Promise<void> {
   const server = serverOf(config, id);
-  const modest = setTimeout(() => setNiceness(0, 0), MODEST_MS); // a busy machine would never let it serve
   const orders = new Orders(() => process.exit(0));
   const { incarnation, successor, say } = linkToSupervisor(orders);
   const guard = Guard.open(server.pins);
@@ -315,7 +312,6 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
       held.push({ close: () => void shown.close() });
     }
     if (successor) await link.greeted(GREETING_MS);
-    clearTimeout(modest);
     if (!setNiceness(NICENESS_SERVING, 0))
       log.warn("no leave to raise the priority: takeovers are slower on a busy machine");
     log.info({ server: id, incarnation, orphans, pid: process.pid }, "the worker serves");
@@ -333,7 +329,6 @@ export async function run({ config, id }: { config: Config; id: string }): Promi
     },
   });
   await Promise.race([services.ready, new Promise((resolve) => setTimeout(resolve, CONTENT_MS))]);
-  clearTimeout(modest);
   setNiceness(NICENESS_SERVING, 0);
   say({ type: "prepared" });
 }

@@ -200,7 +200,7 @@ export class LiveConnection implements ConnectionPort, Member {
     this.told = position;
     this.committedTail = limit ?? this.output.tail;
     if (this.isControl) this.host.bundles.thaw(this.id);
-    this.layers.ready(position, limit === undefined);
+    this.layers.ready(position, limit === undefined && (this.isControl || this.bundleId === ""));
     this.work(fd, sentTo);
     this.intake.restore(spool);
     // The claim's record is true of all that leaves until the next commit, and there may be thousands to be resumed first.
@@ -718,9 +718,8 @@ export class LiveConnection implements ConnectionPort, Member {
   }
 
   private letGoOfLayers(isOver: boolean): void | Promise<void> {
-    if (!this.stack) return;
     if (this.bundleId !== "") this.host.bundles.leave(this);
-    return this.stack.application.closed(isOver);
+    return this.stack?.application.closed(isOver);
   }
 
   private clearTimers(): void {

@@ -12,7 +12,8 @@ export interface ProtocolLayer {
   unready(section: LayerSection): Promise<void> | void;
   /**
    * The comparison succeeded: the client has everything below `position` (stream offset of our stream). Go on from there.
-   * @param isStored the store has the sections as they were taken in; not, perhaps, where another process of this server has passed the connection
+   * @param isStored the store has the sections as they were taken in; not, perhaps, where another process of this server
+   * has passed the connection, or where it is a related one that was moved
    */
   ready(position: number, isStored: boolean): void;
   /** The handover is off (deadline, another heir): let go of whatever `unready` took. */

@@ -3,16 +3,22 @@ import type { Known } from "./known_records.js";
 
 /** What is played changes seldom, and a record is written ten times a second. */
 const AGAIN_MS = 5_000;
-/** Where nothing could be got ready, for instance because this server has not read its content yet. */
+/** Where nothing could be got ready, because this server has not read its content yet, or never can; the next time twice that. */
 const SOON_MS = 500;
+
+interface Look {
+  /** Process time, milliseconds. */
+  nextAt: number;
+  pauseMs: number;
+}
 
 /**
  * Looks at the records of control connections that other servers have: their layers here may get ready what they would need to go on, and what is
  * not made in the moment of a takeover keeps nobody waiting.
  */
 export class Foresight {
-  /** By connection; process time, milliseconds. */
-  private readonly nextAt = new Map<string, number>();
+  /** By connection. */
+  private readonly looks = new Map<string, Look>();
 
   /** @param foresee may do nothing. Resolves with whether it is ready now, or nothing had to be; never rejects */
   constructor(
@@ -23,23 +29,29 @@ export class Foresight {
   record({ id, bytes, bundleId }: Known): void {
     if (bundleId !== id) return;
     const now = performance.now();
-    if (now < (this.nextAt.get(id) ?? 0)) return;
-    this.nextAt.set(id, now + AGAIN_MS);
+    const look = this.looks.get(id) ?? { nextAt: 0, pauseMs: SOON_MS };
+    if (now < look.nextAt) return;
+    look.nextAt = now + AGAIN_MS;
+    this.looks.set(id, look);
     let record: ConnectionRecord;
     try {
       record = decodeRecord(bytes);
     } catch {
       return; // of a later version, for instance: whoever has to take it over says so
     }
-    if (record.serverId !== this.serverId) void this.look(record);
+    if (record.serverId !== this.serverId) void this.look(record, look);
   }
 
   removed(id: string): void {
-    this.nextAt.delete(id);
+    this.looks.delete(id);
   }
 
-  private async look(record: ConnectionRecord): Promise<void> {
-    if (await this.foresee(record)) return;
-    if (this.nextAt.has(record.id)) this.nextAt.set(record.id, performance.now() + SOON_MS);
+  private async look(record: ConnectionRecord, look: Look): Promise<void> {
+    if (await this.foresee(record)) {
+      look.pauseMs = SOON_MS;
+      return;
+    }
+    look.nextAt = performance.now() + look.pauseMs;
+    look.pauseMs = Math.min(AGAIN_MS, 2 * look.pauseMs);
   }
 }

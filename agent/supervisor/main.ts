@@ -40,6 +40,7 @@ const unprotectedAfterMs = 2_000;
 const workerSilentMsMax = 3_000;
 /** Starts have taken forty seconds on a machine that twenty others shared, and beginning again makes none of them shorter. */
 const workerStartMsMax = 120_000;
+const workerModestMs = 3_000;
 
 /** The daemon `baton agent`: returns when it has been told to stop and everything has ended. */
 export async function run({ config, id, replace = false }: AgentOptions): Promise<void> {
@@ -97,6 +98,7 @@ export async function run({ config, id, replace = false }: AgentOptions): Promis
       successor,
       silentMsMax: workerSilentMsMax,
       startMsMax: workerStartMsMax,
+      modestMs: workerModestMs,
       watchProcess: (pid, onExit) => native.watchProcess(pid, onExit),
       watchThread: (thread, onExit) => native.watchThread(thread, onExit),
     });

@@ -1,8 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { getPriority } from "node:os";
 import { BatonError } from "../../proto/errors.js";
 import { logger } from "../../proto/log.js";
-import { NICENESS_STARTING, setNiceness } from "../priority.js";
+import { setNiceness } from "../priority.js";
 import { incarnationVariable, type SupervisorMessage, successorVariable, type WorkerMessage } from "./messages.js";
+
+const NICENESS_MODEST = 5;
 
 export interface WorkerOptions {
   command: string;
@@ -19,6 +22,11 @@ export interface WorkerOptions {
    * again and again.
    */
   startMsMax: number;
+  /**
+   * For so long, or until it raises itself, it stands behind everybody else: others are taking its predecessor's connections over at this moment, and
+   * soon will have. Longer, and a busy machine would never let it serve. Missing: it does not.
+   */
+  modestMs?: number;
   /** Calls back once when the process ends; by pidfd, so earlier than the event of its parent. */
   watchProcess(pid: number, onExit: () => void): { close(): void };
   /** Calls back once when the thread ends. May throw where the kernel cannot tell. */
@@ -79,7 +87,7 @@ export class WorkerProcess {
       throw new BatonError("INTERNAL", `${options.command} cannot be started`, failure);
     }
     this.pid = this.#child.pid;
-    setNiceness(NICENESS_STARTING, NICENESS_STARTING, this.pid);
+    if (options.modestMs !== undefined) this.#standBehind(options.modestMs);
     this.#child.stdin?.on("error", () => {}); // of a worker that is gone
     this.#child.stdin?.end(options.input);
     this.#watches.push(options.watchProcess(this.pid, () => this.#end("its process ended")));
@@ -94,6 +102,14 @@ export class WorkerProcess {
       }
     });
     this.#listen(options.startMsMax);
+  }
+
+  #standBehind(ms: number): void {
+    setNiceness(NICENESS_MODEST, NICENESS_MODEST, this.pid);
+    const timer = setTimeout(() => {
+      if (this.alive && getPriority(this.pid) === NICENESS_MODEST) setNiceness(0, 0, this.pid);
+    }, ms);
+    void this.ended.then(() => clearTimeout(timer));
   }
 
   get alive(): boolean {

@@ -41,8 +41,9 @@ export class DatagramPlayer implements Player {
   unsure = false;
   private readonly clock: RangeClock;
   private readonly pace = new Pace(() => this.step());
-  /** Behind everything that was given to the kernel, and behind everything that it has let go. */
+  /** Behind everything that was given to the kernel. */
   sent: Mark;
+  /** Behind everything that it has let go. */
   private done: Mark;
   /** The window behind a record of another server's, from when it was known that it will be sent. */
   private first: Promise<Item[]> | undefined;
@@ -92,7 +93,7 @@ export class DatagramPlayer implements Player {
   async stop(): Promise<void> {
     await this.pace.stop();
     await this.first?.catch(() => {}); // the film must stay open for it
-    if (this.flows.areOpen) this.sendReady(this.ready.length);
+    if (this.ready.length > 0 && this.flows.areOpen) this.sendReady(this.ready.length);
   }
 
   checkpoint(): RtspRange {

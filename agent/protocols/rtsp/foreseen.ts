@@ -16,8 +16,8 @@ interface Held {
 }
 
 /**
- * The films that other servers' sessions play: indexed, and open. An index takes longer to make than all the rest of a takeover, and on a busy
- * machine even to open a file takes as long as that rest.
+ * The films that other servers' sessions play: indexed, as far as there is room for indexes, and open. An index takes longer to make than all the
+ * rest of a takeover, and on a busy machine even to open a file takes as long as that rest.
  */
 export class ForeseenFilms {
   /** By content, the one that was seen last behind the others. */

@@ -457,6 +457,10 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     }
   }
 
+  async gather(): Promise<void> {
+    this.session?.prepare();
+  }
+
   private get framedPlayers(): FramedPlayer[] {
     const current = this.session?.current;
     return [...this.past.keys(), ...(current instanceof FramedPlayer ? [current] : [])];

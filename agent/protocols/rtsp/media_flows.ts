@@ -80,6 +80,7 @@ export class MediaFlows {
     const reported = (datagram: Buffer) => (isReportOf(ssrc, datagram) ? this.heard() : this.opened());
     const first = await this.openOne(serverRtp, rtp, () => this.opened());
     try {
+      if (this.closed) throw new Error("closed meanwhile");
       this.pairs.set(number, { rtp: first, rtcp: await this.openOne(serverRtcp, rtcp, reported) });
     } catch (error) {
       first.close();

@@ -13,7 +13,7 @@ export interface Player {
   readonly elapsedUs: number;
   /** Makes what goes right behind the answer to PLAY. @returns promises it, at that offset of our stream */
   begin(): Promise<(offset: number) => ResponsePiece[]>;
-  /** On the second server, before it may send: gets what it will send first, if it then does. Missing: nothing is to be got. */
+  /** It is about to go on here, and may not send yet: gets what it will send first. Missing: nothing is to be got. */
   prepare?(): void;
   /** Goes on until it is stopped, or the range ends. @param isStored the store has the range as it is here */
   go(isStored?: boolean): void;

@@ -7,7 +7,7 @@ import { endAt, type LanePosition, RTP_HEADER, reportLength, startAt, type Track
 import type { Answer } from "./answer.js";
 import type { Broadcast, Broadcaster } from "./broadcast.js";
 import { type Film, validate } from "./films.js";
-import { type Mark, Playback, trackOf } from "./playback.js";
+import { Playback, trackOf } from "./playback.js";
 import type { Player, PlayerEvents } from "./player.js";
 import { formatNptRange, type NptRange, parseNptRange } from "./range.js";
 import { formatRtpInfo } from "./rtp_info.js";
@@ -239,7 +239,7 @@ export class Session implements Broadcaster {
       ...sent.positions[index],
       endSample: this.endSample(lane.track, endUs),
     }));
-    return { ...range, lanes, endUs, wallUs: wallClockUs() - dueUs(sent), offset: 0, pieces: [] };
+    return { ...range, lanes, endUs, wallUs: wallClockUs() - dueUs(sent.us), offset: 0, pieces: [] };
   }
 
   private fresh({ start, end }: NptRange): RtspRange {
@@ -267,14 +267,15 @@ export class Session implements Broadcaster {
     };
   }
 
-  /** What a source has sent in ranges before, and its clock by now: it goes on from there. */
+  /** What a source has sent in ranges before, or may have, from wherever, and its clock by now: it goes on from there. */
   private before(ssrc: number) {
     const { player } = this;
     const at = player?.playback.range.lanes.findIndex((lane) => lane.ssrc === ssrc) ?? -1;
     if (!player || at < 0) return undefined;
-    const { playback, sent } = player;
-    const { packets, octets } = sent.positions[at] as LanePosition;
-    const passedUs = Math.max(dueUs(sent), player.elapsedUs, 0);
+    const { playback } = player;
+    const { positions, us } = playback.mark;
+    const { packets, octets } = positions[at] as LanePosition;
+    const passedUs = Math.max(dueUs(us), player.elapsedUs, 0);
     return { packets, octets, timestamp: playback.stream(at).timestampAt(Math.floor(passedUs)) };
   }
 
@@ -287,7 +288,7 @@ export class Session implements Broadcaster {
   private playingAnswer(): Answer {
     const { playback, sent } = this.player as Player;
     const { range } = playback;
-    const reached = Math.max(0, dueUs(sent));
+    const reached = Math.max(0, dueUs(sent.us));
     const info = range.lanes.map((lane, index) => {
       const stream = playback.stream(index);
       const sequence = stream.sequence(sent.positions[index]?.packets ?? 0);
@@ -336,8 +337,12 @@ export class Session implements Broadcaster {
     if (!range) return undefined;
     const player = this.use(range);
     player.unsure = true;
-    if (this.state.playing) player.prepare?.();
     return player;
+  }
+
+  /** It is about to go on here: what it sends first is got ready. */
+  prepare(): void {
+    if (this.state.playing && (!this.broadcast || this.state.leads)) this.player?.prepare?.();
   }
 
   get current(): Player | undefined {
@@ -353,7 +358,7 @@ export class Session implements Broadcaster {
 }
 
 /** Nothing more: as if it were over at once. */
-function dueUs({ us }: Mark): number {
+function dueUs(us: number): number {
   return us === Number.POSITIVE_INFINITY ? 0 : us;
 }
 

@@ -16,6 +16,11 @@ test.before(async () => {
 test.after.always(() => remove());
 
 const isRun = (numbers: number[]) => numbers.every((number, at) => number === (numbers[0]! + at) % 65_536);
+/** Each once, the first one's successors behind it and whatever came before it in front. */
+const inOrder = (numbers: number[]) => {
+  const behindFirst = (number: number) => ((number - numbers[0]!) << 16) >> 16;
+  return [...new Set(numbers)].sort((a, b) => behindFirst(a) - behindFirst(b));
+};
 const sequencesOf = (packets: Buffer[]) => packets.map((packet) => packet.readUInt16BE(2));
 
 test("a film is described, set up, and played to its end", async (t) => {
@@ -188,6 +193,7 @@ test("another server sends again what it cannot know to be sent, and the last of
   const before = sequencesOf(one.bundle.sent.get(5000)!);
   const next = scene(t, one);
   await next.layer.unready(section);
+  await next.layer.gather();
   next.layer.ready(0, true);
   one = next;
   await eventually("the end", () => one.bundle.sent.get(5001)?.some(saysGoodbye));
@@ -202,8 +208,7 @@ test("another server sends again what it cannot know to be sent, and the last of
     if (known) t.true(packet.equals(known), "the same packet");
     bySequence.set(packet.readUInt16BE(2), packet);
   }
-  const numbers = [...bySequence.keys()].sort((a, b) => ((a - before[0]!) & 0xffff) - ((b - before[0]!) & 0xffff));
-  t.true(isRun(numbers), "no hole");
+  t.true(isRun(inOrder([...bySequence.keys()])), "no hole");
 });
 
 test("while its flows stand still nothing is sent, and nothing is lost", async (t) => {
@@ -248,6 +253,7 @@ test("where the store may lie further back nothing is sent before there is a rec
   const next = scene(t, one);
   next.port.isAway = true;
   await next.layer.unready(section);
+  await next.layer.gather();
   next.layer.ready(0, false);
   await eventually("it asks for a record", () => next.port.recordings.length > 0);
   await delay(50);
@@ -266,6 +272,7 @@ test("where the store has what was restored it goes on at once", async (t) => {
   const next = scene(t, one);
   next.port.isAway = true;
   await next.layer.unready(section);
+  await next.layer.gather();
   await delay(50);
   t.is(next.bundle.sent.get(5000)!.length, count, "not before it is ready");
   next.layer.ready(0, true);
@@ -285,6 +292,7 @@ test("a pause right behind a takeover does not make what was sent before certain
   const next = scene(t, one);
   next.port.isAway = true; // so that it sends nothing
   await next.layer.unready(section);
+  await next.layer.gather();
   next.layer.ready(0, false);
   await next.ask("PAUSE", URL, session);
   next.port.returns();
@@ -292,6 +300,30 @@ test("a pause right behind a takeover does not make what was sent before certain
   await eventually("it goes on", () => next.bundle.sent.get(5000)!.length > count);
   const first = sequencesOf(next.bundle.sent.get(5000)!)[count]!;
   t.true(((first - last) & 0xffff) < 0x8000 && first !== last, "behind one that was not");
+  await eventually("the end", () => next.bundle.sent.get(5001)?.some(saysGoodbye));
+  t.true(isRun(inOrder(sequencesOf(next.bundle.sent.get(5000)!))), "no hole");
+});
+
+test("another range right behind a takeover has other numbers than what was sent before", async (t) => {
+  const one = scene(t);
+  const session = await setUp(one, UDP);
+  await one.ask("PLAY", URL, session);
+  await delay(500);
+  const section = sectionOf(one.layer);
+  await delay(80);
+  one.layer.closed();
+  const before = sequencesOf(one.bundle.sent.get(5000)!);
+  const next = scene(t, one);
+  next.port.isAway = true;
+  await next.layer.unready(section);
+  await next.layer.gather();
+  next.layer.ready(0, false);
+  await next.ask("PAUSE", URL, session);
+  await next.ask("PLAY", URL, { ...session, Range: "npt=1-" });
+  next.port.returns();
+  await eventually("it goes on", () => next.bundle.sent.get(5000)!.length > before.length);
+  const first = sequencesOf(next.bundle.sent.get(5000)!)[before.length]!;
+  t.true(((first - before.at(-1)!) & 0xffff) < 0x8000 && !before.includes(first));
 });
 
 test("where nothing is recorded the client's acks are enough to let ranges go", async (t) => {

@@ -154,6 +154,19 @@ test("who leads and pauses alone goes on where it was", async (t) => {
   await sentToItsEnd(t, shared);
 });
 
+test("who led, and listens now, sends nothing on another server", async (t) => {
+  const shared = site();
+  const { one, session } = await playing(t, shared);
+  const { one: other } = await playing(t, shared);
+  await one.ask("PAUSE", URL, session);
+  await eventually("the other one leads", () => leads(other) && sends(other));
+  t.is((await one.ask("PLAY", URL, session)).status, 200);
+  t.false(leads(one));
+  const next = await twin(t, one);
+  await delay(100);
+  t.is(next.bundle.groups.size, 0);
+});
+
 test("one that leads another film's group leaves this one free", async (t) => {
   const shared = new FakeSite([
     { file: "/film.mp4", group: GROUP, port: VIDEO, ttl: 5 },

@@ -312,6 +312,7 @@ export async function twin(t: ExecutionContext, former: Scene): Promise<Scene> {
   former.layer.closed();
   const next = scene(t, former);
   await next.layer.unready(section);
+  await next.layer.gather();
   next.layer.ready(0, true);
   return next;
 }
