@@ -30,8 +30,8 @@ import { responseBytes, sessionId } from "./response.js";
 import { describe } from "./sdp.js";
 import { ServerPorts } from "./server_ports.js";
 import { Session, type SessionHost } from "./session.js";
-import { chooseTransport, type Possible } from "./transport.js";
-import { parseUrl, type Subject } from "./url.js";
+import { TransportChoice } from "./transport_choice.js";
+import { type Media, parseUrl, type Subject } from "./url.js";
 import type { Users } from "./users.js";
 
 const log = logger("rtsp");
@@ -44,8 +44,6 @@ const PAST_MAX = 8;
 const METHODS = ["OPTIONS", "DESCRIBE", "SETUP", "PLAY", "PAUSE", "TEARDOWN", "GET_PARAMETER", "SET_PARAMETER"];
 const ELSEWHERE = ["ANNOUNCE", "RECORD", "REDIRECT"];
 const PUBLIC = ["Public", METHODS.join(", ")] as const;
-
-type Media = Extract<Subject, { kind: "media" }>;
 
 /** What a service has for its connections. */
 interface Parts {
@@ -76,6 +74,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
   private passed: number[] = [];
   private readonly bundle: BundlePort;
   private readonly ports: ServerPorts;
+  private readonly transports: TransportChoice;
   private readonly login: Login | undefined;
   /** Of a session whose tracks are sent in datagrams, from its first PLAY on. */
   private media: MediaFlows | undefined;
@@ -97,6 +96,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     if (!port.bundle) throw new RefusedError("no bundle", "an RTSP connection is of no bundle");
     this.bundle = port.bundle;
     this.ports = new ServerPorts(port.bundle, parts.relatedPorts);
+    this.transports = new TransportChoice(port, parts.channels, this.ports);
     this.login = parts.users && new Login(parts.users, port.id);
     this.received = inputOffset;
     this.answered = inputOffset;
@@ -292,7 +292,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     const film = present ? undefined : await this.parts.films.find(subject.segments);
     if (!present && !film) return { status: 404 };
     const session = present ?? Session.begin(this, film as Film, subject);
-    const answer = await this.choose(session, subject, headers.get("transport"));
+    const answer = await this.transports.choose(session, subject, headers.get("transport"));
     if (this.over) {
       // It ended meanwhile, and knew of none of this.
       film?.close();
@@ -300,39 +300,6 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     } else if (answer.status === 200) this.session = session;
     else film?.close();
     return answer;
-  }
-
-  private async choose(session: Session, subject: Media, header: string | undefined): Promise<Answer> {
-    const track = session.trackOf(subject);
-    if ("status" in track) return track;
-    if (header === undefined) return { status: 400 };
-    const kind = session.kindBut(track.number);
-    const { objectId, movie } = session.film;
-    const channel = this.parts.channels.of(objectId, this.vip);
-    const isFree = (wanted: string) => kind === undefined || kind === wanted;
-    const possible: Possible = {
-      client: this.port.peer.address,
-      udp: isFree("udp"),
-      interleaved: isFree("interleaved"),
-      ...(channel && isFree("multicast") ? { group: channel.groupOf(movie.tracks.indexOf(track)) } : {}),
-      taken: session.channelsBut(track.number),
-    };
-    let transport = chooseTransport(header, possible);
-    if (transport?.kind === "udp") {
-      try {
-        const server = await this.ports.choose(transport);
-        const former = session.state.tracks.filter(({ number }) => number === track.number);
-        this.ports.release(former, transport, server);
-        return session.setUp(track, transport, server);
-      } catch (error) {
-        log.warn({ err: error }, "no ports for media: they can only go over the connection");
-        transport = chooseTransport(header, { ...possible, udp: false });
-      }
-    }
-    if (!transport) return { status: 461 };
-    const sent =
-      transport.kind === "multicast" && channel?.tracksOf(movie).find(({ number }) => number === track.number);
-    return sent ? session.setUpGroup(sent, transport) : session.setUp(track, transport);
   }
 
   private async closeSession(): Promise<void> {

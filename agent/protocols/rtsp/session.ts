@@ -14,15 +14,13 @@ import { formatRtpInfo } from "./rtp_info.js";
 import { payloadTypeOf } from "./sdp.js";
 import type { ServerSide, Transport } from "./transport.js";
 import { formatTransport } from "./transport.js";
-import { type Subject, trackUrl } from "./url.js";
+import { type Media, trackUrl } from "./url.js";
 
 const log = logger("rtsp");
 /** Bytes of a packet behind RTP's header: with it, UDP's and IPv6's within the least MTU there is (RFC 8200 section 5). Fragments do not leave. */
 const PAYLOAD_MAX = 1_200;
 /** Between a source's reports, microseconds (RFC 3550 section 6.2). */
 const REPORT_US = 5_000_000;
-
-type Media = Extract<Subject, { kind: "media" }>;
 
 /** What a session needs of its connection. */
 export interface SessionHost {

@@ -1,18 +1,18 @@
 import { type TargetPath, targetPath } from "../http/target.js";
 
-/** What a request is about. */
-export type Subject =
-  /** "*": the server. */
-  | { kind: "server" }
-  | {
-      kind: "media";
-      /** Decoded names from the root; none is empty, "." or "..", none contains a slash or a NUL. */
-      segments: string[];
-      /** From 1; undefined: all tracks. */
-      track: number | undefined;
-      /** URL of the whole, without a slash at its end; ends up in headers, and is free of what could not be there. */
-      base: string;
-    };
+/** A file, or a track of it. */
+export interface Media {
+  kind: "media";
+  /** Decoded names from the root; none is empty, "." or "..", none contains a slash or a NUL. */
+  segments: string[];
+  /** From 1; undefined: all tracks. */
+  track: number | undefined;
+  /** URL of the whole, without a slash at its end; ends up in headers, and is free of what could not be there. */
+  base: string;
+}
+
+/** What a request is about: the server, with "*", or media. */
+export type Subject = { kind: "server" } | Media;
 
 const TRACK = /^trackID=([1-9]\d?)$/;
 const URL_PARTS = /^rtsp:\/\/([\w.~%:[\]-]+)(\/[^?#]*)?(?:\?[^#]*)?$/i;
