@@ -1,5 +1,9 @@
 import { createHash } from "node:crypto";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { ExecutionContext } from "ava";
+import { stringify } from "yaml";
 import type { ConnectionMessage } from "../../proto/rpc/index.js";
 import { Capture, factsOf } from "../support/capture.js";
 import { Dialer } from "../support/dialer.js";
@@ -7,15 +11,21 @@ import { Download } from "../support/download.js";
 import { eventually } from "../support/eventually.js";
 import { killAgent, signal } from "../support/fault.js";
 import { assertOneConnection, labTest } from "../support/fixture.js";
-import { lives, pidOf } from "../support/host.js";
+import { cgroupMount, LAB, lives, pidOf } from "../support/host.js";
 import { get, ResponseReader } from "../support/http.js";
 import { logOf } from "../support/lab.js";
 import { Replacement } from "../support/replacement.js";
 import { Witness } from "../support/witness.js";
+import { labConfig } from "./config.js";
 
-const { test, lab } = labTest();
 const MIB = 1024 * 1024;
 const SERVERS = ["s1", "s2", "s3"];
+const directory = mkdtempSync(join(tmpdir(), "baton-replace-"));
+const config = join(directory, "config.yaml");
+const asAlways = labConfig({ servers: SERVERS.length, content: `${LAB}/content`, cgroups: cgroupMount() });
+/** Whose a connection is must not change, and whatever else runs on the machine may be a load. */
+writeFileSync(config, stringify({ ...asAlways, overload: { mode: "off" } }));
+const { test, lab } = labTest({ config }, () => rmSync(directory, { recursive: true }));
 /** curl's limit works in bursts of some megabytes: a smaller file would be over at once. */
 const FILE = "100m.bin";
 
