@@ -161,6 +161,7 @@ export class WorkerScene {
   readonly native = new FakeNative();
   readonly desk = new AnswerDesk();
   readonly reported: Array<{ takeover: string } & ResumptionResult> = [];
+  /** And what happens to the datagrams of bundles. */
   readonly layerCalls: string[] = [];
   /** Called by the application layer to open an object. */
   open: ApplicationLayer["open"] = () => Promise.reject(new Error("nothing is opened here"));
@@ -181,7 +182,7 @@ export class WorkerScene {
       bucket: this.bucket as unknown as ConnectionHost["bucket"],
       commits: new CommitMeter(() => {}),
       exposures: new Exposures(),
-      bundles: noBundles(),
+      bundles: noBundles((what) => this.layerCalls.push(`${what} datagrams`)),
       spills: this.spills as unknown as ConnectionHost["spills"],
       limits: {
         ...{ inputBytes: 65_536, bodyBytes: () => 0, recordBytes: 327_680 },

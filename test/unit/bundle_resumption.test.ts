@@ -1,5 +1,6 @@
 import "../support/quiet.js";
 import test, { type ExecutionContext } from "ava";
+import { RefusedError } from "../../proto/errors.js";
 import type { ConnectionRecord } from "../../proto/record.js";
 import { toSequence } from "../../proto/sequence.js";
 import { eventually } from "../support/eventually.js";
@@ -43,6 +44,26 @@ test("a bundle goes on as one, its control connection last", async (t) => {
     [data.id, "ok", "s1"],
     [control.id, "ok", "s1"],
   ]);
+});
+
+test("its datagrams stand still from before its layer takes its section in until it is ready", async (t) => {
+  const scene = takenOver(t, control);
+  scene.takeOver();
+  await answered(scene, control);
+  await eventually("it is reported", () => scene.reported.length === 1);
+  t.deepEqual(scene.layerCalls, ["freeze datagrams", "unready", "thaw datagrams", "ready"]);
+});
+
+test("nothing is left of the datagrams of one that is only reset", async (t) => {
+  const scene = takenOver(t, control, data);
+  scene.layer = { unready: () => Promise.reject(new RefusedError("object changed", "it is another one")) };
+  scene.takeOver();
+  await answered(scene, control, data);
+  await eventually("both are reported", () => scene.reported.length === 2);
+  t.deepEqual(
+    scene.layerCalls.filter((what) => / datagrams$/.test(what)),
+    ["freeze datagrams", "close datagrams"],
+  );
 });
 
 test("what is related is asked for with every try", async (t) => {
