@@ -141,6 +141,11 @@ export function authorization(
   return { Authorization: `Digest ${list.join(", ")}` };
 }
 
+/** Sequence numbers of RTP packets that come each once and in their order. */
+export function isRun(sequences: number[]): boolean {
+  return sequences.every((number, at) => number === (sequences[0]! + at) % 65_536);
+}
+
 /** RTCP's BYE is the last part of a source's last compound packet. */
 export function saysGoodbye(packet: Buffer): boolean {
   for (let at = 0; at + 4 <= packet.length; at += 4 + 4 * packet.readUInt16BE(at + 2)) {

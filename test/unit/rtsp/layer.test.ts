@@ -1,12 +1,13 @@
 import { closeSync, fstatSync, openSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
-import test from "ava";
+import test, { type ExecutionContext } from "ava";
 import { RTP_HEADER } from "../../../agent/media/index.js";
 import { makeUserLine, Users } from "../../../agent/protocols/rtsp/users.js";
 import { RefusedError } from "../../../proto/errors.js";
+import type { LayerSection } from "../../../proto/record.js";
 import { decodeRtspSection, encodeRtspSection } from "../../../proto/sections.js";
 import { eventually } from "../../support/eventually.js";
-import { authorization, type RtspAnswer, type RtspClient, saysGoodbye } from "../../support/rtsp.js";
+import { authorization, isRun, type RtspAnswer, type RtspClient, saysGoodbye } from "../../support/rtsp.js";
 import { makeFilm, type Scene, scene, sectionOf, setUp, TCP, twin, UDP, URL } from "./scene.js";
 
 let remove = () => {};
@@ -15,12 +16,31 @@ test.before(async () => {
 });
 test.after.always(() => remove());
 
-const isRun = (numbers: number[]) => numbers.every((number, at) => number === (numbers[0]! + at) % 65_536);
 /** Each once, the first one's successors behind it and whatever came before it in front. */
 const inOrder = (numbers: number[]) => {
   const behindFirst = (number: number) => ((number - numbers[0]!) << 16) >> 16;
   return [...new Set(numbers)].sort((a, b) => behindFirst(a) - behindFirst(b));
 };
+
+/** Another server's layer that has a section and is not ready, while the store is away: it gets no record. */
+async function heirOf(t: ExecutionContext, former: Scene, section: LayerSection): Promise<Scene> {
+  const next = scene(t, former);
+  next.port.isAway = true;
+  await next.layer.unready(section);
+  await next.layer.gather();
+  return next;
+}
+
+/** A film by UDP whose server is gone after some packets, exactly at its record. @returns how many, and its heir */
+async function cutShort(t: ExecutionContext): Promise<{ count: number; next: Scene }> {
+  const one = scene(t);
+  await one.ask("PLAY", URL, await setUp(one, UDP));
+  await delay(300);
+  const section = sectionOf(one.layer);
+  one.layer.closed();
+  return { count: one.bundle.sent.get(5000)!.length, next: await heirOf(t, one, section) };
+}
+
 const sequencesOf = (packets: Buffer[]) => packets.map((packet) => packet.readUInt16BE(2));
 
 test("a film is described, set up, and played to its end", async (t) => {
@@ -244,16 +264,7 @@ test("while the store is away no more is sent than a record allows, and nothing 
 });
 
 test("where the store may lie further back nothing is sent before there is a record", async (t) => {
-  const one = scene(t);
-  await one.ask("PLAY", URL, await setUp(one, UDP));
-  await delay(300);
-  const section = sectionOf(one.layer);
-  one.layer.closed();
-  const count = one.bundle.sent.get(5000)!.length;
-  const next = scene(t, one);
-  next.port.isAway = true;
-  await next.layer.unready(section);
-  await next.layer.gather();
+  const { count, next } = await cutShort(t);
   next.layer.ready(0, false);
   await eventually("it asks for a record", () => next.port.recordings.length > 0);
   await delay(50);
@@ -263,16 +274,7 @@ test("where the store may lie further back nothing is sent before there is a rec
 });
 
 test("where the store has what was restored it goes on at once", async (t) => {
-  const one = scene(t);
-  await one.ask("PLAY", URL, await setUp(one, UDP));
-  await delay(300);
-  const section = sectionOf(one.layer);
-  one.layer.closed();
-  const count = one.bundle.sent.get(5000)!.length;
-  const next = scene(t, one);
-  next.port.isAway = true;
-  await next.layer.unready(section);
-  await next.layer.gather();
+  const { count, next } = await cutShort(t);
   await delay(50);
   t.is(next.bundle.sent.get(5000)!.length, count, "not before it is ready");
   next.layer.ready(0, true);
@@ -289,10 +291,7 @@ test("a pause right behind a takeover does not make what was sent before certain
   one.layer.closed();
   const last = sequencesOf(one.bundle.sent.get(5000)!).at(-1)!;
   const count = one.bundle.sent.get(5000)!.length;
-  const next = scene(t, one);
-  next.port.isAway = true; // so that it sends nothing
-  await next.layer.unready(section);
-  await next.layer.gather();
+  const next = await heirOf(t, one, section);
   next.layer.ready(0, false);
   await next.ask("PAUSE", URL, session);
   next.port.returns();
@@ -313,10 +312,7 @@ test("another range right behind a takeover has other numbers than what was sent
   await delay(80);
   one.layer.closed();
   const before = sequencesOf(one.bundle.sent.get(5000)!);
-  const next = scene(t, one);
-  next.port.isAway = true;
-  await next.layer.unready(section);
-  await next.layer.gather();
+  const next = await heirOf(t, one, section);
   next.layer.ready(0, false);
   await next.ask("PAUSE", URL, session);
   await next.ask("PLAY", URL, { ...session, Range: "npt=1-" });
