@@ -8,7 +8,13 @@ import { add, distance, type Offset, type Sequence, toOffset, toSequence } from 
  *                     outside   |  match, at most 2^29 past the floor   |  finished
  *                               └ the probe's byte is the one before
  *   client's:       0 ......... consumed ........................
- *                     retransmission, says nothing | an answer's sequence number
+ *                             │ an answer's sequence number
+ *         data: a retransmission, says nothing
+ *         none: an answer, if it fits
+ *
+ * What was taken in may never have been acknowledged: the dead server's acks were clamped to its records, and a clamp that lasts shuts
+ * the window. Acks of a client whose window is shut carry the place where it believes the window to end (tcp_acceptable_seq, net/ipv4),
+ * which lies below `consumed` then, probe after probe. They may be old as well, so such a one never speaks against the record.
  *
  * Pure: no clock, no socket. All arithmetic is modulo 2^32 around the record's offsets.
  */
@@ -16,7 +22,7 @@ import { add, distance, type Offset, type Sequence, toOffset, toSequence } from 
 /** How far past the floor anything is sent, bytes: 32-bit acknowledgements stay unambiguous. */
 export const FLOOR_WINDOW = 2 ** 29;
 
-/** No window is larger (RFC 7323 section 2.3), so nothing of the client's can lie further past `consumed`. */
+/** No window is larger (RFC 7323 section 2.3), so nothing of the client's can lie further from `consumed`. */
 const WINDOW_MAX = 2 ** 30;
 
 /** Clocks of hosts differ, and every takeover moves the connection's clock ahead: an echo may seem this much older than the connection. */
@@ -25,6 +31,7 @@ const CLOCK_SLACK_US = 60_000_000;
 /** The dead server's clock may have been ahead of what its record lets expect here: hosts' wall clocks differ. */
 const CLOCK_SLACK_TICKS = 60_000;
 
+const FIN = 0x01;
 const SYN = 0x02;
 const RST = 0x04;
 const ACK = 0x10;
@@ -59,7 +66,7 @@ export interface Answer {
   hasTimestamps: boolean;
   tsval: number;
   tsecr: number;
-  /** TCP flags: SYN 2, RST 4, ACK 16. */
+  /** TCP flags: FIN 1, SYN 2, RST 4, ACK 16. */
   flags: number;
 }
 
@@ -135,8 +142,9 @@ export function compareAnswer(expected: Expectation, answer: Answer, probe: Prob
   if (!(answer.flags & ACK)) return { kind: "ignore", reason: "no ACK" };
 
   const ahead = distance(consumed, answer.seq);
-  if (ahead < 0) return { kind: "ignore", reason: "retransmission" };
-  if (ahead > WINDOW_MAX) return { kind: "ignore", reason: "sequence number beyond any window" };
+  const isBehind = ahead < 0;
+  if (isBehind && (answer.payload > 0 || answer.flags & FIN)) return { kind: "ignore", reason: "retransmission" };
+  if (Math.abs(ahead) > WINDOW_MAX) return { kind: "ignore", reason: "sequence number beyond any window" };
 
   if (expected.timestamps) {
     if (!answer.hasTimestamps) return { kind: "ignore", reason: "no timestamps" }; // RFC 7323 section 3.2
@@ -147,6 +155,7 @@ export function compareAnswer(expected: Expectation, answer: Answer, probe: Prob
 
   const position = toOffset(expected.serverIsn, answer.ack, expected.floor);
   const reason = outsideReason(expected, position);
+  if (reason && isBehind) return { kind: "ignore", reason: "old acknowledgement" };
   if (reason) return probe.count > 0 ? { kind: "outside", reason, final: false } : { kind: "ignore", reason };
   if (expected.finOffset !== undefined && position > expected.finOffset) return { kind: "finished" };
   return { kind: "match", position, echoed };

@@ -25,6 +25,7 @@ const base: Expectation = {
   nonce: false,
 };
 const next = toSequence(base.clientIsn, base.consumed);
+const behind = add(next, -2);
 const probe: Probe = { count: 1, tsval: 1_001_500 };
 
 function answer(position: number, change: Partial<Answer> = {}, expected: Expectation = base): Answer {
@@ -74,8 +75,21 @@ const rows: Array<[string, Answer, Partial<Expectation>, string]> = [
     {},
     "ignore: sequence number beyond any window",
   ],
-  ["a retransmission", answer(200, { seq: 4_294_967_289 }), {}, "ignore: retransmission"],
-  ["a retransmission that would not fit", answer(10, { seq: 4_294_967_289 }), {}, "ignore: retransmission"],
+  ["a retransmission", answer(200, { seq: behind, payload: 1 }), {}, "ignore: retransmission"],
+  ["a retransmission that would not fit", answer(10, { seq: behind, payload: 1 }), {}, "ignore: retransmission"],
+  ["a FIN again", answer(200, { seq: behind, flags: 0x11 }), {}, "ignore: retransmission"],
+  ["where a shut window ends", answer(5000, { seq: behind, window: 0 }), {}, "match"],
+  ["a window's size behind", answer(5000, { seq: add(next, -(2 ** 30)) }), {}, "match"],
+  ["further behind", answer(5000, { seq: add(next, -(2 ** 30) - 1) }), {}, "ignore: sequence number beyond any window"],
+  ["from there, the FIN too", answer(10_001, { seq: behind }), {}, "finished"],
+  ["from there, below the floor", answer(199, { seq: behind }), {}, "ignore: old acknowledgement"],
+  ["from there, beyond the output", answer(10_002, { seq: behind }), {}, "ignore: old acknowledgement"],
+  [
+    "from there, not the nonce",
+    answer(200, { seq: behind, tsecr: 941_000 }),
+    { nonce: true },
+    "ignore: the nonce is not echoed",
+  ],
   ["no ACK", answer(200, { flags: 0 }), {}, "ignore: no ACK"],
   ["SYN", answer(200, { flags: 0x02 }), {}, "ignore: SYN"],
   ["SYN and ACK", answer(200, { flags: 0x12 }), {}, "ignore: SYN"],
@@ -128,7 +142,7 @@ test("refused takes the same answer to two probes", (t) => {
   t.deepEqual(said(10_005, 1), first as Verdict, "twice to one probe");
   t.deepEqual(said(10_006, 2), first as Verdict, "another answer");
   t.deepEqual(said(10_006, 2), first as Verdict);
-  t.is(said(10_006, 3, { seq: add(next, -1) }).kind, "ignore");
+  t.is(said(10_006, 3, { seq: behind }).kind, "ignore", "an old packet, perhaps");
   t.deepEqual(said(10_006, 3), { ...first, final: true } as Verdict);
 });
 

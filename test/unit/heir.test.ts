@@ -171,16 +171,27 @@ test("a connection that is rebuilt for late data and refused is reported", async
   t.like(scene.reported[1], { takeover: "", id: record.id, result: "refused", from: "s2" });
 });
 
+test("a client that was not told of all that is stored, and whose window is shut, answers from where it ends", async (t) => {
+  const scene = new WorkerScene(t);
+  scene.stored(record);
+  scene.takeOver();
+  await eventually("a probe", () => scene.probes.length > 0);
+  scene.answer({ ...record, consumed: record.consumed - 10 }, ack);
+  await eventually("a report", () => scene.reported.length > 0);
+  t.like(scene.reported[0], { id: record.id, result: "ok" });
+  t.deepEqual(scene.desk.ignored.entries, []);
+});
+
 test("packets that are no answers are counted by reason", async (t) => {
   const scene = new WorkerScene(t);
   scene.answer(record, ack);
   scene.stored(record);
   scene.takeOver();
   await eventually("a probe", () => scene.probes.length > 0);
-  scene.answer({ ...record, consumed: record.consumed - 10 }, ack);
+  scene.answer({ ...record, consumed: record.consumed - 10 }, toSequence(record.tcp.serverIsn, 5_000));
   t.deepEqual(scene.desk.ignored.entries, [
     ["nobody waits for it", 1],
-    ["retransmission", 1],
+    ["old acknowledgement", 1],
   ]);
   scene.answer(record, ack);
   await eventually("a report", () => scene.reported.length > 0);
