@@ -9,6 +9,7 @@ import type { Native } from "./native/api.js";
 import {
   type ApplicationFactory,
   applicationProtocols,
+  type Foreseen,
   IpLayer,
   type Leads,
   Stack,
@@ -107,10 +108,10 @@ export class Services {
   }
 
   /** Another server has this control connection; it may come here. @returns as ApplicationFactory.foresee */
-  async foresee({ service, protocol, layers }: ConnectionRecord): Promise<boolean> {
+  async foresee({ service, protocol, layers }: ConnectionRecord): Promise<Foreseen> {
     const foresee = this.byName.get(service)?.makeApplication.foresee;
     const section = foresee && layers.find(({ layer }) => layer === protocol);
-    return section ? foresee(section) : true;
+    return section ? foresee(section) : "ready";
   }
 
   /** Bytes of a request's body that are kept until it is answered; none where the service is not offered here. */

@@ -301,6 +301,9 @@ export type ResponsePiece = { literal: Buffer } | { object: ObjectReference; fil
  */
 export interface ApplicationFactory {
   (port: ConnectionPort, inputOffset: number, isRelated: boolean): ApplicationLayer;
-  /** Another server has a connection of which a layer says this: what it would take to go on with it may be got ready. Missing: nothing is. @returns whether it is now; never rejects */
-  foresee?(section: LayerSection): Promise<boolean>;
+  /** Another server has a connection of which a layer says this: what it would take to go on with it may be got ready. Missing: nothing is. Never rejects. */
+  foresee?(section: LayerSection): Promise<Foreseen>;
 }
+
+/** `nothing`: what it will take is not known yet. */
+export type Foreseen = "ready" | "nothing" | "unready";

@@ -1,9 +1,13 @@
 import { type ConnectionRecord, decodeRecord } from "../../proto/record.js";
+import type { Foreseen } from "../protocols/application.js";
 import type { Known } from "./known_records.js";
 
 /** What is played changes seldom, and a record is written ten times a second. */
 const AGAIN_MS = 5_000;
-/** Where nothing could be got ready, because this server has not read its content yet, or never can; the next time twice that. */
+/**
+ * A client that has asked for nothing yet will. And where something could not be got ready, because this server has not read its content yet,
+ * or never can: the next time twice that.
+ */
 const SOON_MS = 500;
 
 interface Look {
@@ -20,10 +24,10 @@ export class Foresight {
   /** By connection. */
   private readonly looks = new Map<string, Look>();
 
-  /** @param foresee may do nothing. Resolves with whether it is ready now, or nothing had to be; never rejects */
+  /** @param foresee never rejects */
   constructor(
     private readonly serverId: string,
-    private readonly foresee: (record: ConnectionRecord) => Promise<boolean>,
+    private readonly foresee: (record: ConnectionRecord) => Promise<Foreseen>,
   ) {}
 
   record({ id, bytes, bundleId }: Known): void {
@@ -47,11 +51,10 @@ export class Foresight {
   }
 
   private async look(record: ConnectionRecord, look: Look): Promise<void> {
-    if (await this.foresee(record)) {
-      look.pauseMs = SOON_MS;
-      return;
-    }
+    const foreseen = await this.foresee(record);
+    if (foreseen !== "unready") look.pauseMs = SOON_MS;
+    if (foreseen === "ready") return;
     look.nextAt = performance.now() + look.pauseMs;
-    look.pauseMs = Math.min(AGAIN_MS, 2 * look.pauseMs);
+    if (foreseen === "unready") look.pauseMs = Math.min(AGAIN_MS, 2 * look.pauseMs);
   }
 }

@@ -1,4 +1,5 @@
 import test from "ava";
+import type { Foreseen } from "../../agent/protocols/application.js";
 import { Foresight } from "../../agent/restore/foresight.js";
 import { type ConnectionRecord, encodeRecord } from "../../proto/record.js";
 import { eventually } from "../support/eventually.js";
@@ -6,10 +7,10 @@ import { exampleRecord } from "../support/record.js";
 
 function scene() {
   const seen: ConnectionRecord[] = [];
-  const answers: boolean[] = [];
+  const answers: Foreseen[] = [];
   const foresight = new Foresight("s2", async (record) => {
     seen.push(record);
-    return answers.shift() ?? true;
+    return answers.shift() ?? "ready";
   });
   const record = { ...exampleRecord(), serverId: "s1" };
   const hear = (bytes: Uint8Array, bundleId: string) =>
@@ -35,15 +36,17 @@ test("another server's control connection is looked at, once in a while", (t) =>
   t.is(seen.length, 2, "it is another connection");
 });
 
-test("what could not be got ready is looked at again soon", async (t) => {
+test("what could not be got ready, and who has not asked for anything, is looked at again soon", async (t) => {
   const { seen, answers, record, say } = scene();
-  answers.push(false);
+  answers.push("nothing", "nothing", "unready");
+  const began = performance.now();
   await eventually("it is ready", () => {
     say({ bundleId: record.id });
-    return seen.length === 2;
+    return seen.length === 4;
   });
+  t.true(performance.now() - began < 3_000, "one that waits for its client is no reason to look less often");
   say({ bundleId: record.id });
-  t.is(seen.length, 2);
+  t.is(seen.length, 4);
 });
 
 test("nobody looks at our own, at those of no bundle, at related ones, and at what cannot be read", (t) => {

@@ -16,9 +16,10 @@ const ITEMS_MAX = 64;
 const BYTES_MAX = 2 ** 20;
 /** From the last packet to the goodbye, which goes another way and must not be there before. */
 const GOODBYE_MS = 200;
-/** How far it has got is recorded so often, */
+/** How far it has got is recorded so often, and where that keeps back what is due, so often: behind a takeover it catches up with some four times the rate. */
 const RECORD_MS = 100;
-/** and nothing is sent that is due later than so long after what a record says. */
+const LATE_RECORD_MS = 40;
+/** Nothing is sent that is due later than so long after what a record says. */
 const LIMIT_US = 160_000;
 /** What may have been sent without a record, and in each track something that was not. */
 const WINDOW_US = 200_000;
@@ -197,12 +198,16 @@ export class DatagramPlayer implements Player {
   /** Nothing more may be sent before the next record is there. */
   private pauseToRecordMs(): number {
     if (this.recording) return UNTIL_WOKEN;
-    return Math.max(STEP_MIN_MS, this.recordedAt + RECORD_MS - performance.now());
+    return Math.max(STEP_MIN_MS, this.recordedAt + this.recordMs - performance.now());
+  }
+
+  private get recordMs(): number {
+    return this.elapsedUs > this.limitUs ? LATE_RECORD_MS : RECORD_MS;
   }
 
   private record(): void {
     const now = performance.now();
-    if (this.recording || now - this.recordedAt < RECORD_MS) return;
+    if (this.recording || now - this.recordedAt < this.recordMs) return;
     this.recording = true;
     const limitUs = this.done.us + LIMIT_US; // what is written is this, or later
     void this.port.recorded().then(() => {

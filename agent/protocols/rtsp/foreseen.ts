@@ -1,7 +1,7 @@
 import { logger } from "../../../proto/log.js";
 import type { LayerSection } from "../../../proto/record.js";
 import { decodeRtspSection } from "../../../proto/sections.js";
-import type { OpenObject } from "../application.js";
+import type { Foreseen, OpenObject } from "../application.js";
 import type { Films } from "./films.js";
 
 const log = logger("rtsp");
@@ -28,20 +28,20 @@ export class ForeseenFilms {
     private readonly heldMs = HELD_MS,
   ) {}
 
-  /** @param section of a record @returns whether its film is ready now, or it has none; never rejects */
-  async foresee(section: LayerSection): Promise<boolean> {
+  /** @param section of a record. Never rejects */
+  async foresee(section: LayerSection): Promise<Foreseen> {
     try {
       const { session } = decodeRtspSection(section);
-      if (!session) return true;
-      if (session.validator === "") return false; // whoever made it anew could not compare it
+      if (!session) return "nothing";
+      if (session.validator === "") return "unready"; // whoever made it anew could not compare it
       const { objectId, validator } = session;
       const film = await this.films.again(objectId, validator);
       this.hold(`${validator} ${objectId}`, film.hold());
       film.close();
-      return true;
+      return "ready";
     } catch (error) {
       log.debug({ err: error }, "what another server plays could not be gone on with here");
-      return false;
+      return "unready";
     }
   }
 

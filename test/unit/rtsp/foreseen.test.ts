@@ -38,24 +38,24 @@ function scene(heldMs = 60_000) {
 
 test("a film that another server plays is open until nobody plays it any more", async (t) => {
   const { open, foresee } = scene(200);
-  t.true(await foresee("/a.mp4"));
-  t.true(await foresee("/a.mp4"));
-  t.true(await foresee("/b.mp4"));
+  t.is(await foresee("/a.mp4"), "ready");
+  t.is(await foresee("/a.mp4"), "ready");
+  t.is(await foresee("/b.mp4"), "ready");
   t.deepEqual(open, ["/a.mp4", "/b.mp4"]);
   await eventually("they are closed", () => open.length === 0);
 });
 
 test("of many films those seen last are open", async (t) => {
   const { open, foresee } = scene();
-  for (let at = 0; at < 300; at++) t.true(await foresee(`/${at}.mp4`));
+  for (let at = 0; at < 300; at++) t.is(await foresee(`/${at}.mp4`), "ready");
   t.is(open.length, 256);
   t.is(open[0], "/44.mp4");
 });
 
 test("what cannot be gone on with here is not ready; where there is no film nothing has to be", async (t) => {
   const { open, foresee } = scene();
-  t.false(await foresee("/gone.mp4"));
-  t.false(await foresee("/a.mp4", ""));
-  t.true(await foresee());
+  t.is(await foresee("/gone.mp4"), "unready");
+  t.is(await foresee("/a.mp4", ""), "unready");
+  t.is(await foresee(), "nothing");
   t.deepEqual(open, []);
 });
