@@ -27,13 +27,22 @@ const GROUPS: Record<string, Group> = {
 
 const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
 const skips: string[] = [];
-const failures: string[] = [];
+interface Failure {
+  title: string;
+  /** What the test said of it, as it is printed where it failed: whoever looks at the end finds it there. */
+  details: string[];
+}
+const DETAILS_MAX = 25;
+const DETAIL_CHARS_MAX = 300;
+const failures: Failure[] = [];
 const interrupted = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => interrupted.abort());
 
-function fail(title: string): void {
+function fail(title: string): string[] {
+  const details: string[] = [];
   tally.failed++;
-  failures.push(title);
+  failures.push({ title, details });
+  return details;
 }
 
 /** What is neither a result nor what belongs to one. */
@@ -43,7 +52,7 @@ const isFrame = (line: string) => /^(TAP version 13|1\.\..*|# (tests|pass|skip|f
 async function runGroup(name: string, wanted: string[]): Promise<void> {
   const { minutes, quietMinutes, parallel = false, labs } = GROUPS[name]!;
   const directory = join("dist", "test", name);
-  if (!existsSync(join(root, directory))) return fail(`${name}: there are no tests`);
+  if (!existsSync(join(root, directory))) return void fail(`${name}: there are no tests`);
   const started = Date.now();
   console.log(`\n# ${name}`);
   const late = AbortSignal.timeout(minutes * 60_000);
@@ -52,12 +61,16 @@ async function runGroup(name: string, wanted: string[]): Promise<void> {
   /** @param what they are, in failures */
   const run = async (what: string, tests: string[], print: (line: string) => void): Promise<void> => {
     let failed = 0;
+    let details: string[] | undefined;
     const say = (line: string) => {
       const said = parseTapLine(line);
+      if (said.kind !== "other") details = undefined;
+      else if (line.startsWith("  ") && details && details.length < DETAILS_MAX)
+        details.push(line.slice(0, DETAIL_CHARS_MAX));
       if (said.kind === "passed") tally.passed++;
       if (said.kind === "failed") {
         failed++;
-        fail(`${what}: ${said.title}`);
+        details = fail(`${what}: ${said.title}`);
       }
       if (said.kind === "skipped") {
         tally.skipped++;
@@ -127,6 +140,7 @@ else fail(`nothing is left behind: ${left.join(" ")}`);
 console.log(`${left.length === 0 ? "ok" : "not ok"} - no namespace, pin, process or file of the lab is left`);
 
 if (skips.length > 0) console.log(`\nskipped:\n${skips.map((line) => `  ${line}`).join("\n")}`);
-if (failures.length > 0) console.log(`\nfailed:\n${failures.map((line) => `  ${line}`).join("\n")}`);
+if (failures.length > 0) console.log("\nfailed:");
+for (const { title, details } of failures) console.log([title, ...details].map((line) => `  ${line}`).join("\n"));
 console.log(`\n${closingLine(tally)}`);
 process.exitCode = tally.failed === 0 ? 0 : 1;

@@ -35,11 +35,16 @@ for (const [name, receive] of Object.entries(receivers)) {
       await takeOver(t, lab.control, connection.id);
       const kept = await received;
       t.is(kept.exit, 0, kept.said);
-      t.deepEqual(kept.pictures, pictures, kept.said);
+      // Not the lists: two hundred hashes say nothing where they differ.
+      t.is(kept.pictures.length, pictures.length, kept.said);
+      t.is(
+        kept.pictures.findIndex((picture, at) => picture !== pictures[at]),
+        -1,
+      );
       if (receive === receiveByMpv) return;
       // What is heard before the first picture, an access unit that a decoder begins with, is not sent.
       t.true(kept.sound.length > sound.length - UNIT_BYTES, `${kept.sound.length} of ${sound.length} bytes`);
-      t.deepEqual(kept.sound, sound.subarray(-kept.sound.length));
+      t.true(kept.sound.equals(sound.subarray(-kept.sound.length)), "it is the end of what is sent");
     });
   }
 }
