@@ -65,8 +65,8 @@ async function runGroup(name: string, wanted: string[]): Promise<void> {
     const say = (line: string) => {
       const said = parseTapLine(line);
       if (said.kind !== "other") details = undefined;
-      else if (line.startsWith("  ") && details && details.length < DETAILS_MAX)
-        details.push(line.slice(0, DETAIL_CHARS_MAX));
+      else if (details && details.length < DETAILS_MAX) details.push(line.slice(0, DETAIL_CHARS_MAX));
+      if (line === "  ...") details = undefined;
       if (said.kind === "passed") tally.passed++;
       if (said.kind === "failed") {
         failed++;

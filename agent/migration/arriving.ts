@@ -14,6 +14,7 @@ import { endpointsOf } from "../connection/host.js";
 import type { ConnectionTable } from "../connection/table.js";
 import type { SocketImage } from "../native/api.js";
 import type { OpenObject } from "../protocols/application.js";
+import { acknowledgement } from "../restore/acknowledgement.js";
 import { negotiated } from "../restore/negotiated.js";
 import { widestWindow } from "../restore/receive_window.js";
 import type { RepairSocket } from "../restore/repair_socket.js";
@@ -90,7 +91,9 @@ export class Arriving {
       connection.resume(fd, offsetOf(state.sendUna), record.spool, offsetOf(state.sendNext));
       connection.phase.move("LIVE");
       table.addLive(connection);
-      if (state.acknowledged !== image.receiveNext) native.sendSegments([acknowledgement(record, state, image)]);
+      if (state.acknowledged !== image.receiveNext) {
+        native.sendSegments([acknowledgement(record.flow, record.tcp, image, state.sendNext, state.echo)]);
+      }
     } catch (error) {
       if (!connection.hasSocket) native.closeInRepair(fd);
       throw error;
@@ -108,22 +111,6 @@ export class Arriving {
   get bytes(): Buffer {
     return encodeRecord(this.record);
   }
-}
-
-/**
- * The former owner's kernel had not said that it has all of the input, and this one believes that it was said. The guard clamps it to
- * what is committed, and so knows that there is more to say.
- */
-function acknowledgement(record: ConnectionRecord, state: SocketState, image: SocketImage) {
-  const { timestamps, windowScaling, receiveScale } = record.tcp;
-  return {
-    ...endpointsOf(record.flow),
-    seq: state.sendNext,
-    ack: image.receiveNext,
-    flags: 0x10,
-    window: Math.min(65_535, image.window.rcvWnd >> (windowScaling ? receiveScale : 0)),
-    ...(timestamps ? { timestamps: { value: image.timestampClock, echo: state.echo } } : {}),
-  };
 }
 
 /** Offsets of our stream by their sequence numbers. */

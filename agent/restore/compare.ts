@@ -1,5 +1,6 @@
 import { type ConnectionRecord, pieceLength } from "../../proto/record.js";
 import { add, distance, type Offset, type Sequence, toOffset, toSequence } from "../../proto/sequence.js";
+import { widestWindow } from "./receive_window.js";
 
 /**
  * The comparison that a takeover rests on: what a packet of the client acknowledges against what the record promises.
@@ -14,7 +15,7 @@ import { add, distance, type Offset, type Sequence, toOffset, toSequence } from 
  *
  * What was taken in may never have been acknowledged: the dead server's acks were clamped to its records, and a clamp that lasts shuts
  * the window. Acks of a client whose window is shut carry the place where it believes the window to end (tcp_acceptable_seq, net/ipv4),
- * which lies below `consumed` then, probe after probe. They may be old as well, so such a one never speaks against the record.
+ * which lies below `consumed` then, probe after probe. An old packet lies there, too: what says so is an answer once it comes again to a later probe.
  *
  * Pure: no clock, no socket. All arithmetic is modulo 2^32 around the record's offsets.
  */
@@ -22,7 +23,7 @@ import { add, distance, type Offset, type Sequence, toOffset, toSequence } from 
 /** How far past the floor anything is sent, bytes: 32-bit acknowledgements stay unambiguous. */
 export const FLOOR_WINDOW = 2 ** 29;
 
-/** No window is larger (RFC 7323 section 2.3), so nothing of the client's can lie further from `consumed`. */
+/** No window is larger (RFC 7323 section 2.3), so nothing of the client's can lie further past `consumed`. */
 const WINDOW_MAX = 2 ** 30;
 
 /** Clocks of hosts differ, and every takeover moves the connection's clock ahead: an echo may seem this much older than the connection. */
@@ -47,6 +48,8 @@ export interface Expectation {
   finOffset: Offset | undefined;
   /** Client stream that was taken in, its FIN included: what every probe acknowledges. */
   consumed: Offset;
+  /** The most that the client may have sent, and had taken in, of which it was not told, bytes. */
+  window: number;
   /** Negotiated. */
   timestamps: boolean;
   /** Our timestamp clock when the connection began or a little earlier (see `earliestClock`); undefined = any echo is old enough. */
@@ -77,6 +80,11 @@ export interface Probe {
 }
 
 export type Verdict =
+  | Judgement
+  /** It says so from below what was taken in, and may be old: the same to a later probe counts. */
+  | { kind: "doubtful"; says: Judgement };
+
+type Judgement =
   /** The client has everything below `position`. `echoed`: the packet bears the last probe's timestamp, so it cannot be older. */
   | { kind: "match"; position: Offset; echoed: boolean }
   /** The client has acknowledged our FIN: nothing is left to do. */
@@ -108,43 +116,54 @@ export function expectationOf(record: ConnectionRecord, nonce: boolean): Expecta
     tail: last ? last.offset + pieceLength(last) : record.floor,
     finOffset: last?.fin ? last.offset : undefined,
     consumed: record.consumed,
+    window: widestWindow(record.tcp),
     timestamps: record.tcp.timestamps,
     earliestClock: nonce ? undefined : earliestClock(record),
     nonce,
   };
 }
 
-/** One connection's comparison: remembers the answers that did not fit. */
+/** One connection's comparison: remembers the last answer that did not fit, or may be old. */
 export class Comparison {
-  private outside: { ack: Sequence; probe: number } | undefined;
+  private unsure: { seq: Sequence; ack: Sequence; probe: number } | undefined;
 
   constructor(private readonly expected: Expectation) {}
 
   compare(answer: Answer, probe: Probe): Verdict {
     const verdict = compareAnswer(this.expected, answer, probe);
-    if (verdict.kind !== "outside") return verdict;
+    if (verdict.kind !== "outside" && verdict.kind !== "doubtful") return verdict;
     // A forged or late packet does not come once for each probe and say the same.
-    const first = this.outside;
-    if (first?.ack === answer.ack) return { ...verdict, final: probe.count > first.probe };
-    this.outside = { ack: answer.ack, probe: probe.count };
-    return verdict;
+    const { seq, ack } = answer;
+    const first = this.unsure;
+    if (first?.seq !== seq || first.ack !== ack) {
+      this.unsure = { seq, ack, probe: probe.count };
+      return verdict;
+    }
+    if (probe.count === first.probe) return verdict;
+    const judgement = verdict.kind === "doubtful" ? verdict.says : verdict;
+    return judgement.kind === "outside" ? { ...judgement, final: true } : judgement;
   }
 }
 
 /** The comparison of one packet by itself; never final. */
 export function compareAnswer(expected: Expectation, answer: Answer, probe: Probe): Verdict {
-  const consumed = toSequence(expected.clientIsn, expected.consumed);
+  const ahead = distance(toSequence(expected.clientIsn, expected.consumed), answer.seq);
+  const says = judge(expected, answer, probe, ahead);
+  return ahead < 0 && says.kind !== "ignore" ? { kind: "doubtful", says } : says;
+}
+
+/** @param ahead of what was taken in, bytes */
+function judge(expected: Expectation, answer: Answer, probe: Probe, ahead: number): Judgement {
   if (answer.flags & SYN) return { kind: "ignore", reason: "SYN" };
   if (answer.flags & RST) {
-    const exact = probe.count > 0 && answer.seq === consumed;
+    const exact = probe.count > 0 && ahead === 0;
     return exact ? { kind: "gone" } : { kind: "ignore", reason: "inexact RST" };
   }
   if (!(answer.flags & ACK)) return { kind: "ignore", reason: "no ACK" };
 
-  const ahead = distance(consumed, answer.seq);
-  const isBehind = ahead < 0;
-  if (isBehind && (answer.payload > 0 || answer.flags & FIN)) return { kind: "ignore", reason: "retransmission" };
-  if (Math.abs(ahead) > WINDOW_MAX) return { kind: "ignore", reason: "sequence number beyond any window" };
+  if (ahead < 0 && (answer.payload > 0 || answer.flags & FIN)) return { kind: "ignore", reason: "retransmission" };
+  if (ahead < -expected.window || ahead > WINDOW_MAX)
+    return { kind: "ignore", reason: "sequence number beyond any window" };
 
   if (expected.timestamps) {
     if (!answer.hasTimestamps) return { kind: "ignore", reason: "no timestamps" }; // RFC 7323 section 3.2
@@ -155,7 +174,6 @@ export function compareAnswer(expected: Expectation, answer: Answer, probe: Prob
 
   const position = toOffset(expected.serverIsn, answer.ack, expected.floor);
   const reason = outsideReason(expected, position);
-  if (reason && isBehind) return { kind: "ignore", reason: "old acknowledgement" };
   if (reason) return probe.count > 0 ? { kind: "outside", reason, final: false } : { kind: "ignore", reason };
   if (expected.finOffset !== undefined && position > expected.finOffset) return { kind: "finished" };
   return { kind: "match", position, echoed };

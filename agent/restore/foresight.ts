@@ -2,12 +2,9 @@ import { type ConnectionRecord, decodeRecord } from "../../proto/record.js";
 import type { Foreseen } from "../protocols/application.js";
 import type { Known } from "./known_records.js";
 
-/** What is played changes seldom, and a record is written ten times a second. */
+/** What is played changes seldom, and a record is written ten times a second and more. */
 const AGAIN_MS = 5_000;
-/**
- * A client that has asked for nothing yet will. And where something could not be got ready, because this server has not read its content yet,
- * or never can: the next time twice that.
- */
+/** `nothing`: again after this. `unready`, because this server has not read its content yet, or never can: after this, and then twice that each time. */
 const SOON_MS = 500;
 
 interface Look {

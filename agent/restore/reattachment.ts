@@ -21,7 +21,7 @@ export interface Subject extends ProbeSubject, Expectation {
 }
 
 export type Outcome =
-  | { kind: "match"; position: Offset; fd: number; image: SocketImage }
+  | { kind: "match"; position: Offset; fd: number; image: SocketImage; answer: Answer }
   | { kind: "finished" }
   | { kind: "gone" }
   | { kind: "refused"; reason: string; answer: Answer | undefined };
@@ -97,10 +97,13 @@ export class Reattachment {
       this.desk.ignore(result.reason);
       return;
     }
-    if (result.kind === "outside") {
+    if (result.kind === "outside" && result.final) {
+      this.end({ kind: "refused", reason: result.reason, answer });
+      return;
+    }
+    if (result.kind === "outside" || result.kind === "doubtful") {
       // One such answer may be an old packet; the same again to a later probe of ours is not.
-      if (result.final) this.end({ kind: "refused", reason: result.reason, answer });
-      else this.sendNow();
+      this.sendNow();
       return;
     }
     this.trace("compared", result.kind === "match" ? `position ${result.position}` : result.kind);
@@ -116,7 +119,7 @@ export class Reattachment {
       const image = this.image(position, answer);
       this.socket.rebuild(image);
       this.trace("rebuilt");
-      this.end({ kind: "match", position, fd: this.socket.take(), image });
+      this.end({ kind: "match", position, fd: this.socket.take(), image, answer });
     } catch (error) {
       const reason = error instanceof RefusedError ? error.reason : (error as Error).message;
       this.end({ kind: "refused", reason, answer });

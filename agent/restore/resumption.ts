@@ -2,13 +2,14 @@ import { BatonError, RefusedError } from "../../proto/errors.js";
 import { flowText } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
 import { type ConnectionRecord, decodeRecord, encodeRecord } from "../../proto/record.js";
-import { toSequence } from "../../proto/sequence.js";
+import { distance, toSequence } from "../../proto/sequence.js";
 import { ConflictError } from "../../proto/store/index.js";
 import type { TakeoverOutcome } from "../../proto/vocabulary.js";
 import type { LiveConnection } from "../connection/connection.js";
 import { exactReset } from "../connection/reset.js";
 import type { ConnectionTable } from "../connection/table.js";
 import { guardFlag } from "../guard/index.js";
+import { acknowledgement } from "./acknowledgement.js";
 import type { Attempt, ResumptionResult } from "./attempt.js";
 import { TimestampClock } from "./clock.js";
 import { expectationOf } from "./compare.js";
@@ -285,11 +286,20 @@ export class Resumption implements Attempt {
         }
         connection.phase.move("LIVE");
         this.table.addLive(connection);
+        this.tell(outcome);
         this.mark("ready");
         watchLate(connection);
         return this.result("ok", "");
       }
     }
+  }
+
+  /** It answered from below what was taken in: its window may be shut, and there may be nothing of ours that would bear an ack. */
+  private tell({ position, image, answer }: Outcome & { kind: "match" }): void {
+    if (distance(answer.seq, image.receiveNext) <= 0) return;
+    const { flow, tcp } = this.record;
+    const sendNext = toSequence(tcp.serverIsn, position);
+    this.table.host.native.sendSegments([acknowledgement(flow, tcp, image, sendNext, answer.tsval)]);
   }
 
   private async refuse(connection: LiveConnection, reason: string, outcome: Outcome): Promise<ResumptionResult> {

@@ -29,7 +29,7 @@ for (const [name, receive] of Object.entries(receivers)) {
       const received = receive(directory, transport === "udp_multicast" ? GROUPS_FILM : FILM, transport);
       const connection = await eventually("it plays", async () => {
         const all = await lab.control.connections({ protocol: "rtsp" });
-        const plays = all.some(({ bytesSent }) => Number(bytesSent) > 600_000);
+        const plays = all.some(({ bytesSent }) => Number(bytesSent) > 300_000);
         return plays && all.find(({ bundle, id }) => bundle === id);
       });
       await takeOver(t, lab.control, connection.id);

@@ -245,11 +245,11 @@ export class WorkerScene {
   }
 
   /** The client answers the latest probe of this flow with this ack. */
-  answer(record: ConnectionRecord, ack: number): void {
+  answer(record: ConnectionRecord, ack: number, payload = 0): void {
     const { flow, tcp } = record;
     const probed = this.probes.findLast(({ remote }) => remote.port === flow.client.port);
     this.desk.deliver(flowKey(flow), {
-      ...{ type: "ANSWER", timeNs: 0n, tcpState: 0, tcpFlags: ACK, payload: 0, window: 500, flow },
+      ...{ type: "ANSWER", timeNs: 0n, tcpState: 0, tcpFlags: ACK, payload, window: 500, flow },
       seq: add(tcp.clientIsn, 1 + record.consumed),
       ack,
       timestamps: { value: 1, echo: probed?.timestamps?.value ?? 0 },

@@ -20,6 +20,7 @@ const base: Expectation = {
   tail: 10_001,
   finOffset: 10_000,
   consumed: 289,
+  window: 1_000,
   timestamps: true,
   earliestClock: 940_000,
   nonce: false,
@@ -43,6 +44,7 @@ function answer(position: number, change: Partial<Answer> = {}, expected: Expect
 }
 
 function kindOf(verdict: Verdict): string {
+  if (verdict.kind === "doubtful") return `doubtful: ${kindOf(verdict.says)}`;
   return "reason" in verdict ? `${verdict.kind}: ${verdict.reason}` : verdict.kind;
 }
 
@@ -78,12 +80,16 @@ const rows: Array<[string, Answer, Partial<Expectation>, string]> = [
   ["a retransmission", answer(200, { seq: behind, payload: 1 }), {}, "ignore: retransmission"],
   ["a retransmission that would not fit", answer(10, { seq: behind, payload: 1 }), {}, "ignore: retransmission"],
   ["a FIN again", answer(200, { seq: behind, flags: 0x11 }), {}, "ignore: retransmission"],
-  ["where a shut window ends", answer(5000, { seq: behind, window: 0 }), {}, "match"],
-  ["a window's size behind", answer(5000, { seq: add(next, -(2 ** 30)) }), {}, "match"],
-  ["further behind", answer(5000, { seq: add(next, -(2 ** 30) - 1) }), {}, "ignore: sequence number beyond any window"],
-  ["from there, the FIN too", answer(10_001, { seq: behind }), {}, "finished"],
-  ["from there, below the floor", answer(199, { seq: behind }), {}, "ignore: old acknowledgement"],
-  ["from there, beyond the output", answer(10_002, { seq: behind }), {}, "ignore: old acknowledgement"],
+  ["where a shut window ends", answer(5000, { seq: behind, window: 0 }), {}, "doubtful: match"],
+  ["a window's size behind", answer(5000, { seq: add(next, -1_000) }), {}, "doubtful: match"],
+  ["further behind", answer(5000, { seq: add(next, -1_001) }), {}, "ignore: sequence number beyond any window"],
+  ["from there, the FIN too", answer(10_001, { seq: behind }), {}, "doubtful: finished"],
+  [
+    "from there, below the floor",
+    answer(199, { seq: behind }),
+    {},
+    "doubtful: outside: acknowledgement below the floor",
+  ],
   [
     "from there, not the nonce",
     answer(200, { seq: behind, tsecr: 941_000 }),
@@ -142,8 +148,24 @@ test("refused takes the same answer to two probes", (t) => {
   t.deepEqual(said(10_005, 1), first as Verdict, "twice to one probe");
   t.deepEqual(said(10_006, 2), first as Verdict, "another answer");
   t.deepEqual(said(10_006, 2), first as Verdict);
-  t.is(said(10_006, 3, { seq: behind }).kind, "ignore", "an old packet, perhaps");
+  t.is(said(10_006, 3, { seq: behind, payload: 1 }).kind, "ignore");
   t.deepEqual(said(10_006, 3), { ...first, final: true } as Verdict);
+});
+
+test("what an old packet may say counts when it is said again", (t) => {
+  const comparison = new Comparison(base);
+  const said = (position: number, count: number, change: Partial<Answer> = {}) =>
+    kindOf(comparison.compare(answer(position, { seq: behind, ...change }), { ...probe, count }));
+  t.is(said(5000, 1), "doubtful: match");
+  t.is(said(5000, 1), "doubtful: match", "twice to one probe");
+  t.is(said(5000, 2, { seq: add(next, -3) }), "doubtful: match", "from another place");
+  t.is(said(5000, 3), "doubtful: match");
+  t.is(said(5001, 4), "doubtful: match", "another answer");
+  t.is(said(5001, 5), "match");
+  const refused = new Comparison(base);
+  const beyond = answer(10_005, { seq: behind });
+  t.is(refused.compare(beyond, probe).kind, "doubtful");
+  t.like(refused.compare(beyond, { ...probe, count: 2 }), { kind: "outside", final: true });
 });
 
 test("forged packets do not keep the true answer out", (t) => {
@@ -168,7 +190,7 @@ test("whatever the numbers: inside matches exactly there, outside never does", (
     fromEnd: fc.boolean(),
     elapsed: fc.nat(100_000),
     echoAge: fc.nat(100_000),
-    sent: fc.nat(2 ** 30),
+    ahead: fc.integer({ min: -(2 ** 29), max: 2 ** 30 }),
   });
   const seen: Record<string, number> = {};
   fc.assert(
@@ -180,6 +202,7 @@ test("whatever the numbers: inside matches exactly there, outside never does", (
         tail: s.floor + s.promised + (s.fin ? 1 : 0),
         finOffset: s.fin ? s.floor + s.promised : undefined,
         consumed: s.consumed,
+        window: 2 ** 29,
         timestamps: true,
         earliestClock: add(s.clock, -100_000),
         nonce: false,
@@ -190,10 +213,12 @@ test("whatever the numbers: inside matches exactly there, outside never does", (
       const sentProbe = { count: 1, tsval: add(s.clock, s.elapsed) };
       const packet = answer(
         position,
-        { seq: toSequence(s.clientIsn, s.consumed + s.sent), tsecr: add(sentProbe.tsval, -s.echoAge) },
+        { seq: add(toSequence(s.clientIsn, s.consumed), s.ahead), tsecr: add(sentProbe.tsval, -s.echoAge) },
         expected,
       );
-      const verdict = compareAnswer(expected, packet, sentProbe);
+      const said = compareAnswer(expected, packet, sentProbe);
+      if ((said.kind === "doubtful") !== s.ahead < 0) return false;
+      const verdict = said.kind === "doubtful" ? said.says : said;
       seen[verdict.kind] = (seen[verdict.kind] ?? 0) + 1;
       if (offset < 0 || offset > FLOOR_WINDOW) return verdict.kind === "outside";
       if (offset <= s.promised) return verdict.kind === "match" && verdict.position === position;

@@ -16,9 +16,11 @@ const ITEMS_MAX = 64;
 const BYTES_MAX = 2 ** 20;
 /** From the last packet to the goodbye, which goes another way and must not be there before. */
 const GOODBYE_MS = 200;
-/** How far it has got is recorded so often, and where that keeps back what is due, so often: behind a takeover it catches up with some four times the rate. */
+/** How far it has got is recorded so often. */
 const RECORD_MS = 100;
+/** Where that keeps back what is due, as behind a takeover: it catches up with some four times the rate. Not oftener than the store can bear. */
 const LATE_RECORD_MS = 40;
+const LATE_RECORD_SHARE = 2;
 /** Nothing is sent that is due later than so long after what a record says. */
 const LIMIT_US = 160_000;
 /** What may have been sent without a record, and in each track something that was not. */
@@ -54,6 +56,8 @@ export class DatagramPlayer implements Player {
   private limitUs: number;
   private recordedAt = performance.now();
   private recording = false;
+  /** The last record's time to the store and back. */
+  private tookMs = 0;
   /** Everything has been sent, and there is the goodbye to be said. */
   private isLast = false;
   private openingSince: number | undefined;
@@ -190,7 +194,7 @@ export class DatagramPlayer implements Player {
   private pauseMs(): number {
     const { nextUs } = this.playback;
     if (this.ready.length > 0) return STEP_MIN_MS;
-    if (nextUs !== undefined && nextUs > this.limitUs && nextUs <= this.elapsedUs) return this.pauseToRecordMs();
+    if (this.isKeptBack) return this.pauseToRecordMs();
     const ms = nextUs === undefined ? 0 : Math.ceil((nextUs - this.elapsedUs) / 1_000);
     return Math.min(STEP_MAX_MS, Math.max(STEP_MIN_MS, ms));
   }
@@ -202,7 +206,13 @@ export class DatagramPlayer implements Player {
   }
 
   private get recordMs(): number {
-    return this.elapsedUs > this.limitUs ? LATE_RECORD_MS : RECORD_MS;
+    return this.isKeptBack ? Math.max(LATE_RECORD_MS, LATE_RECORD_SHARE * this.tookMs) : RECORD_MS;
+  }
+
+  /** Something is due, and only a record is missing. */
+  private get isKeptBack(): boolean {
+    const { nextUs } = this.playback;
+    return nextUs !== undefined && nextUs > this.limitUs && nextUs <= this.elapsedUs;
   }
 
   private record(): void {
@@ -213,6 +223,7 @@ export class DatagramPlayer implements Player {
     void this.port.recorded().then(() => {
       this.recording = false;
       this.recordedAt = now;
+      this.tookMs = performance.now() - now;
       this.limitUs = Math.max(this.limitUs, limitUs);
       this.pace.wake();
     });

@@ -1,0 +1,27 @@
+import type { Flow } from "../../proto/flow.js";
+import type { TcpState } from "../../proto/record.js";
+import type { Sequence } from "../../proto/sequence.js";
+import { endpointsOf } from "../connection/host.js";
+import type { Segment, SocketImage } from "../native/api.js";
+
+/**
+ * Says to a client what it has not been told, or not for certain: all that the rebuilt socket begins behind was taken in, and its window is open. The
+ * socket's kernel believes that it was said. The guard clamps it to what is committed, and so knows whether there is more to say.
+ * @param echo the client's last timestamp
+ */
+export function acknowledgement(
+  flow: Flow,
+  { timestamps, windowScaling, receiveScale }: TcpState,
+  image: SocketImage,
+  sendNext: Sequence,
+  echo: number,
+): Segment {
+  return {
+    ...endpointsOf(flow),
+    seq: sendNext,
+    ack: image.receiveNext,
+    flags: 0x10,
+    window: Math.min(65_535, image.window.rcvWnd >> (windowScaling ? receiveScale : 0)),
+    ...(timestamps ? { timestamps: { value: image.timestampClock, echo } } : {}),
+  };
+}
