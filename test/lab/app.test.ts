@@ -1,12 +1,13 @@
 import { once } from "node:events";
 import type { Socket } from "node:net";
 import type { ExecutionContext } from "ava";
+import { distance } from "../../proto/sequence.js";
 import { Capture, factsOf } from "../support/capture.js";
 import { Dialer } from "../support/dialer.js";
 import { eventually } from "../support/eventually.js";
-import { killAgent } from "../support/fault.js";
+import { killAgent, signal } from "../support/fault.js";
 import { assertOneConnection, labTest } from "../support/fixture.js";
-import { spawnOn, VIP } from "../support/host.js";
+import { lives, pidOf, spawnOn, VIP } from "../support/host.js";
 import { labHeal } from "../support/lab.js";
 import { LineReader } from "../support/lines.js";
 
@@ -191,6 +192,34 @@ conversation(
     t.true(bytesReceived < sent.length, `${bytesReceived} of ${sent.length} were read`);
     t.log(`${bytesReceived} bytes read, ${bytesSent} sent`);
     await conversation.answered(lines);
+    socket.end();
+    await conversation.ended();
+  },
+);
+
+conversation(
+  "its owner dies between the store's word and its own, which shuts the client's window",
+  async (conversation) => {
+    const { socket, port, capture } = conversation;
+    const lines = 200_000;
+    socket.write(linesOf(lines));
+    const answered = conversation.answered(lines);
+    const { id, owner } = await conversation.live();
+    const told = () => capture.segments.findLast((one) => !one.fromClient && one.client.port === port)!;
+    const standsBetween = async () => {
+      const worker = signal(pidOf(owner, "agent"), "SIGSTOP");
+      const isShut = await eventually("the window is shut", () => told().window === 0, 2_000).catch(() => false);
+      const tcp = (await lab.control.connection(id)).layers.find(({ layer }) => layer === "tcp")!;
+      const { clientSeq } = JSON.parse(tcp.stateJson) as { clientSeq: number };
+      if (isShut && distance(told().ack, clientSeq) > 0) return true;
+      if (!lives(worker)) return true; // its supervisor found that it stood still for too long
+      signal(worker, "SIGCONT");
+      await eventually("the window is open", () => told().window > 0);
+      return false;
+    };
+    await eventually("its owner stands still with lines stored that the client was not told of", standsBetween, 60_000);
+    await conversation.kill();
+    await answered;
     socket.end();
     await conversation.ended();
   },
