@@ -6,6 +6,8 @@ import { type IntervalHistogram, monitorEventLoopDelay } from "node:perf_hooks";
 export interface Load {
   /** Cores used by the host's cgroup since the last sample. */
   cpu: number;
+  /** Of those, by this process: what its connections cost, whatever else the host does. */
+  workerCpu: number;
   /** PSI "some avg10" of its CPU, percent. */
   pressure: number;
   /** Share of the time since the last sample in which something waited for a core. */
@@ -22,6 +24,7 @@ export interface Load {
 interface Counters {
   at: number;
   cpuUs: number;
+  workerUs: number;
   pressure: number;
   waitingUs: number;
   egress: number;
@@ -47,6 +50,7 @@ export class LoadMeter {
     const waited = Math.max(0, now.waitingUs - this.before.waitingUs) / 1e6;
     const load: Load = {
       cpu: Math.max(0, now.cpuUs - this.before.cpuUs) / 1e6 / seconds,
+      workerCpu: (now.workerUs - this.before.workerUs) / 1e6 / seconds,
       pressure: now.pressure,
       cpuWaiting: Math.min(1, waited / seconds),
       loopDelayMs: Math.max(0, this.delay.percentile(99) / 1e6 - 10),
@@ -65,8 +69,10 @@ export class LoadMeter {
       .find((text) => text.trimStart().startsWith(`${this.ifname}:`));
     const [, pressure, waitingUs] = /^some avg10=([\d.]+) .*total=(\d+)/m.exec(this.group("cpu.pressure")) ?? [];
     const fields = line?.split(":")[1]?.trim().split(/\s+/) ?? [];
+    const { user, system } = process.cpuUsage();
     return {
       at: performance.now(),
+      workerUs: user + system,
       pressure: Number(pressure ?? 0),
       waitingUs: Number(waitingUs ?? 0),
       cpuUs: Number(/^usage_usec (\d+)/m.exec(this.group("cpu.stat"))?.[1] ?? 0),

@@ -5,6 +5,8 @@ import type { LoadReport } from "../../proto/rpc/index.js";
 export interface HostLoad {
   /** Cores in use. */
   cpu: number;
+  /** Of those, by what serves its connections. */
+  serving: number;
   /** Cores that it may use; 0: not known, its CPU says nothing. */
   cores: number;
   /** Share of the time in which something waited for a core: as many cores more are wanted, at least. */
@@ -46,7 +48,8 @@ export function thresholdsOf({ thresholds }: OverloadConfig, { flows }: LimitsCo
 
 export function hostLoad(report: LoadReport, connections: number): HostLoad {
   const { cpu, cores, pressure, loopDelayMs, egressBytesPerSecond: egress, linkBytesPerSecond: link } = report;
-  return { cpu, cores, waiting: report.cpuWaiting, pressure, loopDelayMs, egress, link, connections };
+  const serving = report.workerCpu > 0 ? report.workerCpu : cpu; // an agent of an earlier version does not say
+  return { cpu, serving, cores, waiting: report.cpuWaiting, pressure, loopDelayMs, egress, link, connections };
 }
 
 /**

@@ -268,10 +268,10 @@ export class OverloadPolicy {
     return { code: "no room", phrase: "no server has room" };
   }
 
-  /** Cores a byte a second: where it costs least, for whatever else works on the others is not the connections'. */
+  /** Cores a byte a second: where it costs least, for on the others something else is done as well. */
   private costOfByte(): number {
     const costs = [...this.servers.values()].flatMap(({ smoothed: { usage } }) =>
-      usage.egress >= COST_EGRESS_MIN ? [usage.cpu / usage.egress] : [],
+      usage.egress >= COST_EGRESS_MIN ? [usage.serving / usage.egress] : [],
     );
     return costs.length > 0 ? Math.min(...costs) : 0;
   }

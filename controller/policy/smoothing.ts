@@ -9,12 +9,12 @@ const COST_MS = 10_000;
 export class SmoothedLoad {
   private at: number;
   private now: HostLoad;
-  private slow: { cpu: number; egress: number };
+  private slow: { serving: number; egress: number };
 
   constructor(atMs: number, first: HostLoad) {
     this.at = atMs;
     this.now = first;
-    this.slow = { cpu: first.cpu, egress: first.egress };
+    this.slow = { serving: first.serving, egress: first.egress };
   }
 
   get load(): HostLoad {
@@ -22,7 +22,7 @@ export class SmoothedLoad {
   }
 
   /** Averages of ten seconds, for the cost of a byte. */
-  get usage(): { cpu: number; egress: number } {
+  get usage(): { serving: number; egress: number } {
     return this.slow;
   }
 
@@ -40,7 +40,7 @@ export class SmoothedLoad {
       egress: now.egress + fast * (sample.egress - now.egress),
     };
     this.slow = {
-      cpu: this.slow.cpu + slow * (sample.cpu - this.slow.cpu),
+      serving: this.slow.serving + slow * (sample.serving - this.slow.serving),
       egress: this.slow.egress + slow * (sample.egress - this.slow.egress),
     };
     this.at = atMs;

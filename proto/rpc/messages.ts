@@ -66,6 +66,8 @@ export interface LoadReport {
   cpuWaiting: number;
   /** Share of the guard's table that is taken, 0 to 1. */
   guardUsed: number;
+  /** Cores used by the worker itself; 0: not said. */
+  workerCpu: number;
 }
 
 export interface ServiceProblem {

@@ -79,6 +79,7 @@ const fromAgent: AgentMessage[] = [
       cpuWaiting: 0.25,
       unhealthy: [{ service: "http", reason: "r" }],
       guardUsed: 0.5,
+      workerCpu: 0.125,
     },
   },
   {

@@ -28,6 +28,7 @@ export const settings: OverloadSettings = {
 
 export const idle: HostLoad = {
   cpu: 0.05,
+  serving: 0.05,
   cores: 2,
   waiting: 0,
   pressure: 5,
@@ -107,8 +108,8 @@ export class Cluster {
   private measured(id: string): HostLoad {
     const { burnt, cost } = this.hosts[id]!;
     const egress = this.candidates(id).reduce((sum, { rate }) => sum + rate, 0);
-    const cpu = Math.min(2, 0.05 + burnt + (egress * cost) / 1e6);
-    return { ...idle, cpu, egress, connections: this.countOn(id) };
+    const serving = 0.05 + (egress * cost) / 1e6;
+    return { ...idle, cpu: Math.min(2, serving + burnt), serving, egress, connections: this.countOn(id) };
   }
 
   private candidates(server: string): Candidate[] {

@@ -122,6 +122,13 @@ test("what is being drained gives nothing by itself", (t) => {
   t.deepEqual(draining.moves, []);
 });
 
+test("what something else burns is not what a connection costs, though no other server shows what that is", (t) => {
+  const one = { s1: { ...host, burnt: 1.5, cost: 0.05 }, s2: host, s3: host };
+  const few = new Cluster(one, { download: 1.5 * MB }, { download: "s1" });
+  few.run(20);
+  t.is(few.countOn("s1"), 0);
+});
+
 test("a connection that overloads wherever it is rests twice as long every time", (t) => {
   // What it costs shows only where it is.
   const wanderer = new Cluster({ s1: host, s2: host }, { big: MB, a: MB }, { big: "s1", a: "s2" });
