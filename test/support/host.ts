@@ -1,6 +1,7 @@
 import { type ChildProcess, execFile, type SpawnOptions, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { promisify } from "node:util";
+import { COUNTERS, countersIn } from "./counters.js";
 
 const run = promisify(execFile);
 
@@ -59,14 +60,7 @@ export function cgroupMount(): string {
   return mount;
 }
 
-/** Linux' own counters of a host (`/proc/net/snmp` and `netstat`), e.g. "Tcp.RetransSegs", "TcpExt.TCPTimeouts". */
+/** Linux' own counters of a host. */
 export async function countersOf(host: string): Promise<Record<string, number>> {
-  const lines = (await runOn(host, "cat", "/proc/net/snmp", "/proc/net/netstat")).trim().split("\n");
-  const counters: Record<string, number> = {};
-  for (let i = 0; i + 1 < lines.length; i += 2) {
-    const [group, ...names] = lines[i]!.split(" ");
-    const values = lines[i + 1]!.split(" ").slice(1);
-    for (const [at, name] of names.entries()) counters[`${group!.slice(0, -1)}.${name}`] = Number(values[at]);
-  }
-  return counters;
+  return countersIn(await runOn(host, "cat", ...COUNTERS));
 }

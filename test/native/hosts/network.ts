@@ -1,5 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
+import { COUNTERS, countersIn } from "../../support/counters.js";
 
 /** Both families' addresses: the client's and the VIP, which both servers have on lo. */
 export const addresses = {
@@ -66,6 +67,12 @@ export class Network {
   /** Prefix of a command that runs it on a host. */
   enter(host: HostName): [string, string] {
     return ["nsenter", `--net=/run/netns/${this.namespace(host)}`];
+  }
+
+  /** What Linux has counted on a host. */
+  async counters(host: HostName): Promise<Record<string, number>> {
+    const [command, option] = this.enter(host);
+    return countersIn(execFileSync(command, [option, "cat", ...COUNTERS], { encoding: "utf8" }));
   }
 
   giveVipTo(server: "s1" | "s2"): void {
