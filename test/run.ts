@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "../proto/paths.js";
 import { runAva } from "./support/ava.js";
+import { Failure } from "./support/failure.js";
 import { isAlone, labFiles, labsAtOnce } from "./support/labs.js";
 import { leftovers } from "./support/leftovers.js";
 import { closingLine, parseTapLine, type Tally } from "./support/tap.js";
@@ -27,22 +28,15 @@ const GROUPS: Record<string, Group> = {
 
 const tally: Tally = { passed: 0, failed: 0, skipped: 0 };
 const skips: string[] = [];
-interface Failure {
-  title: string;
-  /** What the test said of it, as it is printed where it failed: whoever looks at the end finds it there. */
-  details: string[];
-}
-const DETAILS_MAX = 25;
-const DETAIL_CHARS_MAX = 300;
 const failures: Failure[] = [];
 const interrupted = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => interrupted.abort());
 
-function fail(title: string): string[] {
-  const details: string[] = [];
+function fail(title: string): Failure {
+  const failure = new Failure(title);
   tally.failed++;
-  failures.push({ title, details });
-  return details;
+  failures.push(failure);
+  return failure;
 }
 
 /** What is neither a result nor what belongs to one. */
@@ -61,16 +55,17 @@ async function runGroup(name: string, wanted: string[]): Promise<void> {
   /** @param what they are, in failures */
   const run = async (what: string, tests: string[], print: (line: string) => void): Promise<void> => {
     let failed = 0;
-    let details: string[] | undefined;
+    /** Whose details are being said. */
+    let told: Failure | undefined;
     const say = (line: string) => {
       const said = parseTapLine(line);
-      if (said.kind !== "other") details = undefined;
-      else if (details && details.length < DETAILS_MAX) details.push(line.slice(0, DETAIL_CHARS_MAX));
-      if (line === "  ...") details = undefined;
+      if (said.kind !== "other") told = undefined;
+      told?.add(line);
+      if (line === "  ...") told = undefined;
       if (said.kind === "passed") tally.passed++;
       if (said.kind === "failed") {
         failed++;
-        details = fail(`${what}: ${said.title}`);
+        told = fail(`${what}: ${said.title}`);
       }
       if (said.kind === "skipped") {
         tally.skipped++;
@@ -141,6 +136,12 @@ console.log(`${left.length === 0 ? "ok" : "not ok"} - no namespace, pin, process
 
 if (skips.length > 0) console.log(`\nskipped:\n${skips.map((line) => `  ${line}`).join("\n")}`);
 if (failures.length > 0) console.log("\nfailed:");
-for (const { title, details } of failures) console.log([title, ...details].map((line) => `  ${line}`).join("\n"));
+for (const failure of failures)
+  console.log(
+    failure
+      .lines()
+      .map((line) => `  ${line}`)
+      .join("\n"),
+  );
 console.log(`\n${closingLine(tally)}`);
 process.exitCode = tally.failed === 0 ? 0 : 1;
