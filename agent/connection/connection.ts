@@ -3,7 +3,7 @@ import { BatonError, RefusedError } from "../../proto/errors.js";
 import type { Endpoint, Flow } from "../../proto/flow.js";
 import { logger } from "../../proto/log.js";
 import { PhaseMachine } from "../../proto/phase.js";
-import type { ConnectionRecord, TcpState } from "../../proto/record.js";
+import { type ConnectionRecord, finPromised, outputEnd, type TcpState } from "../../proto/record.js";
 import { type Offset, type Sequence, toOffset, toSequence } from "../../proto/sequence.js";
 import type { Phase } from "../../proto/vocabulary.js";
 import type { ConnectionHandlers, Connection as NativeConnection } from "../native/api.js";
@@ -20,12 +20,11 @@ import { Intake, type IntakePort } from "./intake.js";
 import { Nudge } from "./nudge.js";
 import { Output } from "./output.js";
 import type { PassedOpen } from "./passed.js";
+import { Reach } from "./reach.js";
 import { Recordings } from "./recordings.js";
 import { resetExactly } from "./reset.js";
 
 const log = logger("connection");
-/** Nothing is sent further than this past the committed floor, so that 32-bit acks stay unambiguous. */
-const FLOOR_REACH = 2 ** 29;
 /** The floor is committed again when the client has acknowledged this much past it. */
 const FLOOR_STEP = 2 ** 27;
 /** A connection without a request gets its record after this long: then a survivor needs no luck to adopt it. */
@@ -56,17 +55,12 @@ export class LiveConnection implements ConnectionPort, Member {
   private readonly gaps: Gaps;
   private readonly nudge: Nudge;
   private readonly waiting = new Recordings();
-  private floor: Offset;
-  private floorByte: Buffer;
-  private committedTail: Offset;
+  private readonly reach: Reach;
   private resumedTimer: NodeJS.Timeout | undefined;
   private lastActivityMs = performance.now();
   private finished = false;
   /** Of one that is over: resolves when its record is gone. */
   private removed: Promise<void> = Promise.resolve();
-  private acknowledgedMax: Offset;
-  /** What the application layer has been told of it. */
-  private told: Offset;
 
   constructor(
     readonly host: ConnectionHost,
@@ -92,11 +86,8 @@ export class LiveConnection implements ConnectionPort, Member {
     this.output.onLost = (reason) => this.unsendable(reason);
     this.gaps = new Gaps(this.output);
     this.nudge = new Nudge(host, identity.flow, identity.tcp.timestamps);
-    this.floor = start.position;
-    this.floorByte = start.floorByte;
-    this.acknowledgedMax = start.position;
-    this.told = start.position;
-    this.committedTail = start.output?.tail ?? start.position;
+    const { position, floorByte, output } = start;
+    this.reach = new Reach({ floor: position, floorByte }, output?.tail ?? position);
     const source: CommitSource = {
       snapshot: () => this.snapshot(),
       committed: (record) => this.committed(record),
@@ -196,9 +187,7 @@ export class LiveConnection implements ConnectionPort, Member {
    * @param limit behind what may leave before the next commit; missing: the claim has committed all of it.
    */
   resume(fd: number, position: Offset, spool: Buffer, sentTo: Offset = position, limit?: Offset): void {
-    this.acknowledgedMax = position;
-    this.told = position;
-    this.committedTail = limit ?? this.output.tail;
+    this.reach.resume(position, limit ?? this.output.tail);
     if (this.isControl) this.host.bundles.thaw(this.id);
     this.layers.ready(position, limit === undefined && (this.isControl || this.bundleId === ""));
     this.work(fd, sentTo);
@@ -246,7 +235,7 @@ export class LiveConnection implements ConnectionPort, Member {
       this.phase.move("FROZEN");
       this.clearTimers();
       this.history.add("frozen");
-      this.acknowledgedMax = Math.max(this.acknowledgedMax, this.toOurOffset(image.sendUna));
+      this.reach.see(this.toOurOffset(image.sendUna));
       const { recordBytes } = this.host.limits;
       return freeze({ snapshot: this.snapshot(true), revision: this.revision, ...detached, image, entry, recordBytes });
     } catch (error) {
@@ -257,7 +246,7 @@ export class LiveConnection implements ConnectionPort, Member {
   }
 
   private toOurOffset(sequence: Sequence): Offset {
-    return toOffset(this.identity.tcp.serverIsn, sequence, this.acknowledgedMax);
+    return toOffset(this.identity.tcp.serverIsn, sequence, this.reach.acknowledged);
   }
 
   /** The handover is off: everything goes on here. @param revision of the record in the store by now. */
@@ -308,8 +297,8 @@ export class LiveConnection implements ConnectionPort, Member {
       return "busy";
     }
     const { committer, output } = this;
-    const limit = Math.min(this.committedTail, this.floor + FLOOR_REACH);
-    const behind = committer.behind || this.intake.isBehind || limit < this.committedTail;
+    const { limit, covered } = this.reach;
+    const behind = committer.behind || this.intake.isBehind || limit < covered;
     const record = this.snapshot(true);
     const sources = this.layers.application.sources?.() ?? [];
     const { fd, sentOffset: writtenTo } = this.native.detach();
@@ -429,7 +418,7 @@ export class LiveConnection implements ConnectionPort, Member {
       },
       onDrained: (offset) => {
         this.lastActivityMs = performance.now();
-        if (offset >= this.floor + FLOOR_REACH) this.moveFloor(1);
+        if (this.reach.isSpent(offset)) this.moveFloor(1);
         this.tellAcknowledged(this.acknowledged());
       },
       onError: (code) => this.failed(code),
@@ -497,15 +486,15 @@ export class LiveConnection implements ConnectionPort, Member {
   /** Everything may leave as it is promised; only our FIN needs the guard's leave as always. */
   private goUnrecorded(): void {
     this.waiting.all();
-    this.floor = this.acknowledged();
-    this.output.trim(this.floor);
+    const acknowledged = this.acknowledged();
+    this.output.trim(acknowledged);
     const fin = this.output.finOffset;
-    if (fin !== undefined && this.committedTail <= fin) {
+    if (fin !== undefined && this.reach.covered <= fin) {
       this.host.guard.change(this.flow, { finSeq: this.sequence(fin) });
     }
-    this.committedTail = this.output.tail;
-    this.native?.setLimit(this.committedTail);
-    this.tellAcknowledged(this.floor);
+    this.reach.commitUnrecorded(this.output.tail);
+    this.native?.setLimit(this.reach.covered);
+    this.tellAcknowledged(acknowledged);
     this.finishIfDone();
   }
 
@@ -513,11 +502,8 @@ export class LiveConnection implements ConnectionPort, Member {
   private snapshot(whole = false): ConnectionRecord {
     const { identity, host } = this;
     const acknowledged = this.acknowledged();
-    // A floor whose byte cannot be named would leave a survivor without a probe: an older floor is as true.
-    const named = this.output.floorAt(acknowledged);
-    const [floor, floorByte] =
-      named && named.floor >= this.floor ? [named.floor, Buffer.of(named.byte)] : [this.floor, this.floorByte];
-    this.output.trim(floor);
+    const floor = this.reach.nameFloor(this.output);
+    this.output.trim(floor.floor);
     const input = this.intake.part(whole);
     const record: ConnectionRecord = {
       version: 1,
@@ -534,8 +520,7 @@ export class LiveConnection implements ConnectionPort, Member {
       tcp: this.tcpState(),
       layers: [],
       output: this.output.pieces,
-      floor,
-      floorByte,
+      ...floor,
       ...input,
       phase: "LIVE",
       // Its first record does away with "no record yet".
@@ -557,7 +542,7 @@ export class LiveConnection implements ConnectionPort, Member {
     return {
       ...tcp,
       clientSeq: toSequence(tcp.clientIsn, this.intake.recorded),
-      serverSeq: toSequence(tcp.serverIsn, this.native?.sentOffset() ?? this.acknowledgedMax),
+      serverSeq: toSequence(tcp.serverIsn, this.native?.sentOffset() ?? this.reach.acknowledged),
       timestampClock: clock,
       timestampUsec: (clock & 1) !== 0,
     };
@@ -567,19 +552,11 @@ export class LiveConnection implements ConnectionPort, Member {
     if (this.finished) return;
     this.lastActivityMs = performance.now(); // the client's ack may have waited for it
     const { guard } = this.host;
-    // Later commits go further; only with the store gone can an older one be acknowledged after a newer one went ahead.
-    if (record.floor >= this.floor) {
-      this.floor = record.floor;
-      this.floorByte = record.floorByte;
-    }
-    const fin = record.output.at(-1);
-    const finOffset = fin?.fin ? fin.offset : undefined;
-    const tail = finOffset === undefined ? tailOf(record, this.committedTail) : finOffset + 1;
-    const [sent, sendsMore] = [this.committedTail, tail > this.committedTail];
-    this.committedTail = Math.max(this.committedTail, tail);
+    const { covered } = this.reach;
+    const sendsMore = this.reach.commit(record);
     const entry = guard.change(this.flow, {
       consumed: toSequence(this.identity.tcp.clientIsn, record.consumed),
-      ...(finOffset === undefined ? {} : { finSeq: toSequence(this.identity.tcp.serverIsn, finOffset) }),
+      ...(finPromised(record) && { finSeq: this.sequence(outputEnd(record) - 1) }),
     });
     if (!entry) {
       this.lost("the guard does not know this connection");
@@ -589,12 +566,12 @@ export class LiveConnection implements ConnectionPort, Member {
     this.waiting.committed(record);
     if (!this.host.unprotected) this.intake.committed(record); // else it may be ahead of the store's
     // A clamped ack is not repeated by the kernel, which believes that it was sent: say it, unless data goes out now and carries it.
-    if (entry.clampedSinceNs !== 0n) this.nudge.due(sendsMore, () => this.acknowledged() > sent);
+    if (entry.clampedSinceNs !== 0n) this.nudge.due(sendsMore, () => this.acknowledged() > covered);
     this.finishIfDone();
   }
 
   private setLimit(): void {
-    this.native?.setLimit(Math.min(this.committedTail, this.floor + FLOOR_REACH));
+    this.native?.setLimit(this.reach.limit);
   }
 
   /** Called by the table's clock: big bodies move their floor on, and idle connections end. */
@@ -628,28 +605,21 @@ export class LiveConnection implements ConnectionPort, Member {
   get wantsAttention(): boolean {
     if (this.finished) return false;
     if (this.output.fetches) return true; // what is acknowledged need not be kept
-    return this.output.tail - this.floor > FLOOR_STEP || (this.input.waiting > 0 && this.told < this.output.tail);
+    const { tail } = this.output;
+    return tail - this.reach.floor > FLOOR_STEP || (this.input.waiting > 0 && this.reach.told < tail);
   }
 
   moveFloor(step: number): void {
-    if (this.native && this.acknowledged() - this.floor >= step) this.commit();
+    if (this.native && this.acknowledged() - this.reach.floor >= step) this.commit();
   }
 
   private tellAcknowledged(position: Offset): void {
-    if (position <= this.told) return;
-    this.told = position;
-    this.layers.application.acknowledged(position);
+    if (this.reach.tell(position)) this.layers.application.acknowledged(position);
   }
 
   acknowledged(): Offset {
-    if (this.native) {
-      const now = this.native.acknowledged();
-      if (now > this.acknowledgedMax) {
-        this.acknowledgedMax = now;
-        this.lastActivityMs = performance.now();
-      }
-    }
-    return this.acknowledgedMax;
+    if (this.native && this.reach.see(this.native.acknowledged())) this.lastActivityMs = performance.now();
+    return this.reach.acknowledged;
   }
 
   // ---- the end ----
@@ -665,7 +635,7 @@ export class LiveConnection implements ConnectionPort, Member {
   /** A client whose FIN was taken in by an earlier owner never sends it again: its last ack ends the connection. */
   private finishIfDone(): void {
     const fin = this.output.finOffset;
-    if (fin === undefined || !this.input.ended || this.committedTail <= fin) return;
+    if (fin === undefined || !this.input.ended || this.reach.covered <= fin) return;
     if (this.acknowledged() > fin) this.finish("closed");
   }
 
@@ -750,12 +720,4 @@ export class LiveConnection implements ConnectionPort, Member {
       outstanding: Math.max(0, this.output.tail - acknowledged),
     };
   }
-}
-
-function tailOf(record: ConnectionRecord, otherwise: Offset): Offset {
-  const last = record.output.at(-1);
-  if (!last) return otherwise;
-  if (last.literal) return last.offset + last.literal.length;
-  if (last.object) return last.offset + last.object.length;
-  throw new BatonError("INTERNAL", "a record's last promise is empty");
 }
