@@ -23,6 +23,7 @@ import { type Film, type Films, validate } from "./films.js";
 import { FramedPlayer, type Memory, memoryObject } from "./framed_player.js";
 import { Login } from "./login.js";
 import { MediaFlows } from "./media_flows.js";
+import { PastRanges } from "./past_ranges.js";
 import { Playback } from "./playback.js";
 import type { Player, PlayerEvents } from "./player.js";
 import { type Message, MessageReader, type Request } from "./request.js";
@@ -39,8 +40,6 @@ const log = logger("rtsp");
 const TIMEOUT_S = 60;
 /** They may be late. */
 const IDLE_MS = 75_000;
-/** Ranges that were left and are not acknowledged to their end: whoever does not read may not ask for more. */
-const PAST_MAX = 8;
 const METHODS = ["OPTIONS", "DESCRIBE", "SETUP", "PLAY", "PAUSE", "TEARDOWN", "GET_PARAMETER", "SET_PARAMETER"];
 const ELSEWHERE = ["ANNOUNCE", "RECORD", "REDIRECT"];
 const PUBLIC = ["Public", METHODS.join(", ")] as const;
@@ -67,8 +66,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
   private readonly reader: MessageReader;
   private readonly messages: Message[] = [];
   private session: Session | undefined;
-  /** Send no more; what they promised may be needed still. With them their films. */
-  private readonly past = new Map<FramedPlayer, Film>();
+  private readonly past = new PastRanges();
   private framed = 0;
   /** Films of this server's former process, as its section needs them. */
   private passed: number[] = [];
@@ -142,11 +140,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
   /** Not only when a record is written: where nothing is protected none ever is. */
   private trim(): void {
     for (const player of this.framedPlayers) player.trim(this.told);
-    for (const [player, film] of [...this.past]) {
-      if (player.isHeld) continue;
-      this.past.delete(player);
-      if (film !== this.session?.film && ![...this.past.values()].includes(film)) film.close();
-    }
+    this.past.release(this.session?.film);
   }
 
   private advance(): void {
@@ -245,7 +239,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     if (!session) return { status: 454 };
     const why = this.unfit(subject, session);
     if (why) return { status: why, session: session.id };
-    if (method === "PLAY" && this.past.size >= PAST_MAX) return { status: 453, session: session.id };
+    if (method === "PLAY" && this.past.areTooMany) return { status: 453, session: session.id };
     if (method === "PLAY") return session.play(headers.get("range"));
     if (method === "PAUSE") return session.pause();
     await this.closeSession();
@@ -309,7 +303,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     this.session = undefined;
     this.silence();
     this.ports.release(session.state.tracks);
-    if (![...this.past.values()].includes(session.film)) session.film.close();
+    if (!this.past.has(session.film)) session.film.close();
   }
 
   // ---- what a session needs ----
@@ -351,7 +345,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     if (!(player instanceof FramedPlayer) || !this.session) return;
     const { film } = this.session;
     this.framed = player.framed;
-    this.past.set(player, film);
+    this.past.add(player, film);
     validate(player.playback.range, film);
   }
 
@@ -377,7 +371,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
 
   checkpoint(block: LayerSection[]): void {
     this.trim();
-    const past = [...this.past.keys()].map((player) => player.checkpoint(this.told));
+    const past = this.past.checkpoint(this.told);
     const session = this.session?.checkpoint(this.told);
     const { requests, framed } = this;
     const { user = "", failures = 0 } = this.login ?? {};
@@ -392,7 +386,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     for (const range of past) {
       const film = await this.film(range);
       const player = this.former(range, film);
-      this.past.set(player, film);
+      this.past.add(player, film);
       await player.remake();
     }
     if (!session) return;
@@ -430,7 +424,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
 
   private get framedPlayers(): FramedPlayer[] {
     const current = this.session?.current;
-    return [...this.past.keys(), ...(current instanceof FramedPlayer ? [current] : [])];
+    return [...this.past.players, ...(current instanceof FramedPlayer ? [current] : [])];
   }
 
   async open(reference: ObjectReference): Promise<OpenObject> {
@@ -442,7 +436,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
   }
 
   sources(): OpenObject[] {
-    const films = [...this.past.values(), ...(this.session ? [this.session.film] : [])];
+    const films = [...this.past.films, ...(this.session ? [this.session.film] : [])];
     return films.map((film) => film.hold());
   }
 
@@ -474,8 +468,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
   }
 
   gap(): string {
-    const validators = [...this.past.keys()].map(({ playback }) => playback.range.validator);
-    return [this.session?.state.validator, ...validators].includes("") ? "digest pending" : "";
+    return [this.session?.state.validator, ...this.past.validators].includes("") ? "digest pending" : "";
   }
 
   unmovable(): string {
@@ -500,7 +493,7 @@ export class RtspLayer implements ApplicationLayer, SessionHost {
     this.over = true;
     for (const fd of this.passed.splice(0)) this.parts.memory.closeFd(fd);
     this.media?.close();
-    const films = new Set(this.past.values());
+    const films = new Set(this.past.films);
     if (this.session) films.add(this.session.film);
     const closed = this.session?.close() ?? Promise.resolve(); // something may be read still
     void closed.then(() => {
