@@ -15,13 +15,17 @@
  *                           consumed         kernel_ack
  *                      the client's acks are here
  *
- * For the kernel that is old, and it throws the segment away before it looks at the ack (tcp_sequence). Where the application waits
- * for that very ack nothing would ever move again. So a segment that is an ack and nothing else is put where the kernel expects it.
+ * For the kernel that is old, and it throws the segment away before it looks at the ack (tcp_sequence). Where it is not older than
+ * what has arrived it may still lie before a segment that has overtaken a gap and said the window then: what it says of the window
+ * is no news (tcp_may_update_window). Where the application waits for that very ack, or for room, nothing would ever move again.
+ * So a segment that is an ack and nothing else is put where it is new to the kernel.
  */
 #ifndef BATON_CLIENT_ACK_H
 #define BATON_CLIENT_ACK_H
 
 #include "clamp.h"
+#include "here.h"
+#include "kernel_sock.h"
 #include "parse.h"
 
 #define BATON_TCP_FLAGS_AT 12 /* header length and flags: a word of the checksum's */
@@ -47,16 +51,35 @@ static __always_inline void say_shut_window(struct tcphdr *tcp)
 	*word = marked;
 }
 
-static __always_inline void place_ack(const struct baton_headers *h, const struct baton_guarded *g)
+/* Where an ack is new. Returns 0 where there is no such socket. */
+static __always_inline int find_place(struct xdp_md *ctx, const struct baton_headers *h, __u32 *place)
+{
+	struct bpf_sock *sk = find_socket(ctx, h);
+	const struct tcp_sock *tp;
+	int found = 0;
+
+	if (!sk)
+		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (tp) {
+		*place = seq_after(tp->snd_wl1, tp->rcv_nxt) ? tp->snd_wl1 : tp->rcv_nxt;
+		found = 1;
+	}
+	bpf_sk_release(sk);
+	return found;
+}
+
+static __always_inline void place_ack(struct xdp_md *ctx, const struct baton_headers *h, const struct baton_guarded *g)
 {
 	struct tcphdr *tcp = h->tcp;
-	__u32 seq = bpf_ntohl(tcp->seq);
-	__be32 old = tcp->seq, new = bpf_htonl(g->kernel_ack);
+	__u32 seq = bpf_ntohl(tcp->seq), place;
+	__be32 old = tcp->seq, new;
 
 	if (!g->clamped_since_ns || h->length || tcp->fin || tcp->rst)
 		return;
-	if (seq_after(g->consumed, seq) || !seq_after(g->kernel_ack, seq))
+	if (seq_after(g->consumed, seq) || !find_place(ctx, h, &place) || !seq_after(place, seq))
 		return;
+	new = bpf_htonl(place);
 	mend_checksum(tcp, old & 0xffff, new & 0xffff);
 	mend_checksum(tcp, old >> 16, new >> 16);
 	tcp->seq = new;

@@ -70,7 +70,7 @@ static __always_inline int may_be_guarded_fragment(int protocol, const struct ba
 /* ---- ingress --------------------------------------------------------------------------------------------------- */
 
 /* Takes note of a client's segment for a living connection. Returns whether it acknowledges more than was sent from here. */
-static __always_inline int in_live(const struct baton_headers *h, struct baton_guarded *g)
+static __always_inline int in_live(struct xdp_md *ctx, const struct baton_headers *h, struct baton_guarded *g)
 {
 	__u32 ack = bpf_ntohl(h->tcp->ack_seq);
 
@@ -79,7 +79,7 @@ static __always_inline int in_live(const struct baton_headers *h, struct baton_g
 	g->client_seq = tcp_segment_end(h);
 	g->client_ack = ack;
 	say_shut_window(h->tcp);
-	place_ack(h, g);
+	place_ack(ctx, h, g);
 	return (g->flags & BATON_GUARD_WATCH_LATE) && seq_after(ack, g->snd_nxt);
 }
 
@@ -89,7 +89,7 @@ static __always_inline int send_back(const struct baton_headers *h, int verdict)
 }
 
 /* A client's segment for a connection that has an entry. */
-static __always_inline int in_guarded(const struct baton_cursor *c, const struct baton_headers *h,
+static __always_inline int in_guarded(struct xdp_md *ctx, const struct baton_cursor *c, const struct baton_headers *h,
 				      const struct baton_flow *flow, struct baton_guarded *g)
 {
 	__u8 event = BATON_EVENT_ANSWER;
@@ -100,7 +100,7 @@ static __always_inline int in_guarded(const struct baton_cursor *c, const struct
 	if (g->phase == BATON_GUARD_FROZEN) /* on its way since before the hold: the appliance holds it with the others */
 		return send_back(h, BATON_GUARD_IN_FROZEN);
 	if (g->phase == BATON_GUARD_LIVE) {
-		if (!in_live(h, g))
+		if (!in_live(ctx, h, g))
 			return BATON_GUARD_IN_HERE;
 		event = BATON_EVENT_LATE_ACK;
 		verdict = BATON_GUARD_IN_HERE;
@@ -160,7 +160,7 @@ static __always_inline int ingress(struct xdp_md *ctx)
 		return BATON_GUARD_IN_NOT_VIP;
 	g = bpf_map_lookup_elem(&flows, &flow);
 	if (g) {
-		verdict = in_guarded(&c, &h, &flow, g);
+		verdict = in_guarded(ctx, &c, &h, &flow, g);
 		if (verdict != BATON_GO_ON)
 			return verdict;
 	}

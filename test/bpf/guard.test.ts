@@ -505,6 +505,30 @@ for (const v6 of [false, true]) {
   });
 }
 
+for (const v6 of [false, true]) {
+  test.serial(
+    `under a clamp a client's ack opens its window again, also from before a gap: IPv${v6 ? 6 : 4}`,
+    async (t) => {
+      const flow = await connect({ v6 });
+      await client.do("send", 1000); // not committed: the client is not told
+      const { clampedSinceNs, consumed, sendNext } = await eventually(
+        () => entryOf(flow),
+        (entry) => entry.clampedSinceNs !== 0n,
+      );
+      t.not(clampedSinceNs, 0n);
+      const ahead = { seq: consumed + 5000, ack: sendNext, window: 0, payload: Buffer.from("behind a gap") };
+      const macs = { sourceMac: CLIENT_MAC, destinationMac: SERVER_MAC };
+      await client.do(
+        "inject",
+        "eth0",
+        tcpFrame({ from: flow.client, to: flow.vip, ...ahead, ...macs }).toString("hex"),
+      );
+      await server.do("send", 100); // the kernel asks for the window, and the client says it from where it is
+      t.is((await client.do("receive", 100, 10)).got, 100);
+    },
+  );
+}
+
 test.serial("a living socket without an entry says nothing", async (t) => {
   const flow = await connect();
   guard.remove(flow);
