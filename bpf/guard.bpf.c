@@ -463,6 +463,11 @@ int guard_change(struct baton_guard_change *change)
 		g->flags = (g->flags & ~change->flags_clear) | change->flags_set;
 	if ((change->what & BATON_CHANGE_SND_NXT) && seq_after(change->snd_nxt, g->snd_nxt))
 		g->snd_nxt = change->snd_nxt;
+	if (change->what & BATON_CHANGE_SAID) {
+		g->window = change->window;
+		g->tsval = change->tsval;
+		g->tsecr = change->tsecr;
+	}
 	if (change->what & BATON_CHANGE_INCARNATION)
 		g->incarnation = change->incarnation;
 	if ((change->what & BATON_CHANGE_PHASE) &&

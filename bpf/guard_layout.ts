@@ -21,7 +21,7 @@ export const guardFlag = {
 export const guardOption = { SACK: 1, TIMESTAMPS: 2, COOKIE: 4 } as const;
 
 /** BATON_CHANGE_* */
-const changeBit = { CONSUMED: 1, FIN: 2, PHASE: 4, FLAGS: 8, INCARNATION: 16, SND_NXT: 32 } as const;
+const changeBit = { CONSUMED: 1, FIN: 2, PHASE: 4, FLAGS: 8, INCARNATION: 16, SND_NXT: 32, SAID: 64 } as const;
 
 /** enum baton_guard_event_type. */
 export const guardEventType = { ANSWER: 1, STATE: 2, SILENCED: 3, LATE_ACK: 4 } as const;
@@ -69,11 +69,13 @@ export const guardChangeLayout = {
   flags_set: 57,
   flags_clear: 58,
   found: 59,
-  pad: 60,
+  window: 60,
   incarnation: 64,
-  entry: 72,
+  tsval: 72,
+  tsecr: 76,
+  entry: 80,
 } as const;
-export const GUARD_CHANGE_BYTES = 152;
+export const GUARD_CHANGE_BYTES = 160;
 
 /** Field offsets of struct baton_guard_event. */
 export const guardEventLayout = {
@@ -219,6 +221,8 @@ export interface GuardChange {
   incarnation?: number;
   /** Where a rebuilt socket begins to send; only ever forward. With WATCH_LATE acks above it are reported. */
   sendNext?: number;
+  /** What the kernel of a rebuilt socket believes to have said: nudges are made of it until it says something itself. */
+  said?: Pick<GuardEntry, "window" | "tsval" | "tsecr">;
 }
 
 /** @param flow 40 bytes, struct baton_flow */
@@ -251,6 +255,12 @@ export function encodeGuardChange(flow: Buffer, change: GuardChange): Buffer {
   if (change.sendNext !== undefined) {
     what |= changeBit.SND_NXT;
     bytes.writeUInt32LE(change.sendNext, at.snd_nxt);
+  }
+  if (change.said !== undefined) {
+    what |= changeBit.SAID;
+    bytes.writeUInt32LE(change.said.window, at.window);
+    bytes.writeUInt32LE(change.said.tsval, at.tsval);
+    bytes.writeUInt32LE(change.said.tsecr, at.tsecr);
   }
   bytes.writeUInt32LE(what, at.what);
   return bytes;

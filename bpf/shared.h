@@ -258,6 +258,7 @@ struct baton_guarded {
 #define BATON_CHANGE_FLAGS 8    /* flags = flags & ~flags_clear | flags_set */
 #define BATON_CHANGE_INCARNATION 16
 #define BATON_CHANGE_SND_NXT 32 /* only ever forward: where a rebuilt socket begins; acks above it count as late */
+#define BATON_CHANGE_SAID 64    /* what a rebuilt socket's kernel believes to have said, for nudges before it has said anything */
 struct baton_guard_change {
 	struct baton_flow flow;
 	__u32 what; /* BATON_CHANGE_* */
@@ -267,8 +268,9 @@ struct baton_guard_change {
 	__u8 phase;
 	__u8 flags_set, flags_clear;
 	__u8 found; /* out: 0 = no such entry */
-	__u32 pad;
+	__u32 window;
 	__u64 incarnation;
+	__u32 tsval, tsecr;
 	struct baton_guarded entry; /* out */
 };
 

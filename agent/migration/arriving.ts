@@ -14,7 +14,7 @@ import { endpointsOf } from "../connection/host.js";
 import type { ConnectionTable } from "../connection/table.js";
 import type { SocketImage } from "../native/api.js";
 import type { OpenObject } from "../protocols/application.js";
-import { acknowledgement } from "../restore/acknowledgement.js";
+import { acknowledgement, saidBy } from "../restore/acknowledgement.js";
 import { negotiated } from "../restore/negotiated.js";
 import { widestWindow } from "../restore/receive_window.js";
 import type { RepairSocket } from "../restore/repair_socket.js";
@@ -85,7 +85,8 @@ export class Arriving {
     const fd = socket.take();
     try {
       connection.phase.move("READY");
-      guard.change(record.flow, { phase: "LIVE", sendNext: state.sendNext });
+      const said = saidBy(record.tcp, image, state.echo);
+      guard.change(record.flow, { phase: "LIVE", sendNext: state.sendNext, said });
       native.activate(fd, image);
       connection.claimed(revision);
       connection.resume(fd, offsetOf(state.sendUna), record.spool, offsetOf(state.sendNext));

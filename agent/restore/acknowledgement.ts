@@ -11,17 +11,27 @@ import type { Segment, SocketImage } from "../native/api.js";
  */
 export function acknowledgement(
   flow: Flow,
-  { timestamps, windowScaling, receiveScale }: TcpState,
+  tcp: TcpState,
   image: SocketImage,
   sendNext: Sequence,
   echo: number,
 ): Segment {
+  const { window, tsval, tsecr } = saidBy(tcp, image, echo);
   return {
     ...endpointsOf(flow),
-    seq: sendNext,
-    ack: image.receiveNext,
-    flags: 0x10,
-    window: Math.min(65_535, image.window.rcvWnd >> (windowScaling ? receiveScale : 0)),
-    ...(timestamps ? { timestamps: { value: image.timestampClock, echo } } : {}),
+    ...{ seq: sendNext, ack: image.receiveNext, flags: 0x10, window },
+    ...(tcp.timestamps ? { timestamps: { value: tsval, echo: tsecr } } : {}),
+  };
+}
+
+/** What a rebuilt socket's kernel believes to have said, as on the wire; for the guard. @param echo the client's last timestamp */
+export function saidBy(
+  { windowScaling, receiveScale }: TcpState,
+  { window, timestampClock }: SocketImage,
+  echo: number,
+) {
+  return {
+    window: Math.min(65_535, window.rcvWnd >> (windowScaling ? receiveScale : 0)),
+    ...{ tsval: timestampClock, tsecr: echo },
   };
 }

@@ -9,7 +9,7 @@ import type { LiveConnection } from "../connection/connection.js";
 import { exactReset } from "../connection/reset.js";
 import type { ConnectionTable } from "../connection/table.js";
 import { guardFlag } from "../guard/index.js";
-import { acknowledgement } from "./acknowledgement.js";
+import { acknowledgement, saidBy } from "./acknowledgement.js";
 import type { Attempt, ResumptionResult } from "./attempt.js";
 import { TimestampClock } from "./clock.js";
 import { expectationOf } from "./compare.js";
@@ -276,6 +276,7 @@ export class Resumption implements Attempt {
           consumed: toSequence(identity.tcp.clientIsn, this.record.consumed),
           sendNext: toSequence(identity.tcp.serverIsn, outcome.position), // acks past it are late data's
           setFlags: guardFlag.WATCH_LATE,
+          said: saidBy(this.record.tcp, outcome.image, outcome.answer.tsval),
         });
         try {
           host.native.activate(outcome.fd, outcome.image);

@@ -429,7 +429,12 @@ test.serial(
     );
     t.like(seen[0], { seq: 1999, ack: 1000, payload: 1 });
 
-    guard.change(flow, { phase: "LIVE", setFlags: guardFlag.WATCH_LATE });
+    const said = { window: 7, tsval: 8, tsecr: 9 };
+    t.like(
+      guard.change(flow, { phase: "LIVE", setFlags: guardFlag.WATCH_LATE, said }),
+      said,
+      "a nudge has what it needs",
+    );
     events = [];
     await client.do("inject", "eth0", tcpFrame({ ...answer, ack: 2001 }).toString("hex"));
     await eventually(
