@@ -51,7 +51,18 @@ static __always_inline void say_shut_window(struct tcphdr *tcp)
 	*word = marked;
 }
 
-/* Where an ack is new. Returns 0 where there is no such socket. */
+/*
+ * Behind all that has arrived, and not before what has said the window last, unless our own window has come to end before that: what
+ * lies behind it is thrown away whole.
+ */
+static __always_inline __u32 place_in(const struct tcp_sock *tp)
+{
+	__u32 next = tp->rcv_nxt, end = tp->rcv_wup + tp->rcv_wnd, said = tp->snd_wl1;
+
+	return seq_after(said, next) && !seq_after(said, end) ? said : next;
+}
+
+/* Where an ack is new. Returns 0 where there is no such connection. */
 static __always_inline int find_place(struct xdp_md *ctx, const struct baton_headers *h, __u32 *place)
 {
 	struct bpf_sock *sk = find_socket(ctx, h);
@@ -60,9 +71,9 @@ static __always_inline int find_place(struct xdp_md *ctx, const struct baton_hea
 
 	if (!sk)
 		return 0;
-	tp = bpf_skc_to_tcp_sock(sk);
+	tp = sk->state == BATON_TCP_LISTEN ? NULL : bpf_skc_to_tcp_sock(sk);
 	if (tp) {
-		*place = seq_after(tp->snd_wl1, tp->rcv_nxt) ? tp->snd_wl1 : tp->rcv_nxt;
+		*place = place_in(tp);
 		found = 1;
 	}
 	bpf_sk_release(sk);
@@ -75,8 +86,8 @@ static __always_inline void place_ack(struct xdp_md *ctx, const struct baton_hea
 	__u32 seq = bpf_ntohl(tcp->seq), place;
 	__be32 old = tcp->seq, new;
 
-	if (!g->clamped_since_ns || h->length || tcp->fin || tcp->rst)
-		return;
+	if (!g->clamped_since_ns || h->length || tcp->fin || tcp->rst || tcp->urg)
+		return; /* what is urgent is said from its sequence number on */
 	if (seq_after(g->consumed, seq) || !find_place(ctx, h, &place) || !seq_after(place, seq))
 		return;
 	new = bpf_htonl(place);

@@ -464,9 +464,9 @@ int guard_change(struct baton_guard_change *change)
 	if ((change->what & BATON_CHANGE_SND_NXT) && seq_after(change->snd_nxt, g->snd_nxt))
 		g->snd_nxt = change->snd_nxt;
 	if (change->what & BATON_CHANGE_SAID) {
-		g->window = change->window;
-		g->tsval = change->tsval;
-		g->tsecr = change->tsecr;
+		g->window = change->entry.window;
+		g->tsval = change->entry.tsval;
+		g->tsecr = change->entry.tsecr;
 	}
 	if (change->what & BATON_CHANGE_INCARNATION)
 		g->incarnation = change->incarnation;

@@ -69,13 +69,11 @@ export const guardChangeLayout = {
   flags_set: 57,
   flags_clear: 58,
   found: 59,
-  window: 60,
+  pad: 60,
   incarnation: 64,
-  tsval: 72,
-  tsecr: 76,
-  entry: 80,
+  entry: 72,
 } as const;
-export const GUARD_CHANGE_BYTES = 160;
+export const GUARD_CHANGE_BYTES = 152;
 
 /** Field offsets of struct baton_guard_event. */
 export const guardEventLayout = {
@@ -258,9 +256,9 @@ export function encodeGuardChange(flow: Buffer, change: GuardChange): Buffer {
   }
   if (change.said !== undefined) {
     what |= changeBit.SAID;
-    bytes.writeUInt32LE(change.said.window, at.window);
-    bytes.writeUInt32LE(change.said.tsval, at.tsval);
-    bytes.writeUInt32LE(change.said.tsecr, at.tsecr);
+    bytes.writeUInt32LE(change.said.window, at.entry + guardedLayout.window);
+    bytes.writeUInt32LE(change.said.tsval, at.entry + guardedLayout.tsval);
+    bytes.writeUInt32LE(change.said.tsecr, at.entry + guardedLayout.tsecr);
   }
   bytes.writeUInt32LE(what, at.what);
   return bytes;

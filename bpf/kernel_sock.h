@@ -53,6 +53,7 @@ struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	struct tcp_options_received rx_opt;
 	__u32 rcv_nxt;
+	__u32 rcv_wup, rcv_wnd; /* the window that was said last begins at rcv_wup */
 	__u32 snd_wl1; /* sequence number of the segment that last said the client's window */
 };
 

@@ -268,10 +268,9 @@ struct baton_guard_change {
 	__u8 phase;
 	__u8 flags_set, flags_clear;
 	__u8 found; /* out: 0 = no such entry */
-	__u32 window;
+	__u32 pad;
 	__u64 incarnation;
-	__u32 tsval, tsecr;
-	struct baton_guarded entry; /* out */
+	struct baton_guarded entry; /* out; in, with BATON_CHANGE_SAID: window, tsval, tsecr */
 };
 
 /*

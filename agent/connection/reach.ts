@@ -16,7 +16,8 @@ export interface Floor {
  *
  *     floor ..... told ..... acknowledged ..... limit ..... covered ..... the output's tail
  *
- * Each only grows, but where another socket takes over. Output commit: what leaves is never past `limit`, and that never past what a committed record covers.
+ * Each only grows, but where another socket takes over. Output commit: where there are records what leaves is never past `limit`, and
+ * that never past what a committed record covers. Where there are none all of it is covered at once, and may leave.
  */
 export class Reach {
   #floor: Floor;

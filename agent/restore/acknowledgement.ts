@@ -1,6 +1,6 @@
 import type { Flow } from "../../proto/flow.js";
 import type { TcpState } from "../../proto/record.js";
-import type { Sequence } from "../../proto/sequence.js";
+import { add, type Sequence } from "../../proto/sequence.js";
 import { endpointsOf } from "../connection/host.js";
 import type { Segment, SocketImage } from "../native/api.js";
 
@@ -32,6 +32,7 @@ export function saidBy(
 ) {
   return {
     window: Math.min(65_535, window.rcvWnd >> (windowScaling ? receiveScale : 0)),
-    ...{ tsval: timestampClock, tsecr: echo },
+    // The last bit is cut off where the kernel's clock is read; the client may have seen it (PAWS, RFC 7323 section 5).
+    ...{ tsval: add(timestampClock, 1), tsecr: echo },
   };
 }

@@ -6,6 +6,7 @@ import { binding } from "../../bpf/binding/index.js";
 import { BATON_MARK } from "../../bpf/guard_layout.js";
 import { BatonError } from "../../proto/errors.js";
 import type { Flow } from "../../proto/flow.js";
+import { add } from "../../proto/sequence.js";
 import {
   CGROUP,
   CLIENT,
@@ -515,21 +516,36 @@ for (const v6 of [false, true]) {
     `under a clamp a client's ack opens its window again, also from before a gap: IPv${v6 ? 6 : 4}`,
     async (t) => {
       const flow = await connect({ v6 });
+      inNamespace(CLIENT_NAMESPACE, "ethtool", "-K", "eth0", "tx", "off"); // whole checksums, so that they can be checked
+      await server.do("sniff", "eth0");
       await client.do("send", 1000); // not committed: the client is not told
       const { clampedSinceNs, consumed, sendNext } = await eventually(
         () => entryOf(flow),
         (entry) => entry.clampedSinceNs !== 0n,
       );
       t.not(clampedSinceNs, 0n);
-      const ahead = { seq: consumed + 5000, ack: sendNext, window: 0, payload: Buffer.from("behind a gap") };
-      const macs = { sourceMac: CLIENT_MAC, destinationMac: SERVER_MAC };
-      await client.do(
-        "inject",
-        "eth0",
-        tcpFrame({ from: flow.client, to: flow.vip, ...ahead, ...macs }).toString("hex"),
-      );
+      const segment = { from: flow.client, to: flow.vip, sourceMac: CLIENT_MAC, destinationMac: SERVER_MAC };
+      const inject = (what: { seq: number; flags?: number; window?: number; payload?: Buffer }) =>
+        client.do("inject", "eth0", tcpFrame({ ...segment, ack: sendNext, ...what }).toString("hex"));
+      await inject({ seq: add(consumed, 5000), window: 0, payload: Buffer.from("behind a gap") });
+      await inject({ seq: add(consumed, -1), window: 1 }); // an answer to a probe of whether it is alive
+      await inject({ seq: consumed, flags: TCP.ACK | TCP.URG, window: 2 });
       await server.do("send", 100); // the kernel asks for the window, and the client says it from where it is
       t.is((await client.do("receive", 100, 10)).got, 100);
+      const seen = (await server.frames()).filter(({ outgoing, sourcePort }) => !outgoing && sourcePort === port);
+      const whole = seen.filter(({ payload }) => payload < 100); // of the others only the beginning is seen
+      t.true(whole.every(({ checksumHolds }) => checksumHolds));
+      t.true(
+        seen.some(({ seq, payload }) => seq === add(consumed, 5000) && payload === 0),
+        "it is put there",
+      );
+      t.true(
+        seen.some(({ seq, payload }) => seq === consumed && payload === 1000),
+        "data stay",
+      );
+      t.is(seen.find(({ window }) => window === 1)?.seq, add(consumed, -1));
+      t.is(seen.find(({ window }) => window === 2)?.seq, consumed);
+      inNamespace(CLIENT_NAMESPACE, "ethtool", "-K", "eth0", "tx", "on");
     },
   );
 }

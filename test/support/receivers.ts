@@ -63,13 +63,13 @@ export async function receiveByMpv(directory: string, name: string, transport: T
 }
 
 function ended(command: string[]): Promise<{ exit: number | null; said: string }> {
-  const child = spawnOn("client", command, { stdio: ["ignore", "pipe", "pipe"] });
+  // Through one pipe: what is said before the end is to be told from what is said behind it.
+  const whole = ["sh", "-c", 'exec "$@" 2>&1', "sh", ...command];
+  const child = spawnOn("client", whole, { stdio: ["ignore", "pipe", "inherit"] });
   closeWithTest({ close: () => void child.kill("SIGKILL") });
   let said = "";
-  for (const stream of [child.stdout, child.stderr]) {
-    stream?.on("data", (text: Buffer) => {
-      said += text.toString();
-    });
-  }
+  child.stdout?.on("data", (text: Buffer) => {
+    said += text.toString();
+  });
   return new Promise((resolve) => child.once("close", (exit) => resolve({ exit, said })));
 }

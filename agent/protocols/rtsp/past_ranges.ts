@@ -7,7 +7,7 @@ const PAST_MAX = 8;
 
 /**
  * Ranges that went over the connection itself and were left. They send no more, but until the client has all that they promised it may
- * be needed again, and with it their films, each of which stays open for as many of them as there are.
+ * be needed again, and with it their films: one is open until the last of its ranges goes.
  */
 export class PastRanges {
   private readonly filmOf = new Map<FramedPlayer, Film>();

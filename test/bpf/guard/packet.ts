@@ -18,7 +18,7 @@ export interface Frame {
   protocol?: number;
 }
 
-export const TCP = { FIN: 1, SYN: 2, RST: 4, PSH: 8, ACK: 16 } as const;
+export const TCP = { FIN: 1, SYN: 2, RST: 4, PSH: 8, ACK: 16, URG: 32 } as const;
 export const OWN_MAC = "02:00:00:00:00:02";
 export const APPLIANCE_MAC = "02:00:00:00:00:01";
 

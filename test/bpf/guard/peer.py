@@ -3,7 +3,7 @@
 
 It stands for an agent that can be killed at any moment and for a client whose socket can be looked into.
 """
-import array, fcntl, json, os, socket, struct, sys, termios, threading, time
+import array, fcntl, json, os, select, socket, struct, sys, termios, threading, time
 
 TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_REPAIR_WINDOW = 19, 20, 21, 29
 SIOCOUTQ = termios.TIOCOUTQ
@@ -13,6 +13,7 @@ family = socket.AF_INET
 listener = None
 s = None
 frames = []
+drain = lambda: None
 
 
 def family_of(address):
@@ -20,18 +21,30 @@ def family_of(address):
 
 
 def sniff(interface):
-    """Every frame with its kernel time, converted to CLOCK_MONOTONIC."""
+    """Every frame with its kernel time, converted to CLOCK_MONOTONIC. From now on `drain` reads those that have come."""
+    global drain
     p = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
     p.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     p.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 20)
     p.bind((interface, 0))
+    p.setblocking(False)
     offset = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    reading = threading.Lock()
+
+    def drain():
+        with reading:
+            while True:
+                try:
+                    data, ancillary, _, address = p.recvmsg(200, 64)
+                except BlockingIOError:
+                    return
+                stamp = struct.unpack("qq", ancillary[0][2])
+                frames.append([stamp[0] * 10**9 + stamp[1] - offset, address[2] == 4, data.hex()])
 
     def run():
         while True:
-            data, ancillary, _, address = p.recvmsg(200, 64)
-            stamp = struct.unpack("qq", ancillary[0][2])
-            frames.append([stamp[0] * 10**9 + stamp[1] - offset, address[2] == 4, data.hex()])
+            select.select([p], [], [])
+            drain()
 
     threading.Thread(target=run, daemon=True).start()
 
@@ -135,6 +148,7 @@ def command(name, a):
     elif name == "sniff":
         sniff(a[0])
     elif name == "frames":
+        drain()  # the thread may not have come to the last ones
         out = list(frames)
         del frames[: len(out)]
         return {"frames": out}
