@@ -64,8 +64,8 @@ export async function receiveByMpv(directory: string, name: string, transport: T
 
 function ended(command: string[]): Promise<{ exit: number | null; said: string }> {
   // Through one pipe: what is said before the end is to be told from what is said behind it.
-  const whole = ["sh", "-c", 'exec "$@" 2>&1', "sh", ...command];
-  const child = spawnOn("client", whole, { stdio: ["ignore", "pipe", "inherit"] });
+  const joined = ["sh", "-c", 'exec "$@" 2>&1', "sh", ...command];
+  const child = spawnOn("client", joined, { stdio: ["ignore", "pipe", "inherit"] });
   closeWithTest({ close: () => void child.kill("SIGKILL") });
   let said = "";
   child.stdout?.on("data", (text: Buffer) => {
